@@ -1,0 +1,462 @@
+//! Checked configuration. A value of these types has passed every check that needs no server.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, PipelineName, TableName, Topic};
+use crate::types::LogicalType;
+
+/// Text that must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps secret text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one call that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A deployment (`firn.yaml`) and its pipelines.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where things are.
+    pub deployment: Deployment,
+    /// What is done, by name.
+    pub pipelines: BTreeMap<PipelineName, Pipeline>,
+}
+
+/// `firn.yaml`.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// Kafka clusters by name.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// Where raw objects, manifests and landing's quarantine go.
+    pub raw: StoreUrl,
+    /// Access to S3, for the raw zone and the tables.
+    pub s3: S3Options,
+    /// The Iceberg catalog.
+    pub catalog: Catalog,
+    /// Where tables go that give no `s3Location`: `{warehouse}/{database}/{table}`.
+    pub warehouse: StoreUrl,
+    /// Settings of the landing daemon.
+    pub landing: LandingOptions,
+    /// Settings of the compactor.
+    pub compactor: CompactorOptions,
+}
+
+/// `s3://bucket/prefix` or `file:///absolute/dir`; no trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// A bucket and a prefix in it (may be empty).
+    S3 {
+        /// Bucket name.
+        bucket: String,
+        /// Prefix without leading or trailing slash.
+        prefix: String,
+    },
+    /// A local directory.
+    File(PathBuf),
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::File(path) => write!(f, "file://{}", path.display()),
+        }
+    }
+}
+
+/// A Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Bootstrap brokers, `host:port`; from `brokers`, or resolved from the `r53` name at start.
+    pub brokers: Brokers,
+    /// librdkafka properties of the security settings (`security.protocol`, `sasl.*`, `ssl.*`), secrets included.
+    pub security: BTreeMap<String, Secret>,
+    /// Further librdkafka properties, passed on as they are.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// How a cluster is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Brokers {
+    /// A list of `host:port`.
+    List(Vec<String>),
+    /// A DNS name (Route 53) that resolves to the brokers' addresses, and their port.
+    Dns {
+        /// The name.
+        name: String,
+        /// The port all brokers listen on.
+        port: u16,
+    },
+}
+
+/// Access to S3.
+#[derive(Debug, Clone, Default)]
+pub struct S3Options {
+    /// Another endpoint than AWS's, for emulators.
+    pub endpoint: Option<String>,
+    /// Region; else from the environment.
+    pub region: Option<String>,
+    /// `https://endpoint/bucket/key` instead of `https://bucket.endpoint/key`.
+    pub path_style: bool,
+    /// Static credentials; else the default credential chain.
+    pub credentials: Option<(String, Secret)>,
+    /// Server-side encryption with this KMS key.
+    pub sse_kms_key_id: Option<String>,
+}
+
+/// Which catalog holds the tables.
+#[derive(Debug, Clone)]
+pub enum Catalog {
+    /// A SQLite file with the tables of Iceberg's JDBC catalog.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// The catalog's name inside it.
+        name: String,
+    },
+    /// AWS Glue.
+    Glue {
+        /// Another endpoint than AWS's.
+        endpoint: Option<String>,
+        /// Region; else from the environment.
+        region: Option<String>,
+        /// Another account's catalog.
+        catalog_id: Option<String>,
+        /// Static credentials; else the default credential chain.
+        credentials: Option<(String, Secret)>,
+    },
+    /// The Iceberg REST protocol.
+    Rest {
+        /// Base URI, without `/v1`.
+        uri: String,
+        /// The warehouse to ask for.
+        warehouse: Option<String>,
+        /// OAuth2 `client:secret`.
+        credential: Option<Secret>,
+        /// A bearer token.
+        token: Option<Secret>,
+        /// OAuth2 scope.
+        scope: Option<String>,
+    },
+}
+
+/// Settings of the landing daemon.
+#[derive(Debug, Clone)]
+pub struct LandingOptions {
+    /// Upper bound for everything landing buffers, bytes.
+    pub memory: u64,
+    /// Kafka consumer group prefix; the group is `{prefix}{pipeline}`.
+    pub group_prefix: String,
+    /// Address of `/metrics`, `/healthz`, `/readyz`, such as `0.0.0.0:9464`; `None` is off.
+    pub listen: Option<String>,
+    /// How long SIGTERM may take before unfinished batches are dropped (they are read again).
+    pub drain: Duration,
+}
+
+/// Settings of the compactor.
+#[derive(Debug, Clone)]
+pub struct CompactorOptions {
+    /// Upper bound for everything a run holds, bytes.
+    pub memory: u64,
+    /// Worker threads; 0 is the number of processors.
+    pub threads: usize,
+    /// Local directory for spilled data.
+    pub temp_dir: PathBuf,
+}
+
+/// One pipeline.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Its name, unique in the deployment.
+    pub name: PipelineName,
+    /// The file it came from, for messages.
+    pub file: PathBuf,
+    /// Kafka to the raw zone.
+    pub ingestion: Ingestion,
+    /// The raw zone to tables.
+    pub outputs: Vec<Output>,
+}
+
+/// Kafka to the raw zone.
+#[derive(Debug, Clone)]
+pub struct Ingestion {
+    /// The cluster, by name.
+    pub cluster: ClusterName,
+    /// Which topics.
+    pub topics: TopicSelector,
+    /// The topic's retention as the operator believes it to be; checked against the broker.
+    pub retention: Option<Duration>,
+    /// Consumers in this daemon.
+    pub consumers: usize,
+    /// Which incarnation of the topics.
+    pub generation: Generation,
+    /// JSON path of the event's name; `None` when the topic has one kind of event.
+    pub event_name: Option<JsonPath>,
+    /// Where the event time is.
+    pub event_time: EventTime,
+    /// Events that pass; `None` lets all pass.
+    pub whitelist: Option<BTreeMap<String, WhitelistEntry>>,
+    /// Lateness that keeps an hour open before it is sealed.
+    pub late_allowed: Duration,
+    /// What becomes of later records.
+    pub late_then: LateThen,
+    /// Payloads above this many bytes are quarantined.
+    pub max_record_bytes: u64,
+    /// An object is closed at this many compressed bytes.
+    pub rotate_size: u64,
+    /// A batch is closed at this age.
+    pub rotate_age: Duration,
+}
+
+/// Which topics a pipeline reads.
+#[derive(Debug, Clone)]
+pub enum TopicSelector {
+    /// These.
+    List(Vec<Topic>),
+    /// Every topic the pattern matches in full (text of a regular expression, anchored by us).
+    Pattern(String),
+}
+
+/// A whitelisted event.
+#[derive(Debug, Clone, Default)]
+pub struct WhitelistEntry {
+    /// Its subject in the schema registry.
+    pub subject: Option<String>,
+}
+
+/// What becomes of records later than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LateThen {
+    /// They go to their own hour all the same.
+    #[default]
+    Accept,
+    /// They are quarantined with reason `tooLate`.
+    Quarantine,
+}
+
+/// A path of object keys, such as `$.payload.size` or `$['id.orig_h']`; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonPath(pub Vec<String>);
+
+impl fmt::Display for JsonPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("$")?;
+        for key in &self.0 {
+            let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if plain {
+                write!(f, ".{key}")?
+            } else {
+                write!(f, "['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"))?
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the event time comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventTime {
+    /// A field of the payload.
+    Field {
+        /// Where.
+        path: JsonPath,
+        /// In which form.
+        format: TimeFormat,
+    },
+    /// Kafka's record timestamp.
+    KafkaTimestamp,
+}
+
+/// The form of a time in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimeFormat {
+    /// RFC 3339 text.
+    Rfc3339,
+    /// Seconds since the epoch, number or text, fraction allowed.
+    EpochSeconds,
+    /// Milliseconds since the epoch.
+    EpochMillis,
+    /// Microseconds since the epoch.
+    EpochMicros,
+    /// A `chrono` strftime pattern; UTC when the pattern has no offset.
+    Strftime(String),
+}
+
+/// One table fed by a pipeline.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Events that go into it; `None` is all.
+    pub events: Option<Vec<String>>,
+    /// The table.
+    pub table: Table,
+    /// Steps from decoded columns to table columns, in order.
+    pub transformations: Vec<Step>,
+}
+
+/// A destination table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Database (namespace).
+    pub database: DatabaseName,
+    /// Table.
+    pub name: TableName,
+    /// Where it lives; else under the deployment's warehouse.
+    pub location: Option<StoreUrl>,
+    /// How runs change it. Only `append` so far.
+    pub mode: Mode,
+    /// Columns as decoded from JSON, before the transformations.
+    pub columns: Vec<Column>,
+    /// Hidden partitioning of the table.
+    pub partition_by: Vec<PartitionField>,
+    /// Sort order inside files.
+    pub sort_by: Vec<SortField>,
+    /// Whether rows carry `_firn`.
+    pub provenance: bool,
+    /// Aim for data files of this many bytes.
+    pub target_file_size: u64,
+    /// zstd level of the Parquet pages.
+    pub zstd_level: i32,
+    /// Iceberg table properties to set.
+    pub properties: BTreeMap<String, String>,
+    /// Share of a run's records (0 to 1) above which `run` ends with exit code 5.
+    pub quarantine_threshold: Option<f64>,
+}
+
+/// How runs change a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Rows are added.
+    Append,
+}
+
+/// A column as it is decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name; before transformations it may be any text (`actor.login`), in the table it must be a [`ColumnName`].
+    pub name: String,
+    /// Where it is in the payload; `$.name` unless given.
+    pub path: JsonPath,
+    /// Its type.
+    pub r#type: LogicalType,
+    /// A record without it is quarantined.
+    pub required: bool,
+    /// The form of its time, for date and time types; else every common form is tried.
+    pub format: Option<TimeFormat>,
+    /// Comment in the table.
+    pub doc: Option<String>,
+}
+
+/// `hour(created_at)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionField {
+    /// The table column.
+    pub column: ColumnName,
+    /// What is done to it.
+    pub transform: Transform,
+}
+
+/// Iceberg partition transforms (specification, "Partition Transforms").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transform {
+    /// The value itself.
+    Identity,
+    /// Calendar year.
+    Year,
+    /// Calendar month.
+    Month,
+    /// Calendar day.
+    Day,
+    /// Hour.
+    Hour,
+    /// Hash modulo this.
+    Bucket(u32),
+    /// Width of the truncation.
+    Truncate(u32),
+}
+
+/// One column of the sort order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SortField {
+    /// The table column.
+    pub column: ColumnName,
+    /// Descending instead of ascending.
+    pub descending: bool,
+}
+
+/// A step and where it stands in the file, for messages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// `file:line:column` of the step.
+    pub at: String,
+    /// What is done.
+    pub transformation: Transformation,
+}
+
+/// One transformation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transformation {
+    /// Gives a column another name.
+    Rename {
+        /// Today's name.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// Removes columns.
+    Drop {
+        /// Their names.
+        columns: Vec<String>,
+    },
+    /// Changes a column's type; a value that does not fit rejects its record.
+    Cast {
+        /// The column.
+        column: String,
+        /// The new type.
+        to: LogicalType,
+        /// The form of times in text.
+        format: Option<TimeFormat>,
+    },
+    /// Takes a value out of a column of JSON text; a value that does not fit rejects its record.
+    Extract {
+        /// The column of JSON text.
+        from: String,
+        /// Where in it.
+        path: JsonPath,
+        /// The new column.
+        to: String,
+        /// Its type.
+        r#type: LogicalType,
+    },
+    /// Lower case.
+    Lower {
+        /// The column.
+        column: String,
+    },
+    /// Keeps the rows for which a Polars SQL expression is true; the others are counted under `name`.
+    Filter {
+        /// The expression.
+        r#where: String,
+        /// The reason under which rows left out are counted.
+        name: String,
+    },
+}

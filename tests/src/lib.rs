@@ -1,0 +1,1 @@
+//! The rig that starts real servers for the tests.

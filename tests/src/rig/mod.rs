@@ -1,0 +1,8 @@
+//! From the ground up: [`procs`] starts processes that never outlive the tests and keeps their logs; [`kafka`] and
+//! `s3` are servers on top of it; `programs` runs the built `landing` and `compactor`; `workspace` writes the
+//! configuration of one test; `readers` asks DuckDB, PyIceberg and Spark; `samples` holds the events.
+//!
+//! Servers that many tests share live until the test binary ends. Each test has its own topics, buckets and tables.
+
+pub mod kafka;
+pub mod procs;

@@ -1,0 +1,3 @@
+//! Whole-system tests: real servers, the real programs as processes, independent readers. See `firn_e2e::rig`.
+
+mod rig_itself;

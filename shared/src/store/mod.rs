@@ -3,6 +3,10 @@
 //! A [`Store`] is one bucket, or one directory that behaves like one. Keys are relative to it (`raw/a/b.json`), ordered
 //! by their bytes. Writes are atomic: a reader sees all of an object or none. `PutMode::Create` has exactly one winner,
 //! which is what the batch manifests' exactly-once rests on.
+//!
+//! Reading order: [`Stores`] turns URLs into stores; [`LocalStore`] keeps files; [`Prefixed`] shows
+//! one prefix of a store as a store of its own; [`read_chunks`] streams a large object through bounded memory;
+//! [`Faults`] break a store on purpose, for tests.
 
 use std::ops::Range;
 
@@ -10,6 +14,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::error::Result;
+
+mod chunks;
+mod faulty;
+mod local;
+mod open;
+mod prefixed;
+
+pub use chunks::read_chunks;
+pub use faulty::{Fault, Faults, Faulty, LoggedOperation};
+pub use local::LocalStore;
+pub use open::{Stores, Wrap, open};
+pub use prefixed::Prefixed;
 
 /// What a listing says of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +89,7 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The whole object.
     async fn get(&self, key: &str) -> Result<Bytes>;
 
-    /// Bytes `range` of the object; `range.end` may lie past its end, the answer is then shorter.
+    /// Bytes `range` of the object; what lies past its end is left out, so the answer may be shorter or empty.
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes>;
 
     /// Size and time, or `None` when there is no such object.
@@ -86,7 +102,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Opens an object to be written piece by piece (multipart upload), visible only after `close`.
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>>;
 
-    /// One page (at most 1,000 entries) of the keys that start with `prefix` and sort after `start_after`.
+    /// One page (at most 1,000 entries) of the objects, and with [`Depth::One`] of the common prefixes, that start with
+    /// `prefix` and sort after `start_after` by their bytes. A common prefix counts as one string, so that going on from
+    /// `a/` does not descend into `a/`. A page may be empty and still have a `next`.
     async fn list(&self, prefix: &str, start_after: Option<&str>, depth: Depth) -> Result<Page>;
 
     /// Removes the object; no error when there is none.

@@ -8,8 +8,10 @@
 
 pub mod clock;
 pub mod config;
+mod cursor;
 pub mod error;
 pub mod ids;
 pub mod raw;
 pub mod store;
+pub mod telemetry;
 pub mod types;

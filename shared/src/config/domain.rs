@@ -58,6 +58,8 @@ pub struct Deployment {
     pub landing: LandingOptions,
     /// Settings of the compactor.
     pub compactor: CompactorOptions,
+    /// Logs.
+    pub telemetry: TelemetryOptions,
 }
 
 /// `s3://bucket/prefix` or `file:///absolute/dir`; no trailing slash.
@@ -182,6 +184,31 @@ pub struct CompactorOptions {
     pub threads: usize,
     /// Local directory for spilled data.
     pub temp_dir: PathBuf,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetryOptions {
+    /// Filter such as `info,firn_landing=debug`; the environment variable `FIRN_LOG` wins over it.
+    pub log: String,
+    /// How events are written.
+    pub format: LogFormat,
+}
+
+impl Default for TelemetryOptions {
+    fn default() -> Self {
+        Self { log: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How log events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 /// One pipeline.

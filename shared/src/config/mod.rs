@@ -4,3 +4,6 @@
 //! again.
 
 pub mod domain;
+pub mod env;
+mod grammar;
+pub mod units;

@@ -6,3 +6,6 @@
 
 pub mod kafka;
 pub mod procs;
+pub mod programs;
+pub mod readers;
+pub mod samples;

@@ -1,0 +1,89 @@
+//! The built `landing` and `compactor`, as the processes that operators run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::procs::{Process, tail, target_dir};
+
+/// How long one run of a program may take.
+pub const RUN: Duration = Duration::from_secs(180);
+
+/// The path of a program of this build.
+///
+/// # Panics
+/// When it has not been built: `cargo test` alone does not build the programs of other packages.
+pub fn program(name: &str) -> PathBuf {
+    let path = target_dir().join(name);
+    assert!(path.exists(), "{} is missing: run ./test, or first `cargo build --workspace`", path.display());
+    path
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed on stdout.
+    pub stdout: String,
+    /// What it printed on stderr.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The same, when the exit code is one of `codes`.
+    ///
+    /// # Errors
+    /// With everything it printed.
+    pub fn expect(self, codes: &[i32]) -> Result<Self> {
+        if self.code.is_some_and(|code| codes.contains(&code)) {
+            return Ok(self);
+        }
+        bail!("exit code {:?}, expected one of {codes:?}\n{}\n{}", self.code, self.stdout, self.stderr);
+    }
+
+    /// stdout as JSON.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_str(&self.stdout).with_context(|| format!("not JSON: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run(name: &str, arguments: &[String]) -> Result<Ended> {
+    let Output { status, stdout, stderr } = Command::new(program(name)).args(arguments).output()?;
+    Ok(Ended {
+        code: status.code(),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    })
+}
+
+/// Starts a program with its output in `log`.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(name: &str, arguments: &[String], log: &Path) -> Result<Process> {
+    let mut command = Command::new(program(name));
+    command.args(arguments);
+    Process::start(name, command, log)
+}
+
+/// Waits for the end of a started program and returns its exit code; `None` when a signal ended it.
+///
+/// # Errors
+/// After [`RUN`], or when the exit code is not one of `codes`; with the end of its log.
+pub fn finish(mut process: Process, codes: &[i32]) -> Result<Option<i32>> {
+    let code = process.wait(RUN)?.code();
+    if code.is_none_or(|code| codes.contains(&code)) {
+        return Ok(code);
+    }
+    bail!("exit code {code:?}, expected one of {codes:?}; its log:\n{}", tail(process.log()));
+}

@@ -1,0 +1,221 @@
+//! Independent readers: DuckDB and PyIceberg in one Python process, Spark in another, both asked line by line.
+//!
+//! The catalog tells where the table's metadata is (through PyIceberg), DuckDB reads that one metadata file: an answer
+//! always belongs to one committed state of the table.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{ChildStdin, ChildStdout, Command};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::procs::{Process, run_dir, source_dir, tail};
+
+/// Directory of what tests fetch once: `${XDG_CACHE_HOME:-$HOME/.cache}/firn`, as in `localstack/setup`.
+#[allow(clippy::disallowed_methods, reason = "the rig shares this directory with shell scripts")]
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var("HOME").unwrap_or_default()).join(".cache");
+    std::env::var("XDG_CACHE_HOME").map_or_else(|_| home(), PathBuf::from).join("firn")
+}
+
+/// A program of the tests' Python environment.
+#[allow(clippy::disallowed_methods, reason = "the rig shares this directory with shell scripts")]
+pub fn venv(program: &str) -> PathBuf {
+    let venv = std::env::var("FIRN_VENV").map_or_else(|_| cache().join("venv"), PathBuf::from);
+    venv.join("bin").join(program)
+}
+
+/// How readers reach a catalog and what lies behind it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Properties of `pyiceberg.catalog.load_catalog`.
+    pub pyiceberg: Value,
+    /// Name of the catalog in Spark.
+    pub spark_name: String,
+    /// Properties of the Spark catalog, without `spark.sql.catalog.{name}.`.
+    pub spark: Vec<(String, String)>,
+    /// The object store, when it is not local files.
+    pub s3: Option<S3Access>,
+}
+
+/// Static access to an S3 server.
+#[derive(Debug, Clone)]
+pub struct S3Access {
+    /// `http://host:port`.
+    pub endpoint: String,
+    /// Access key id.
+    pub key: String,
+    /// Secret access key.
+    pub secret: String,
+}
+
+/// A snapshot as PyIceberg tells it.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: i64,
+    /// Its parent's.
+    pub parent: Option<i64>,
+    /// `append`, `overwrite`, ...
+    pub operation: String,
+    /// The rest of its summary.
+    pub summary: std::collections::BTreeMap<String, String>,
+}
+
+/// A live data file as PyIceberg tells it.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct DataFile {
+    /// Its location.
+    pub path: String,
+    /// Its partition, as text.
+    pub partition: String,
+    /// Rows in it.
+    pub records: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A Python process that answers JSON requests.
+struct Python {
+    process: Process,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Python {
+    fn start(script: &str, arguments: &[PathBuf]) -> Result<Self> {
+        let mut command = Command::new(venv("python"));
+        command.arg(source_dir().join("tests/readers").join(script)).args(arguments);
+        let mut process = Process::start_piped(script, command, &run_dir().join(format!("{script}.log")))
+            .context("no Python environment: run localstack/setup, or ./test")?;
+        let requests = process.child().stdin.take().context("stdin is a pipe")?;
+        let answers = BufReader::new(process.child().stdout.take().context("stdout is a pipe")?);
+        Ok(Self { process, requests, answers })
+    }
+
+    fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T> {
+        writeln!(self.requests, "{request}")?;
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("the reader ended; its log:\n{}", tail(self.process.log()));
+        }
+        let mut answer: Value = serde_json::from_str(&line).with_context(|| format!("answer {line}"))?;
+        if let Some(error) = answer.get("error") {
+            bail!("{} in answer to {request}", error.as_str().unwrap_or_default());
+        }
+        serde_json::from_value(answer["answer"].take()).with_context(|| format!("answer {line}"))
+    }
+}
+
+fn lock(
+    python: &'static OnceLock<Mutex<Python>>,
+    start: impl FnOnce() -> Result<Python>,
+) -> MutexGuard<'static, Python> {
+    let python = python.get_or_init(|| Mutex::new(start().expect("the reader starts")));
+    python.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn duckdb() -> MutexGuard<'static, Python> {
+    static DUCKDB: OnceLock<Mutex<Python>> = OnceLock::new();
+    lock(&DUCKDB, || Python::start("duckdb_reader.py", &[]))
+}
+
+fn spark_session() -> MutexGuard<'static, Python> {
+    static SPARK: OnceLock<Mutex<Python>> = OnceLock::new();
+    lock(&SPARK, || {
+        let fetch = Command::new(source_dir().join("localstack/fetch")).arg("spark").output()?;
+        let jars = String::from_utf8(fetch.stdout)?.trim().to_owned();
+        if jars.is_empty() {
+            bail!("no jars for Spark: {}", String::from_utf8_lossy(&fetch.stderr));
+        }
+        Python::start("spark_reader.py", &[jars.into()])
+    })
+}
+
+/// Rows of a query.
+pub type Rows = Vec<Vec<Value>>;
+
+/// Rows of a DuckDB query that reads files named in it.
+///
+/// # Errors
+/// What DuckDB says.
+pub fn duckdb_sql(sql: &str) -> Result<Rows> {
+    duckdb().ask(&json!({"do": "sql", "sql": sql}))
+}
+
+impl Access {
+    /// The location of the table's current metadata file; `None` when there is no such table.
+    ///
+    /// # Errors
+    /// What PyIceberg says.
+    pub fn metadata(&self, table: &str) -> Result<Option<String>> {
+        let answer = duckdb().ask(&json!({"do": "locate", "catalog": self.pyiceberg, "table": table}));
+        match answer {
+            Err(error) if error.to_string().contains("NoSuchTableError") => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Rows of a DuckDB query in which `t` is the table.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn duckdb(&self, table: &str, sql: &str) -> Result<Rows> {
+        let metadata = self.metadata(table)?.with_context(|| format!("there is no table {table}"))?;
+        self.duckdb_at(&metadata, sql)
+    }
+
+    /// The same for the state of the table that one metadata file describes.
+    ///
+    /// # Errors
+    /// What DuckDB says.
+    pub fn duckdb_at(&self, metadata: &str, sql: &str) -> Result<Rows> {
+        let s3 = self.s3.as_ref().map(|s3| json!({"endpoint": s3.endpoint, "key": s3.key, "secret": s3.secret}));
+        duckdb().ask(&json!({"do": "sql", "sql": sql, "metadata": metadata, "s3": s3}))
+    }
+
+    /// The number that a DuckDB query of one row and column gives.
+    ///
+    /// # Errors
+    /// What DuckDB says, or when it is no number.
+    pub fn number(&self, table: &str, sql: &str) -> Result<i64> {
+        let rows = self.duckdb(table, sql)?;
+        rows.first().and_then(|row| row.first()?.as_i64()).with_context(|| format!("{sql} gave {rows:?}"))
+    }
+
+    /// The table's snapshots, oldest first.
+    ///
+    /// # Errors
+    /// What PyIceberg says.
+    pub fn snapshots(&self, table: &str) -> Result<Vec<Snapshot>> {
+        duckdb().ask(&json!({"do": "snapshots", "catalog": self.pyiceberg, "table": table}))
+    }
+
+    /// The table's live data files.
+    ///
+    /// # Errors
+    /// What PyIceberg says.
+    pub fn files(&self, table: &str) -> Result<Vec<DataFile>> {
+        duckdb().ask(&json!({"do": "files", "catalog": self.pyiceberg, "table": table}))
+    }
+
+    /// Rows of the last of these Spark statements; `{c}` stands for the catalog.
+    ///
+    /// # Errors
+    /// What Spark says.
+    pub fn spark(&self, statements: &[&str]) -> Result<Rows> {
+        let catalog = format!("spark.sql.catalog.{}", self.spark_name);
+        let mut conf = serde_json::Map::new();
+        conf.insert(catalog.clone(), "org.apache.iceberg.spark.SparkCatalog".into());
+        // Spark must see what others commit.
+        conf.insert(format!("{catalog}.cache-enabled"), "false".into());
+        for (key, value) in &self.spark {
+            conf.insert(format!("{catalog}.{key}"), value.as_str().into());
+        }
+        let sql: Vec<String> = statements.iter().map(|s| s.replace("{c}", &self.spark_name)).collect();
+        spark_session().ask(&json!({"conf": conf, "sql": sql}))
+    }
+}

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::procs::{Process, tail, target_dir};
 
 /// How long one run of a program may take.
-pub const RUN: Duration = Duration::from_secs(180);
+pub const RUN: Duration = Duration::from_mins(3);
 
 /// The path of a program of this build.
 ///

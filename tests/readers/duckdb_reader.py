@@ -1,10 +1,10 @@
 """Answers questions about tables with DuckDB, which reads Iceberg by itself, and with PyIceberg.
 
 One JSON request a line on stdin, one JSON answer a line on stdout, {"error": ...} when it failed:
-  {"do": "locate", "catalog": {...}, "table": "db.t"}   -> the table's current metadata file
+  {"do": "locate", "name": ..., "catalog": {...}, "table": "db.t"}   -> the table's current metadata file
   {"do": "sql", "sql": ..., "metadata": path or null, "s3": {...} or null}   -> rows; `t` in the SQL is the table
-  {"do": "snapshots", "catalog": {...}, "table": "db.t"}   -> id, operation and summary of each, oldest first
-  {"do": "files", "catalog": {...}, "table": "db.t"}   -> path, partition, records and size of each live data file
+  {"do": "snapshots", "name": ..., "catalog": {...}, "table": "db.t"}   -> id, operation and summary of each, oldest first
+  {"do": "files", "name": ..., "catalog": {...}, "table": "db.t"}   -> path, partition, records and size of each live data file
 """
 
 import importlib
@@ -38,7 +38,7 @@ def load(connection, name):
 def table(request):
     from pyiceberg.catalog import load_catalog
 
-    return load_catalog("it", **request["catalog"]).load_table(request["table"])
+    return load_catalog(request["name"], **request["catalog"]).load_table(request["table"])
 
 
 def sql(connection, request):

@@ -9,3 +9,4 @@ pub mod procs;
 pub mod programs;
 pub mod readers;
 pub mod samples;
+pub mod workspace;

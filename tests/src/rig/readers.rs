@@ -33,8 +33,8 @@ pub fn venv(program: &str) -> PathBuf {
 pub struct Access {
     /// Properties of `pyiceberg.catalog.load_catalog`.
     pub pyiceberg: Value,
-    /// Name of the catalog in Spark.
-    pub spark_name: String,
+    /// The catalog's name, also in Spark.
+    pub name: String,
     /// Properties of the Spark catalog, without `spark.sql.catalog.{name}.`.
     pub spark: Vec<(String, String)>,
     /// The object store, when it is not local files.
@@ -152,7 +152,8 @@ impl Access {
     /// # Errors
     /// What PyIceberg says.
     pub fn metadata(&self, table: &str) -> Result<Option<String>> {
-        let answer = duckdb().ask(&json!({"do": "locate", "catalog": self.pyiceberg, "table": table}));
+        let answer =
+            duckdb().ask(&json!({"do": "locate", "name": self.name, "catalog": self.pyiceberg, "table": table}));
         match answer {
             Err(error) if error.to_string().contains("NoSuchTableError") => Ok(None),
             other => other.map(Some),
@@ -191,7 +192,7 @@ impl Access {
     /// # Errors
     /// What PyIceberg says.
     pub fn snapshots(&self, table: &str) -> Result<Vec<Snapshot>> {
-        duckdb().ask(&json!({"do": "snapshots", "catalog": self.pyiceberg, "table": table}))
+        duckdb().ask(&json!({"do": "snapshots", "name": self.name, "catalog": self.pyiceberg, "table": table}))
     }
 
     /// The table's live data files.
@@ -199,7 +200,7 @@ impl Access {
     /// # Errors
     /// What PyIceberg says.
     pub fn files(&self, table: &str) -> Result<Vec<DataFile>> {
-        duckdb().ask(&json!({"do": "files", "catalog": self.pyiceberg, "table": table}))
+        duckdb().ask(&json!({"do": "files", "name": self.name, "catalog": self.pyiceberg, "table": table}))
     }
 
     /// Rows of the last of these Spark statements; `{c}` stands for the catalog.
@@ -207,7 +208,7 @@ impl Access {
     /// # Errors
     /// What Spark says.
     pub fn spark(&self, statements: &[&str]) -> Result<Rows> {
-        let catalog = format!("spark.sql.catalog.{}", self.spark_name);
+        let catalog = format!("spark.sql.catalog.{}", self.name);
         let mut conf = serde_json::Map::new();
         conf.insert(catalog.clone(), "org.apache.iceberg.spark.SparkCatalog".into());
         // Spark must see what others commit.
@@ -215,7 +216,7 @@ impl Access {
         for (key, value) in &self.spark {
             conf.insert(format!("{catalog}.{key}"), value.as_str().into());
         }
-        let sql: Vec<String> = statements.iter().map(|s| s.replace("{c}", &self.spark_name)).collect();
+        let sql: Vec<String> = statements.iter().map(|s| s.replace("{c}", &self.name)).collect();
         spark_session().ask(&json!({"conf": conf, "sql": sql}))
     }
 }

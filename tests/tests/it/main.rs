@@ -1,4 +1,11 @@
 //! Whole-system tests: real servers, the real programs as processes, independent readers. See `firn_e2e::rig`.
 
+#![allow(clippy::unwrap_used, reason = "everything here is test code")]
+
+mod crash;
+mod group;
+mod other_writers;
 mod rig_itself;
+mod surprises;
+mod ticks;
 mod tidy;

@@ -1,0 +1,210 @@
+//! One test's deployment: its own directory, raw zone, catalog and tables, configured through the files an operator writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::kafka::Kafka;
+use super::procs::{Process, run_dir};
+use super::programs::{self, Ended};
+use super::readers::Access;
+
+/// A deployment on disk.
+pub struct Workspace {
+    dir: PathBuf,
+    catalog: String,
+    access: Access,
+}
+
+/// A pipeline for [`crate::rig::samples::tick`] events into `t.{table}`.
+pub fn tick_pipeline(name: &str, topic: &str, table: &str) -> String {
+    format!(
+        r"name: {name}
+ingestionUnit:
+  kafka: {{cluster: events, topic: {topic}}}
+  incomingData:
+    format: json
+    eventTime: {{path: $.at, format: rfc3339}}
+  raw: {{rotate: {{size: 256KiB, age: 1s}}}}
+outsourcingUnit:
+  - table:
+      database: t
+      tableName: {table}
+      partitionBy: [hour(at)]
+      columns:
+        - {{name: n, type: long, required: true}}
+        - {{name: at, type: timestamptz, required: true}}
+        - {{name: pad, type: string}}
+"
+    )
+}
+
+impl Workspace {
+    /// Local files and a SQLite catalog in a directory named after the test.
+    ///
+    /// # Errors
+    /// When files cannot be written.
+    pub fn local(name: &str, kafka: &Kafka) -> Result<Self> {
+        let dir = run_dir().join(name);
+        let catalog = format!("firn_{}", name.replace('-', "_"));
+        let database = dir.join("catalog.db");
+        let warehouse = dir.join("warehouse");
+        let access = Access {
+            name: catalog.clone(),
+            pyiceberg: json!({
+                "type": "sql",
+                "uri": format!("sqlite:///{}", database.display()),
+                "init_catalog_tables": "false",
+            }),
+            spark: vec![
+                ("catalog-impl".into(), "org.apache.iceberg.jdbc.JdbcCatalog".into()),
+                ("uri".into(), format!("jdbc:sqlite:{}", database.display())),
+                ("jdbc.schema-version".into(), "V1".into()),
+                ("warehouse".into(), format!("file://{}", warehouse.display())),
+            ],
+            s3: None,
+        };
+        let yaml = format!(
+            "raw: file://{0}/raw\nwarehouse: file://{0}/warehouse\ncatalog: {{sqlite: {{path: {0}/catalog.db, name: {catalog}}}}}\n",
+            dir.display()
+        );
+        Self::with(dir, catalog, access, &yaml, kafka)
+    }
+
+    /// A deployment whose raw zone, warehouse and catalog (and `s3:` access) are given as YAML.
+    ///
+    /// # Errors
+    /// When files cannot be written.
+    pub fn with(dir: PathBuf, catalog: String, access: Access, yaml: &str, kafka: &Kafka) -> Result<Self> {
+        fs::create_dir_all(dir.join("pipelines"))?;
+        let workspace = Self { dir, catalog, access };
+        // A short session: a killed member must not hold up the group for the usual 45 s.
+        let clusters = format!(
+            "clusters:\n  events:\n    brokers: '{}'\n    properties: {{session.timeout.ms: '3000', heartbeat.interval.ms: '500'}}\n",
+            kafka.brokers()
+        );
+        let options = "landing: {memory: 64MiB}\ncompactor: {memory: 256MiB, threads: 2}\n";
+        fs::write(workspace.dir.join("firn.yaml"), format!("{clusters}{yaml}{options}"))?;
+        Ok(workspace)
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its catalog's name.
+    pub fn catalog(&self) -> &str {
+        &self.catalog
+    }
+
+    /// How readers reach it.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Writes a pipeline file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn pipeline(&self, name: &str, yaml: &str) -> Result<()> {
+        Ok(fs::write(self.dir.join(format!("pipelines/{name}.yaml")), yaml)?)
+    }
+
+    /// Replaces text in `firn.yaml`.
+    ///
+    /// # Errors
+    /// When it is not in it.
+    pub fn reconfigure(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.dir.join("firn.yaml");
+        let text = fs::read_to_string(&path)?;
+        anyhow::ensure!(text.contains(from), "{from} is not in {text}");
+        Ok(fs::write(path, text.replace(from, to))?)
+    }
+
+    /// A command's arguments followed by those that name this deployment.
+    pub fn arguments(&self, command: &[&str]) -> Vec<String> {
+        let mut all: Vec<String> = command.iter().map(ToString::to_string).collect();
+        for (flag, file) in [("--config", "firn.yaml"), ("--pipelines", "pipelines")] {
+            all.extend([flag.to_owned(), self.dir.join(file).display().to_string()]);
+        }
+        all
+    }
+
+    /// Offsets of a topic that manifests account for so far, by partition: one past the last (local raw zones only).
+    ///
+    /// # Errors
+    /// When a manifest cannot be read.
+    pub fn landed(&self, topic: &str) -> Result<BTreeMap<u32, u64>> {
+        let mut ends = BTreeMap::new();
+        let chains = self.dir.join(format!("raw/events/{topic}/_batches/1"));
+        for partition in fs::read_dir(chains).into_iter().flatten() {
+            let partition = partition?;
+            let Ok(number) = partition.file_name().to_string_lossy().parse() else { continue };
+            for manifest in fs::read_dir(partition.path())? {
+                let path = manifest?.path();
+                if path.extension().is_none_or(|e| e != "json") {
+                    continue;
+                }
+                let manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
+                if let Some(end) = manifest["range"][1].as_u64() {
+                    let known = ends.entry(number).or_default();
+                    *known = end.max(*known);
+                }
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Runs `landing COMMAND` to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn landing(&self, command: &[&str]) -> Result<Ended> {
+        programs::run("landing", &self.arguments(command))
+    }
+
+    /// Runs `compactor COMMAND` to its end.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn compactor(&self, command: &[&str]) -> Result<Ended> {
+        programs::run("compactor", &self.arguments(command))
+    }
+
+    /// Starts `landing COMMAND` or `compactor COMMAND` and lets it run; its log is in the directory.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, program: &str, command: &[&str]) -> Result<Process> {
+        programs::start(program, &self.arguments(command), &self.dir.join(format!("{program}.log")))
+    }
+
+    /// Lands everything that Kafka holds.
+    ///
+    /// # Errors
+    /// When landing fails; with what it printed.
+    pub fn land(&self) -> Result<Ended> {
+        self.landing(&["run", "--until-caught-up"])?.expect(&[0, 99])
+    }
+
+    /// Puts everything that has landed into the tables.
+    ///
+    /// # Errors
+    /// When the compactor fails; with what it printed.
+    pub fn compact(&self) -> Result<Ended> {
+        self.compactor(&["run"])?.expect(&[0, 99])
+    }
+
+    /// Checks that Kafka, raw zone and tables agree to the last offset.
+    ///
+    /// # Errors
+    /// When they do not; with the report.
+    pub fn reconcile(&self) -> Result<Ended> {
+        self.compactor(&["reconcile"])?.expect(&[0])?;
+        self.compactor(&["reconcile", "--deep"])?.expect(&[0])
+    }
+}

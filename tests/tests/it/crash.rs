@@ -1,0 +1,103 @@
+//! The real processes are killed at random moments: no row twice, none missing, no reader ever sees half a run.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use firn_e2e::rig::kafka::Kafka;
+use firn_e2e::rig::procs::Process;
+use firn_e2e::rig::readers::Access;
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+use crate::ticks::{TABLE, Ticks, check_numbers, seeded};
+
+/// Lets a process live for a random while, then kills it; returns whether it had ended by itself.
+fn kill_after(mut process: Process, longest_ms: u64, rng: &mut SmallRng) -> bool {
+    // Not a synchroniser: the moment of the crash is what is being varied.
+    thread::sleep(Duration::from_millis(rng.random_range(0..longest_ms)));
+    let ended = process.ended().unwrap().is_some();
+    process.kill();
+    ended
+}
+
+/// Row counts that a reader sees until `stop`; every state it sees holds each number at most once.
+fn watch(access: &Access, stop: &AtomicBool) -> BTreeSet<i64> {
+    let mut seen = BTreeSet::new();
+    while !stop.load(Ordering::Relaxed) {
+        let Some(metadata) = access.metadata(TABLE).unwrap() else { continue };
+        let rows = access.duckdb_at(&metadata, "SELECT count(*), count(DISTINCT n) FROM t").unwrap();
+        let (count, distinct) = (rows[0][0].as_i64().unwrap(), rows[0][1].as_i64().unwrap());
+        assert_eq!(count, distinct, "a reader saw a number twice in {metadata}");
+        seen.insert(count);
+    }
+    seen
+}
+
+/// Rows of the table after each of its commits.
+fn committed(access: &Access) -> BTreeSet<i64> {
+    let snapshots = access.snapshots(TABLE).unwrap();
+    let totals = snapshots.iter().map(|s| s.summary["total-records"].parse().unwrap());
+    totals.chain([0]).collect()
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_lost_or_doubled() {
+    let mut rng = seeded("killed_at_any_moment");
+    let (mut ticks, workspace) = Ticks::local("crash", Kafka::shared(), 4).unwrap();
+    let stop = AtomicBool::new(false);
+    let (seen, kills) = thread::scope(|scope| {
+        let reader = scope.spawn(|| watch(workspace.access(), &stop));
+        let mut kills = 0;
+        for _ in 0..12 {
+            ticks.produce(rng.random_range(500..3000), &mut rng).unwrap();
+            let landing = workspace.start("landing", &["run"]).unwrap();
+            let compactor = workspace.start("compactor", &["run"]).unwrap();
+            kills += u32::from(!kill_after(compactor, 700, &mut rng));
+            kills += u32::from(!kill_after(landing, 2500, &mut rng));
+            let compactor = workspace.start("compactor", &["run"]).unwrap();
+            kills += u32::from(!kill_after(compactor, 1200, &mut rng));
+        }
+        ticks.settle(&workspace).unwrap();
+        stop.store(true, Ordering::Relaxed);
+        (reader.join().unwrap(), kills)
+    });
+    println!("{kills} kills, {} events, a reader saw the counts {seen:?}", ticks.produced);
+    assert!(kills >= 12, "most processes must have been killed at work, not after it: {kills}");
+    let committed = committed(workspace.access());
+    assert!(seen.is_subset(&committed), "seen {seen:?}, committed {committed:?}");
+}
+
+#[test]
+fn a_killed_broker_changes_nothing_in_the_result() {
+    let mut rng = seeded("a_killed_broker");
+    let kafka = Kafka::start(&firn_e2e::rig::procs::run_dir().join("kafka-crash")).unwrap();
+    let (mut ticks, workspace) = Ticks::local("broker-crash", &kafka, 2).unwrap();
+    let landing = workspace.start("landing", &["run"]).unwrap();
+    for _ in 0..2 {
+        ticks.produce(2000, &mut rng).unwrap();
+        kafka.restart().unwrap();
+    }
+    drop(landing);
+    ticks.settle(&workspace).unwrap();
+}
+
+#[test]
+fn compactors_that_race_commit_every_row_once() {
+    let mut rng = seeded("compactors_that_race");
+    let (mut ticks, workspace) = Ticks::local("race", Kafka::shared(), 2).unwrap();
+    let mut done = 0;
+    for _ in 0..3 {
+        ticks.produce(2000, &mut rng).unwrap();
+        workspace.land().unwrap();
+        let racers: Vec<Process> = (0..3).map(|_| workspace.start("compactor", &["run"]).unwrap()).collect();
+        for racer in racers {
+            // 1 says "another run was faster, come back"; 99 says "nothing left to do".
+            done += u32::from(firn_e2e::rig::programs::finish(racer, &[0, 1, 99]).unwrap() == Some(0));
+        }
+        check_numbers(workspace.access(), ticks.produced).unwrap();
+    }
+    assert!(done >= 3, "every round has a winner: {done}");
+    ticks.settle(&workspace).unwrap();
+}

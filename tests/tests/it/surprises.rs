@@ -1,0 +1,103 @@
+//! What Kafka does to its readers: transactions, retention, deleted topics, new partitions.
+
+use firn_e2e::rig::kafka::{Kafka, Outcome};
+use firn_e2e::rig::workspace::Workspace;
+use serde_json::Value;
+
+use crate::ticks::{Ticks, check_numbers, seeded};
+
+/// Sums a count over every manifest of the topic.
+fn in_manifests(workspace: &Workspace, topic: &str, generation: u32, count: impl Fn(&Value) -> u64) -> u64 {
+    let chains = workspace.dir().join(format!("raw/events/{topic}/_batches/{generation}"));
+    let mut total = 0;
+    for partition in std::fs::read_dir(chains).unwrap() {
+        for manifest in std::fs::read_dir(partition.unwrap().path()).unwrap() {
+            let manifest: Value = serde_json::from_slice(&std::fs::read(manifest.unwrap().path()).unwrap()).unwrap();
+            total += count(&manifest);
+        }
+    }
+    total
+}
+
+fn absent(manifest: &Value) -> u64 {
+    manifest["absent"].as_u64().unwrap_or(0)
+}
+
+fn gap(manifest: &Value) -> u64 {
+    let range = |i: usize| manifest["range"][i].as_u64().unwrap();
+    if manifest["gap"].is_null() { 0 } else { range(1) - range(0) }
+}
+
+#[test]
+fn aborted_records_and_markers_are_counted_absent() {
+    let mut rng = seeded("aborted_records");
+    let (mut ticks, workspace) = Ticks::local("transactions", Kafka::shared(), 1).unwrap();
+    let good = ticks.next(100, &mut rng);
+    let more = ticks.next(50, &mut rng);
+    // Aborted records carry numbers that must never be seen.
+    let bad = Ticks { produced: 1_000_000, topic: String::new(), ..ticks }.next(30, &mut rng);
+    let groups = [(good, Outcome::Commit), (bad, Outcome::Abort), (more, Outcome::Commit)];
+    ticks.kafka.produce_transactions(&ticks.topic, groups).unwrap();
+    ticks.settle(&workspace).unwrap();
+    // 30 aborted records; 3 markers, the last of which may lie behind the last record that was read.
+    let counted = in_manifests(&workspace, &ticks.topic, 1, absent);
+    assert!((32..=33).contains(&counted), "{counted} absent offsets");
+}
+
+#[test]
+fn offsets_that_expired_unread_become_a_declared_gap() {
+    let mut rng = seeded("offsets_that_expired");
+    let (mut ticks, workspace) = Ticks::local("expired", Kafka::shared(), 1).unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+    workspace.land().unwrap();
+    let lost = Ticks { produced: 1_000_000, topic: ticks.topic.clone(), ..ticks }.next(40, &mut rng);
+    ticks.kafka.produce(&ticks.topic, lost).unwrap();
+    ticks.kafka.delete_records(&ticks.topic, 0, 140).unwrap();
+    ticks.produce(60, &mut rng).unwrap();
+    ticks.settle(&workspace).unwrap();
+    assert_eq!(in_manifests(&workspace, &ticks.topic, 1, gap), 40);
+}
+
+#[test]
+fn a_recreated_topic_is_refused_until_its_generation_is_raised() {
+    let mut rng = seeded("a_recreated_topic");
+    let (mut ticks, workspace) = Ticks::local("recreated", Kafka::shared(), 1).unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+    ticks.settle(&workspace).unwrap();
+
+    ticks.kafka.delete_topic(&ticks.topic).unwrap();
+    ticks.kafka.create_topic(&ticks.topic, 1, &[]).unwrap();
+    ticks.produce(150, &mut rng).unwrap();
+    let refused = workspace.landing(&["run", "--until-caught-up"]).unwrap();
+    assert!(!matches!(refused.code, Some(0 | 99)), "{refused:?}");
+    assert!(refused.stderr.contains("generation"), "{}", refused.stderr);
+
+    let pipeline = workspace.dir().join("pipelines/ticks.yaml");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    let topic = format!("topic: {}", ticks.topic);
+    std::fs::write(&pipeline, text.replace(&topic, &format!("{topic}, generation: 2"))).unwrap();
+    ticks.settle(&workspace).unwrap();
+}
+
+#[test]
+fn new_partitions_begin_at_their_first_offset() {
+    let mut rng = seeded("new_partitions");
+    let (mut ticks, workspace) = Ticks::local("widened", Kafka::shared(), 1).unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+    ticks.settle(&workspace).unwrap();
+    ticks.kafka.add_partitions(&ticks.topic, 3).unwrap();
+    ticks.partitions = 3;
+    ticks.produce(300, &mut rng).unwrap();
+    ticks.settle(&workspace).unwrap();
+    assert_eq!(workspace.landed(&ticks.topic).unwrap().len(), 3);
+}
+
+#[test]
+fn an_empty_topic_is_nothing_to_do() {
+    let (ticks, workspace) = Ticks::local("empty", Kafka::shared(), 2).unwrap();
+    workspace.land().unwrap();
+    workspace.compact().unwrap();
+    if workspace.access().metadata(crate::ticks::TABLE).unwrap().is_some() {
+        check_numbers(workspace.access(), ticks.produced).unwrap();
+    }
+}

@@ -113,10 +113,30 @@ pub enum RejectReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GapReason {
-    /// Kafka's retention removed the offsets before landing read them.
+    /// Kafka's retention removed the offsets before landing read them: data was lost, an alarm.
     Expired,
+    /// Kafka no longer held the offsets when the topic was read for the first time: a chain begins at offset 0, always,
+    /// so that two first writers meet at one key.
+    BeforeFirstRead,
     /// An operator declared it.
     Declared,
+}
+
+impl RejectReason {
+    /// Its name in manifests, quarantine lines and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "notUtf8",
+            Self::NotJson => "notJson",
+            Self::NoEventTime => "noEventTime",
+            Self::BadEventTime => "badEventTime",
+            Self::TooLarge => "tooLarge",
+            Self::NotWhitelisted => "notWhitelisted",
+            Self::TooLate => "tooLate",
+            Self::SchemaViolation => "schemaViolation",
+        }
+    }
 }
 
 impl BatchManifest {

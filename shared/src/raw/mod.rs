@@ -5,4 +5,6 @@
 //! (append with one winner, find the end, fold into checkpoints, walk a range), [`progress`] is what an idle partition
 //! says of itself so that its hours can be sealed.
 
+pub mod envelope;
+pub mod key;
 pub mod manifest;

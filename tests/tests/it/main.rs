@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "everything here is test code")]
 
+mod cli_reference;
 mod crash;
 mod group;
 mod other_writers;
+mod real_events;
 mod rig_itself;
 mod surprises;
 mod ticks;

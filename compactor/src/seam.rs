@@ -1,0 +1,151 @@
+//! The one door between tokio, which does IO, and rayon, which does everything that burns processor time.
+//!
+//! A piece of work enters with a memory permit and leaves as its result; the permit is given back when the result (or
+//! whatever the result keeps alive) is dropped by the caller. Polars, zstd, decoding and Parquet encoding never run on
+//! a tokio worker.
+
+use std::sync::Arc;
+
+use firn_shared::error::{Error, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Memory is handed out in pieces of this many bytes.
+const UNIT: u64 = 64 * 1024;
+
+/// The worker threads and the memory they may hold together.
+#[derive(Debug, Clone)]
+pub struct Cpu {
+    pool: Arc<rayon::ThreadPool>,
+    memory: Arc<Semaphore>,
+    bound: u64,
+}
+
+/// A share of the memory bound; returned on drop.
+#[derive(Debug)]
+pub struct Permit {
+    _units: OwnedSemaphorePermit,
+    bytes: u64,
+}
+
+impl Permit {
+    /// How many bytes may be held under this permit.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Cpu {
+    /// `threads` workers (0: one per processor) that hold at most `memory` bytes together.
+    ///
+    /// # Errors
+    /// `Unavailable` when the threads cannot be started.
+    pub fn new(threads: usize, memory: u64) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("cpu-{i}"))
+            .build()
+            .map_err(|e| Error::unavailable(format!("cannot start {threads} worker threads")).with_source(e))?;
+        let units = usize::try_from((memory / UNIT).max(1)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Ok(Self { pool: Arc::new(pool), memory: Arc::new(Semaphore::new(units)), bound: memory })
+    }
+
+    /// Number of worker threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// The bound all permits share, bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.bound
+    }
+
+    /// Waits for `bytes` of memory; asks for the whole bound at most.
+    ///
+    /// # Errors
+    /// `Bug` when the door was closed, which nothing does.
+    pub async fn permit(&self, bytes: u64) -> Result<Permit> {
+        let bytes = bytes.min(self.bound).max(1);
+        let units = u32::try_from(bytes.div_ceil(UNIT).min((self.bound / UNIT).max(1))).unwrap_or(u32::MAX);
+        let units = Arc::clone(&self.memory).acquire_many_owned(units).await;
+        Ok(Permit { _units: units.map_err(|e| Error::bug("memory permits are closed").with_source(e))?, bytes })
+    }
+
+    /// Runs `work` on a worker thread, under a permit the caller holds for as long as the memory is in use.
+    ///
+    /// # Errors
+    /// `Bug` when the work panicked; the panic's message is in the log.
+    pub async fn run<T, F>(&self, permit: &Permit, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        debug_assert!(permit.bytes > 0, "work needs a permit");
+        let (result, answer) = oneshot::channel();
+        self.pool.spawn(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            // A receiver that is gone has been cancelled; nobody waits for the result any more.
+            let _ = result.send(outcome);
+        });
+        match answer.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(panic)) => Err(Error::bug(format!("a worker thread panicked: {}", panic_text(&*panic)))),
+            Err(gone) => Err(Error::bug("a worker thread vanished").with_source(gone)),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use firn_shared::error::ErrorKind;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn permits_never_exceed_the_bound() {
+        let cpu = Cpu::new(4, 16 * UNIT).unwrap();
+        let (held, peak) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let tasks = (0..64u64).map(|i| {
+            let (cpu, held, peak) = (cpu.clone(), Arc::clone(&held), Arc::clone(&peak));
+            tokio::spawn(async move {
+                let permit = cpu.permit((1 + i % 7) * UNIT).await.unwrap();
+                let bytes = permit.bytes();
+                peak.fetch_max(held.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+                cpu.run(&permit, std::thread::yield_now).await.unwrap();
+                held.fetch_sub(bytes, Ordering::SeqCst);
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        assert!(peak.load(Ordering::SeqCst) <= 16 * UNIT);
+        assert!(peak.load(Ordering::SeqCst) > 4 * UNIT, "work ran side by side");
+    }
+
+    #[tokio::test]
+    async fn more_than_the_bound_waits_for_all_of_it_instead_of_forever() {
+        let cpu = Cpu::new(1, 4 * UNIT).unwrap();
+        assert_eq!(cpu.permit(u64::MAX).await.unwrap().bytes(), 4 * UNIT);
+    }
+
+    #[tokio::test]
+    async fn a_panic_becomes_an_error_and_the_worker_lives_on() {
+        let cpu = Cpu::new(1, UNIT).unwrap();
+        let permit = cpu.permit(1).await.unwrap();
+        let error = cpu.run(&permit, || panic!("odd")).await.map(|()| ()).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().contains("odd")), (ErrorKind::Bug, true));
+        assert_eq!(cpu.run(&permit, || 7).await.unwrap(), 7);
+    }
+}

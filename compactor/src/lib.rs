@@ -1,6 +1,6 @@
-//! From the raw zone to Iceberg tables, one atomic commit a run.
-//!
-//! See ARCHITECTURE.md.
+//! The raw zone to Iceberg tables: plan, execute, commit. See ARCHITECTURE.md.
 
+pub mod plan;
 pub mod provenance;
+pub mod reconcile;
 pub mod seam;

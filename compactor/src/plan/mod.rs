@@ -1,0 +1,151 @@
+//! Which raw objects a run converts, decided before anything is read or written.
+//!
+//! [`position`] says how far the table has come; a [`Plan`] is plain data: it names the snapshot it was made from, the
+//! objects in slices of bounded size, and where the table stands when it is carried out.
+
+pub mod position;
+
+use std::collections::BTreeMap;
+
+use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef, TopicRef};
+use firn_shared::raw::manifest::RawObject;
+use serde::{Deserialize, Serialize};
+
+use crate::reconcile::account::Totals;
+use position::Position;
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// Everything past the table's position.
+    New,
+    /// All raw objects of the hours `from..to` (half-open) below the table's position, replacing their rows.
+    Hours {
+        /// First hour.
+        from: EventHour,
+        /// First hour after the range.
+        to: EventHour,
+    },
+}
+
+/// A run, decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// What it is for.
+    pub scope: Scope,
+    /// The table's current snapshot when the plan was made; the commit checks the position, not this.
+    pub base_snapshot: Option<i64>,
+    /// The table's position when the plan was made; the commit is refused when it has moved.
+    pub from: Position,
+    /// The table's position after the commit; equals `from` for [`Scope::Hours`].
+    pub to: Position,
+    /// Units of work, independent of each other.
+    pub slices: Vec<Slice>,
+    /// What the ledger says of the batches consumed ([`Totals::add_batch`]); empty for [`Scope::Hours`].
+    pub ledger: Vec<PartitionLedger>,
+}
+
+/// The ledger's part of a plan for one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionLedger {
+    /// The topic.
+    pub topic: TopicRef,
+    /// The partition.
+    pub partition: Partition,
+    /// Offsets the plan consumes.
+    pub range: OffsetRange,
+    /// Batches in them.
+    pub batches: u64,
+    /// Totals of just this range, the fate of records left open.
+    pub totals: Totals,
+}
+
+/// Raw objects converted together by one thread or task.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slice {
+    /// Its number in the plan, from 0; part of its data files' names.
+    pub number: u32,
+    /// Ordered by event hour, topic, partition, first offset.
+    pub objects: Vec<SliceObject>,
+}
+
+/// A raw object and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SliceObject {
+    /// The topic.
+    pub topic: TopicRef,
+    /// The partition.
+    pub partition: Partition,
+    /// The object, as the manifest has it.
+    pub object: RawObject,
+}
+
+impl SliceObject {
+    /// The partition the object came from.
+    pub fn partition_ref(&self) -> PartitionRef {
+        PartitionRef { topic: self.topic.clone(), partition: self.partition }
+    }
+}
+
+impl Slice {
+    /// Bytes of its lines, uncompressed.
+    pub fn raw_bytes(&self) -> u64 {
+        self.objects.iter().map(|o| o.object.raw_bytes).sum()
+    }
+
+    /// Lines in it, tombstones included.
+    pub fn records(&self) -> u64 {
+        self.objects.iter().map(|o| o.object.records).sum()
+    }
+}
+
+impl Plan {
+    /// Whether there is neither an object to convert nor an offset to advance.
+    pub fn is_empty(&self) -> bool {
+        self.slices.is_empty() && self.from == self.to
+    }
+
+    /// Lines in all slices.
+    pub fn records(&self) -> u64 {
+        self.slices.iter().map(Slice::records).sum()
+    }
+}
+
+/// Cuts objects into slices of at most `raw_bytes_max` uncompressed bytes (a larger object is a slice of its own),
+/// ordered so that a slice touches few event hours and so few table partitions.
+pub fn cut(mut objects: Vec<SliceObject>, raw_bytes_max: u64) -> Vec<Slice> {
+    objects.sort_by(|a, b| {
+        let key = |o: &SliceObject| (o.object.event_hour, o.topic.clone(), o.partition, o.object.min_offset);
+        key(a).cmp(&key(b))
+    });
+    let mut slices: Vec<Slice> = Vec::new();
+    let mut held = 0;
+    for object in objects {
+        let bytes = object.object.raw_bytes;
+        if slices.is_empty() || held + bytes > raw_bytes_max {
+            slices.push(Slice { number: slices.len() as u32, objects: Vec::new() });
+            held = 0;
+        }
+        held += bytes;
+        if let Some(slice) = slices.last_mut() {
+            slice.objects.push(object);
+        }
+    }
+    slices
+}
+
+/// Hours and records of a plan, for its summary.
+pub fn hours(plan: &Plan) -> BTreeMap<EventHour, u64> {
+    let mut hours = BTreeMap::new();
+    for object in plan.slices.iter().flat_map(|s| &s.objects) {
+        if let Some(hour) = object.object.event_hour {
+            *hours.entry(hour).or_default() += object.object.records;
+        }
+    }
+    hours
+}

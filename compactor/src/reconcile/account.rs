@@ -1,0 +1,178 @@
+//! What became of every offset a table has consumed, as running totals per partition.
+//!
+//! The totals travel beside the position in each snapshot (`firn.account`), so that `reconcile` needs neither the rows nor
+//! the snapshots that were expired. The law: offsets consumed = rows + quarantined + rejected at landing + filtered +
+//! tombstones + superseded + absent + declared gaps.
+
+use std::collections::BTreeMap;
+
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{Offset, Partition, PartitionRef, TopicRef};
+use firn_shared::raw::manifest::{BatchManifest, RejectReason};
+use serde::{Deserialize, Serialize};
+
+/// Running totals of one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Totals {
+    /// First offset of the chain.
+    pub start: Offset,
+    /// First offset not consumed.
+    pub end: Offset,
+    /// Rows in the table.
+    pub rows: u64,
+    /// Rows in the table's quarantine table.
+    pub quarantined: u64,
+    /// Records landing put into its quarantine, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected: BTreeMap<RejectReason, u64>,
+    /// Records left out on purpose, by reason (`event` for events of other tables, else the filter's name).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub filtered: BTreeMap<String, u64>,
+    /// Kafka null values.
+    pub tombstones: u64,
+    /// Rows a newer version of the same key replaced.
+    pub superseded: u64,
+    /// Offsets without a record.
+    pub absent: u64,
+    /// Offsets that were never read, as declared.
+    pub gaps: u64,
+}
+
+impl Totals {
+    /// Adds what the ledger says of a batch that is consumed as a whole: everything but the fate of its records.
+    pub fn add_batch(&mut self, batch: &BatchManifest) {
+        if self.end == 0 && self.start == 0 {
+            self.start = batch.range.start();
+        }
+        self.end = batch.range.end();
+        for (reason, count) in &batch.rejects {
+            *self.rejected.entry(*reason).or_default() += count;
+        }
+        self.tombstones += batch.tombstones();
+        self.absent += batch.absent;
+        self.gaps += batch.gap_offsets();
+    }
+
+    /// Offsets consumed.
+    pub fn offsets(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Offsets accounted for.
+    pub fn accounted(&self) -> u64 {
+        let rejected: u64 = self.rejected.values().sum();
+        let filtered: u64 = self.filtered.values().sum();
+        self.rows + self.quarantined + rejected + filtered + self.tombstones + self.superseded + self.absent + self.gaps
+    }
+
+    /// Offsets consumed less offsets accounted for; 0 when nothing is lost or doubled.
+    pub fn difference(&self) -> i64 {
+        self.offsets() as i64 - self.accounted() as i64
+    }
+}
+
+/// What became of the records of some raw objects: an execution's counts, per partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Fate {
+    /// Rows written.
+    pub rows: u64,
+    /// Records quarantined.
+    pub quarantined: u64,
+    /// Records left out on purpose, by reason.
+    pub filtered: BTreeMap<String, u64>,
+    /// Tombstones seen.
+    pub tombstones: u64,
+}
+
+impl Fate {
+    /// Records this accounts for.
+    pub fn records(&self) -> u64 {
+        self.rows + self.quarantined + self.tombstones + self.filtered.values().sum::<u64>()
+    }
+
+    /// Adds another slice's counts.
+    pub fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.quarantined += other.quarantined;
+        self.tombstones += other.tombstones;
+        for (reason, count) in &other.filtered {
+            *self.filtered.entry(reason.clone()).or_default() += count;
+        }
+    }
+}
+
+/// Running totals of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Text", into = "Text")]
+pub struct Account(BTreeMap<TopicRef, BTreeMap<Partition, Totals>>);
+
+/// The JSON form: topic incarnations as text, because JSON keys are text.
+type Text = BTreeMap<String, BTreeMap<Partition, Totals>>;
+
+impl TryFrom<Text> for Account {
+    type Error = Error;
+    fn try_from(text: Text) -> Result<Self> {
+        let topics = text.into_iter().map(|(topic, parts)| Ok((topic.parse()?, parts)));
+        Ok(Self(topics.collect::<Result<_>>()?))
+    }
+}
+
+impl From<Account> for Text {
+    fn from(account: Account) -> Self {
+        account.0.into_iter().map(|(topic, parts)| (topic.to_string(), parts)).collect()
+    }
+}
+
+impl Account {
+    /// The totals of a partition, all zero at first.
+    pub fn totals_mut(&mut self, partition: &PartitionRef) -> &mut Totals {
+        self.0.entry(partition.topic.clone()).or_default().entry(partition.partition).or_default()
+    }
+
+    /// The totals of a partition.
+    pub fn get(&self, partition: &PartitionRef) -> Option<&Totals> {
+        self.0.get(&partition.topic)?.get(&partition.partition)
+    }
+
+    /// All partitions, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (PartitionRef, &Totals)> + '_ {
+        self.0.iter().flat_map(|(topic, parts)| {
+            parts.iter().map(move |(p, totals)| (PartitionRef { topic: topic.clone(), partition: *p }, totals))
+        })
+    }
+
+    /// Adds what became of consumed records. Tombstones are the ledger's to count ([`Totals::add_batch`]).
+    pub fn add_fate(&mut self, partition: &PartitionRef, fate: &Fate) {
+        let totals = self.totals_mut(partition);
+        totals.rows += fate.rows;
+        totals.quarantined += fate.quarantined;
+        for (reason, count) in &fate.filtered {
+            *totals.filtered.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    /// Replaces what became of some records by what became of them when they were converted again (`reprocess`).
+    ///
+    /// # Errors
+    /// `Bug` when more is taken back than was ever counted.
+    pub fn replace_fate(&mut self, partition: &PartitionRef, before: &Fate, after: &Fate) -> Result<()> {
+        let at = || Error::bug(format!("{partition}: more records taken back than were counted"));
+        let totals = self.totals_mut(partition);
+        totals.rows = totals.rows.checked_sub(before.rows).ok_or_else(at)?;
+        totals.quarantined = totals.quarantined.checked_sub(before.quarantined).ok_or_else(at)?;
+        for (reason, count) in &before.filtered {
+            let slot = totals.filtered.get_mut(reason).ok_or_else(at)?;
+            *slot = slot.checked_sub(*count).ok_or_else(at)?;
+        }
+        totals.filtered.retain(|_, count| *count > 0);
+        self.add_fate(partition, after);
+        Ok(())
+    }
+
+    /// Partitions whose offsets and accounts differ, with the difference.
+    pub fn differences(&self) -> Vec<(PartitionRef, i64)> {
+        self.iter().map(|(partition, totals)| (partition, totals.difference())).filter(|(_, d)| *d != 0).collect()
+    }
+}

@@ -1,5 +1,7 @@
 //! The raw zone to Iceberg tables: plan, execute, commit. See ARCHITECTURE.md.
 
+pub mod arrow_types;
+pub mod decode;
 pub mod plan;
 pub mod provenance;
 pub mod reconcile;

@@ -1,0 +1,143 @@
+//! What must hold for the whole payload before a value of it is looked at.
+//!
+//! The JSON crate skips unknown values with a recursion that has no bound, and does not look into the escapes of strings
+//! it skips. So nesting and escapes are checked here, each by one pass that costs little when there is nothing to find.
+
+use memchr::memchr;
+
+use super::reject::{RejectKind, Rejected};
+
+/// Deepest nesting of objects and lists; `serde_json` has the same limit.
+pub const MAX_DEPTH: usize = 127;
+
+/// What the checks learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Whether any string has an escape.
+    pub escapes: bool,
+}
+
+/// The payload as text, its nesting bounded, its `\u` escapes characters.
+pub(super) fn check(payload: &[u8]) -> Result<(&str, Facts), Rejected> {
+    let text = simdutf8::basic::from_utf8(payload).map_err(|_| not_utf8(payload))?;
+    if payload.len() > MAX_DEPTH && openers(payload) > MAX_DEPTH && depth(payload) > MAX_DEPTH {
+        let detail = format!("nested deeper than {MAX_DEPTH} levels");
+        return Err(Rejected::whole(RejectKind::TooDeep, detail));
+    }
+    let escapes = check_escapes(payload)?;
+    Ok((text, Facts { escapes }))
+}
+
+#[cold]
+fn not_utf8(payload: &[u8]) -> Rejected {
+    let at = std::str::from_utf8(payload).map_or_else(|e| e.valid_up_to(), str::len);
+    Rejected::whole(RejectKind::NotUtf8, format!("invalid UTF-8 at byte {at}"))
+}
+
+/// Number of `{` and `[`, in strings too: an upper bound of the depth that needs no state.
+fn openers(payload: &[u8]) -> usize {
+    // `[` is 0x5b and `{` is 0x7b; sums of 255 fit the u8 lanes that the compiler makes of this.
+    payload.chunks(255).map(|c| usize::from(c.iter().map(|b| u8::from(b | 0x20 == 0x7b)).sum::<u8>())).sum()
+}
+
+/// The deepest nesting, strings left out.
+#[cold]
+fn depth(payload: &[u8]) -> usize {
+    let (mut now, mut max, mut at) = (0usize, 0usize, 0usize);
+    while at < payload.len() {
+        match payload[at] {
+            b'{' | b'[' => {
+                now += 1;
+                max = max.max(now);
+            }
+            b'}' | b']' => now = now.saturating_sub(1),
+            b'"' => at = string_end(payload, at + 1),
+            _ => {}
+        }
+        at += 1;
+    }
+    max
+}
+
+fn string_end(payload: &[u8], mut at: usize) -> usize {
+    while let Some(hit) = memchr::memchr2(b'"', b'\\', payload.get(at..).unwrap_or_default()) {
+        if payload[at + hit] == b'"' {
+            return at + hit;
+        }
+        at += hit + 2;
+    }
+    payload.len()
+}
+
+/// Checks the hex digits and the surrogate pairs of every `\u`; the letters after other backslashes are the parser's.
+fn check_escapes(payload: &[u8]) -> Result<bool, Rejected> {
+    let Some(first) = memchr(b'\\', payload) else { return Ok(false) };
+    let mut at = first;
+    loop {
+        if payload.get(at + 1) == Some(&b'u') {
+            at = unicode_escape(payload, at)?;
+        } else {
+            at += 2;
+        }
+        match payload.get(at..).and_then(|rest| memchr(b'\\', rest)) {
+            Some(next) => at += next,
+            None => return Ok(true),
+        }
+    }
+}
+
+/// The position after the `\uXXXX` (or the pair of them) at `at`.
+fn unicode_escape(payload: &[u8], at: usize) -> Result<usize, Rejected> {
+    let bad = |what: &str| Rejected::whole(RejectKind::BadEscape, format!("{what} at byte {at}"));
+    let unit = hex4(payload, at + 2).ok_or_else(|| bad("escape without four hex digits"))?;
+    match unit {
+        0xD800..=0xDBFF => {
+            let low = (payload.get(at + 6..at + 8) == Some(b"\\u")).then(|| hex4(payload, at + 8)).flatten();
+            match low {
+                Some(0xDC00..=0xDFFF) => Ok(at + 12),
+                _ => Err(bad("half a surrogate pair")),
+            }
+        }
+        0xDC00..=0xDFFF => Err(bad("half a surrogate pair")),
+        _ => Ok(at + 6),
+    }
+}
+
+/// Four hex digits as a UTF-16 unit.
+pub(super) fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.iter().try_fold(0, |unit, b| Some(unit << 4 | char::from(*b).to_digit(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(payload: &[u8]) -> Option<RejectKind> {
+        check(payload).err().map(|r| r.reason)
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_located() {
+        let rejected = check(b"{\"a\":\"\xff\"}").unwrap_err();
+        assert_eq!((rejected.reason, rejected.detail.as_str()), (RejectKind::NotUtf8, "invalid UTF-8 at byte 6"));
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_brackets_in_strings_do_not_count() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n)).into_bytes();
+        assert_eq!(reason(&nested(MAX_DEPTH)), None);
+        assert_eq!(reason(&nested(MAX_DEPTH + 1)), Some(RejectKind::TooDeep));
+        assert_eq!(reason(&vec![b'['; 10_000_000]), Some(RejectKind::TooDeep));
+        assert_eq!(reason(format!("\"{}\\\"{}\"", "[".repeat(300), "{".repeat(300)).as_bytes()), None);
+    }
+
+    #[test]
+    fn escapes_must_be_characters() {
+        for good in [r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e9\n""#, r#""\\\u0041""#] {
+            assert_eq!(reason(good.as_bytes()), None, "{good}");
+        }
+        for bad in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83d\n""#, r#""\ud83dA""#, r#""\u12g4""#, r#""\u12"#] {
+            assert_eq!(reason(bad.as_bytes()), Some(RejectKind::BadEscape), "{bad}");
+        }
+    }
+}

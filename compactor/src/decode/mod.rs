@@ -1,0 +1,177 @@
+//! Payload bytes to Arrow, driven by the columns that are wanted.
+//!
+//! `check` looks at the payload as a whole (UTF-8, nesting, escapes); `visit` walks it with a SIMD parser along the `tree`
+//! of wanted keys; `column` and `leaf` keep the values, each `leaf` reading raw JSON text through `number`, `time` and
+//! `text`. What does not fit is a [`Rejected`] with its path: never an error of the run, never a null or a zero by accident.
+//!
+//! What fits what:
+//! - integers and decimals take numbers and numbers in strings, if they are exact: `1.0` and `1e3` are integers, `1.5` is
+//!   not; floats take every finite number (in strings too) and round to the nearest;
+//! - booleans, strings, lists, maps and structs take their own kind only;
+//! - times take text in the forms of RFC 3339, or what the column's format says; text without an offset is UTC; a number is
+//!   a time only if the format counts from the epoch; digits below a microsecond are dropped;
+//! - binary takes base64 (standard alphabet, padded); uuid the form of 36 characters, stored in lower case;
+//! - json keeps the text of any value, byte for byte;
+//! - null is the same as missing; of a key that comes twice in an object the last value counts.
+
+mod check;
+mod column;
+mod leaf;
+mod number;
+mod reject;
+mod text;
+mod time;
+mod tree;
+mod visit;
+
+use std::sync::Arc;
+
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::{Field, Schema, SchemaRef};
+use firn_shared::config::domain;
+use firn_shared::error::{Error, Result};
+use serde::de::DeserializeSeed;
+
+pub use self::check::MAX_DEPTH;
+pub use self::reject::{RejectKind, Rejected};
+use self::tree::Node;
+use self::visit::{ObjectSeed, Walk};
+use crate::arrow_types::data_type;
+
+/// Turns payloads into rows of one schema. Not shared: one per slice, on one thread.
+#[derive(Debug)]
+pub struct Decoder {
+    schema: SchemaRef,
+    root: Node,
+    walk: Walk,
+    rows: usize,
+    /// Bytes of one row besides text and list elements.
+    width: usize,
+}
+
+impl Decoder {
+    /// A decoder of these columns.
+    ///
+    /// # Errors
+    /// `Config` when two columns have one name, a path is empty, or a struct has no fields or one name twice.
+    pub fn new(columns: &[domain::Column]) -> Result<Self> {
+        let mut root = Node::default();
+        for (i, column) in columns.iter().enumerate() {
+            if columns[..i].iter().any(|c| c.name == column.name) {
+                return Err(Error::config(format!("column {} is defined twice", column.name)));
+            }
+            if column.path.0.is_empty() {
+                return Err(Error::config(format!("column {}: the path names no key", column.name)));
+            }
+            let values = column::Column::new(&column.name, &column.r#type, column.format.as_ref())?;
+            root.insert(&column.path.0, values, i, column.required);
+        }
+        root.seal();
+        let fields = columns.iter().map(|c| Field::new(&c.name, data_type(&c.r#type), !c.required));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let width = root.width();
+        Ok(Self { schema, root, walk: Walk::default(), rows: 0, width })
+    }
+
+    /// One field per column, in their order, nullable unless required.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// Adds the row of one payload.
+    ///
+    /// # Errors
+    /// The payload's fault; the decoder is then as it was before.
+    pub fn push(&mut self, payload: &[u8]) -> Result<(), Rejected> {
+        let (text, facts) = check::check(payload)?;
+        self.walk.meter.escapes = facts.escapes;
+        let bytes = self.walk.meter.bytes;
+        let mut outcome = self.walk(text);
+        // A fault may lie in a value that a later duplicate of its key replaces: only the second walk knows.
+        if outcome.is_err() && (self.walk.duplicate || self.walk.fault.is_some()) {
+            self.roll_back(bytes);
+            self.walk.last_wins = true;
+            outcome = self.walk(text);
+            self.walk.last_wins = false;
+        }
+        if outcome.is_err() {
+            self.roll_back(bytes);
+        } else {
+            self.rows += 1;
+        }
+        outcome
+    }
+
+    fn walk(&mut self, text: &str) -> Result<(), Rejected> {
+        let mut parser = sonic_rs::Deserializer::from_str(text);
+        let at = self.rows;
+        let seed = ObjectSeed { node: &mut self.root, at, walk: &mut self.walk };
+        match seed.deserialize(&mut parser).and_then(|object| parser.end().map(|()| object)) {
+            Ok(true) => {}
+            Ok(false) => return Err(Rejected::whole(RejectKind::NotObject, "expected object, found null")),
+            Err(error) => return Err(self.rejected(&error)),
+        }
+        let walk = &mut self.walk;
+        self.root.check_required(at, &mut walk.trail).map_err(|fault| Rejected {
+            path: walk.trail.render(),
+            reason: fault.reason,
+            detail: fault.detail,
+        })
+    }
+
+    /// What a walk's error means. The parser's own message quotes the payload, so only its position is told.
+    #[cold]
+    fn rejected(&self, error: &sonic_rs::Error) -> Rejected {
+        match &self.walk.fault {
+            Some(fault) => {
+                let path = self.walk.trail.render();
+                let reason = if path == "$" { RejectKind::NotObject } else { fault.reason };
+                Rejected { path, reason, detail: fault.detail.clone() }
+            }
+            None => {
+                let what = if error.is_eof() { "truncated" } else { "invalid JSON" };
+                Rejected::whole(RejectKind::NotJson, format!("{what} at byte {}", error.offset()))
+            }
+        }
+    }
+
+    /// Removes what a failed walk left behind.
+    #[cold]
+    fn roll_back(&mut self, bytes: usize) {
+        self.root.truncate(self.rows);
+        self.walk.meter.bytes = bytes;
+        self.walk.fault = None;
+        self.walk.duplicate = false;
+        self.walk.trail = reject::Trail::default();
+    }
+
+    /// Rows pushed since the last [`Self::finish`].
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// About how many bytes the finished batch will take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.rows * self.width + self.walk.meter.bytes
+    }
+
+    /// Takes the rows.
+    ///
+    /// # Errors
+    /// `Bug` when the columns do not make a batch.
+    pub fn finish(&mut self) -> Result<RecordBatch> {
+        let rows = std::mem::take(&mut self.rows);
+        self.walk.meter.bytes = 0;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        self.root
+            .finish(self.schema.fields().len(), rows)
+            .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
+            .map_err(|e| Error::bug("cannot build a batch of decoded rows").with_source(e))
+    }
+}
+
+#[cfg(test)]
+mod tests;

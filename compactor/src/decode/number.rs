@@ -1,0 +1,221 @@
+//! JSON number text to exact numbers, never by way of `f64` unless the column is one.
+
+use super::reject::{Fault, RejectKind};
+
+/// Why number text has no exact value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NumberFault {
+    /// Not a number by the JSON grammar.
+    Malformed,
+    /// Digits below the scale would be lost.
+    Inexact,
+    /// Beyond 38 digits or the target's range.
+    Overflow,
+}
+
+impl NumberFault {
+    /// The fault of a value meant for `expected`.
+    #[cold]
+    pub fn of(self, expected: impl std::fmt::Display) -> Fault {
+        match self {
+            Self::Malformed => Fault::new(RejectKind::BadFormat, format!("expected {expected}, found other text")),
+            Self::Inexact => Fault::new(RejectKind::Inexact, format!("number would lose digits as {expected}")),
+            Self::Overflow => Fault::new(RejectKind::OutOfRange, format!("number does not fit {expected}")),
+        }
+    }
+}
+
+/// A number's parts by the grammar of RFC 8259.
+struct Parts<'a> {
+    negative: bool,
+    integer: &'a [u8],
+    fraction: &'a [u8],
+    exponent: i64,
+}
+
+fn digits(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().take_while(|b| b.is_ascii_digit()).count())
+}
+
+fn parts(text: &[u8]) -> Option<Parts<'_>> {
+    let (negative, rest) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    let (integer, mut rest) = digits(rest);
+    if integer.is_empty() || (integer.len() > 1 && integer[0] == b'0') {
+        return None;
+    }
+    let mut fraction: &[u8] = &[];
+    if let Some(after) = rest.strip_prefix(b".") {
+        (fraction, rest) = digits(after);
+        if fraction.is_empty() {
+            return None;
+        }
+    }
+    let mut exponent = 0i64;
+    if let Some(after) = rest.strip_prefix(b"e").or_else(|| rest.strip_prefix(b"E")) {
+        let (minus, after) = match after.first() {
+            Some(b'-') => (true, &after[1..]),
+            Some(b'+') => (false, &after[1..]),
+            _ => (false, after),
+        };
+        let (power, end) = digits(after);
+        if power.is_empty() {
+            return None;
+        }
+        // Saturating: an exponent of a million is as far out as any larger one.
+        exponent = power.iter().fold(0, |e, b| (e * 10 + i64::from(b - b'0')).min(1_000_000));
+        if minus {
+            exponent = -exponent;
+        }
+        rest = end;
+    }
+    rest.is_empty().then_some(Parts { negative, integer, fraction, exponent })
+}
+
+/// `text × 10^scale` as an integer, exactly.
+pub(super) fn scaled(text: &[u8], scale: u8) -> Result<i128, NumberFault> {
+    let Parts { negative, integer, fraction, exponent } = parts(text).ok_or(NumberFault::Malformed)?;
+    let total = (integer.len() + fraction.len()) as i64;
+    // How many of the written digits stand left of the scaled number's point.
+    let keep = integer.len() as i64 + exponent + i64::from(scale);
+    let mut value = 0i128;
+    for (i, digit) in integer.iter().chain(fraction).enumerate() {
+        if (i as i64) < keep {
+            let next = value.checked_mul(10).and_then(|v| v.checked_add(i128::from(digit - b'0')));
+            value = next.ok_or(NumberFault::Overflow)?;
+        } else if *digit != b'0' {
+            return Err(NumberFault::Inexact);
+        }
+    }
+    if value != 0 && keep > total {
+        let power = u32::try_from(keep - total).map_err(|_| NumberFault::Overflow)?;
+        value = 10i128.checked_pow(power).and_then(|p| value.checked_mul(p)).ok_or(NumberFault::Overflow)?;
+    }
+    Ok(if negative { -value } else { value })
+}
+
+/// As [`scaled`], digits below the scale dropped (towards zero).
+pub(super) fn scaled_down(text: &[u8], scale: u8) -> Result<i128, NumberFault> {
+    match scaled(text, scale) {
+        Err(NumberFault::Inexact) => {}
+        other => return other,
+    }
+    (scale..=38)
+        .find_map(|s| scaled(text, s).ok().map(|v| v / 10i128.pow(u32::from(s - scale))))
+        .ok_or(NumberFault::Inexact)
+}
+
+/// A 64-bit integer; `1.0` and `1e3` count as they are exact, `1.5` does not.
+pub(super) fn long(text: &[u8]) -> Result<i64, NumberFault> {
+    let (negative, magnitude) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, text),
+    };
+    if matches!(magnitude.len(), 1..=18) && (magnitude[0] != b'0' || magnitude.len() == 1) {
+        let mut value = 0i64;
+        let mut plain = true;
+        for b in magnitude {
+            let digit = b.wrapping_sub(b'0');
+            plain &= digit < 10;
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+        }
+        if plain {
+            return Ok(if negative { -value } else { value });
+        }
+    }
+    i64::try_from(scaled(text, 0)?).map_err(|_| NumberFault::Overflow)
+}
+
+/// A 32-bit integer.
+pub(super) fn int(text: &[u8]) -> Result<i32, NumberFault> {
+    i32::try_from(long(text)?).map_err(|_| NumberFault::Overflow)
+}
+
+/// A decimal's unscaled value.
+pub(super) fn decimal(text: &[u8], precision: u8, scale: u8) -> Result<i128, NumberFault> {
+    let value = scaled(text, scale)?;
+    if value.unsigned_abs() < 10u128.pow(u32::from(precision)) { Ok(value) } else { Err(NumberFault::Overflow) }
+}
+
+/// The nearest 64-bit float.
+pub(super) fn double(text: &str) -> Result<f64, NumberFault> {
+    parts(text.as_bytes()).ok_or(NumberFault::Malformed)?;
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err(NumberFault::Overflow),
+        Err(_) => Err(NumberFault::Malformed),
+    }
+}
+
+/// The nearest 32-bit float.
+pub(super) fn float(text: &str) -> Result<f32, NumberFault> {
+    parts(text.as_bytes()).ok_or(NumberFault::Malformed)?;
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        Ok(_) => Err(NumberFault::Overflow),
+        Err(_) => Err(NumberFault::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NumberFault::{Inexact, Malformed, Overflow};
+    use super::*;
+
+    #[test]
+    fn integers_are_exact_or_refused() {
+        for (text, expected) in [
+            ("0", Ok(0)),
+            ("-0", Ok(0)),
+            ("17245100123", Ok(17_245_100_123)),
+            ("9223372036854775807", Ok(i64::MAX)),
+            ("-9223372036854775808", Ok(i64::MIN)),
+            ("9223372036854775808", Err(Overflow)),
+            ("1.0", Ok(1)),
+            ("1e3", Ok(1000)),
+            ("1.5e1", Ok(15)),
+            ("100e-2", Ok(1)),
+            ("1.5", Err(Inexact)),
+            ("1e-1", Err(Inexact)),
+            ("1.00000000000000000000000000000000000000000000001", Err(Inexact)),
+            ("1e400", Err(Overflow)),
+            ("0e999999999999", Ok(0)),
+            ("007", Err(Malformed)),
+            ("+1", Err(Malformed)),
+            ("1.", Err(Malformed)),
+            (".5", Err(Malformed)),
+            ("1_0", Err(Malformed)),
+            (" 1", Err(Malformed)),
+            ("", Err(Malformed)),
+            ("-", Err(Malformed)),
+            ("NaN", Err(Malformed)),
+        ] {
+            assert_eq!(long(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn decimals_keep_every_digit() {
+        let max = "99999999999999999999999999999999999999";
+        assert_eq!(decimal(max.as_bytes(), 38, 0), Ok(max.parse().unwrap()));
+        assert_eq!(decimal(b"0.1", 10, 2), Ok(10));
+        assert_eq!(decimal(b"-12345678.90", 10, 2), Ok(-1_234_567_890));
+        assert_eq!(decimal(b"123456789.00", 10, 2), Err(Overflow));
+        assert_eq!(decimal(b"0.125", 10, 2), Err(Inexact));
+        assert_eq!(decimal(b"1.2500e1", 10, 2), Ok(1250));
+    }
+
+    #[test]
+    fn floats_refuse_what_is_not_finite() {
+        assert_eq!(double("1e308"), Ok(1e308));
+        assert_eq!(double("1e309"), Err(Overflow));
+        assert_eq!(double("inf"), Err(Malformed));
+        assert_eq!(float("1e39"), Err(Overflow));
+        assert_eq!(double("17"), Ok(17.0));
+    }
+
+    #[test]
+    fn digits_below_a_microsecond_are_dropped_not_rounded() {
+        assert_eq!(scaled_down(b"1.9999999", 6), Ok(1_999_999));
+        assert_eq!(scaled_down(b"-1.9999999", 6), Ok(-1_999_999));
+    }
+}

@@ -1,0 +1,217 @@
+//! Times in text: RFC 3339 and its common relatives by a scanner that allocates nothing, other forms by `chrono` patterns.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
+
+const MICROS: i64 = 1_000_000;
+const DAY_SECONDS: i64 = 86_400;
+
+/// Days from 1970-01-01 to a civil date that exists (proleptic Gregorian), else `None`.
+fn civil_days(year: i64, month: i64, day: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return None,
+    };
+    if !(1..=length).contains(&day) {
+        return None;
+    }
+    // Years begin in March, so that the leap day is the last day of a year; eras of 400 years have 146,097 days.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    Some(era * 146_097 + year * 365 + year / 4 - year / 100 + day_of_year - 719_468)
+}
+
+fn two(text: &[u8], at: usize) -> Option<i64> {
+    let (tens, ones) = (text.get(at)?.wrapping_sub(b'0'), text.get(at + 1)?.wrapping_sub(b'0'));
+    (tens < 10 && ones < 10).then_some(i64::from(tens) * 10 + i64::from(ones))
+}
+
+fn is(text: &[u8], at: usize, byte: u8) -> Option<()> {
+    (text.get(at) == Some(&byte)).then_some(())
+}
+
+/// `YYYY-MM-DD` as days since the epoch.
+pub(super) fn date(text: &[u8]) -> Option<i32> {
+    let days = date_prefix(text)?;
+    (text.len() == 10).then(|| i32::try_from(days).ok()).flatten()
+}
+
+fn date_prefix(text: &[u8]) -> Option<i64> {
+    is(text, 4, b'-')?;
+    is(text, 7, b'-')?;
+    civil_days(two(text, 0)? * 100 + two(text, 2)?, two(text, 5)?, two(text, 8)?)
+}
+
+/// `HH:MM`, `HH:MM:SS` or with a fraction, as microseconds since midnight.
+pub(super) fn time(text: &[u8]) -> Option<i64> {
+    let (micros, end) = clock(text, 0)?;
+    (end == text.len() && micros < DAY_SECONDS * MICROS).then_some(micros)
+}
+
+/// The time of day at `at`, and where it ends. A leap second is the first instant of the next minute; digits of the
+/// fraction below a microsecond are dropped.
+fn clock(text: &[u8], at: usize) -> Option<(i64, usize)> {
+    let (hours, minutes) = (two(text, at)?, two(text, at + 3)?);
+    is(text, at + 2, b':')?;
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let mut micros = (hours * 60 + minutes) * 60 * MICROS;
+    let mut end = at + 5;
+    if text.get(end) == Some(&b':') {
+        let seconds = two(text, end + 1)?;
+        if seconds > 60 || (seconds == 60 && minutes != 59) {
+            return None;
+        }
+        micros += seconds * MICROS;
+        end += 3;
+        if matches!(text.get(end), Some(b'.' | b',')) {
+            let digits = text[end + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
+            if digits == 0 {
+                return None;
+            }
+            let mut unit = MICROS;
+            for digit in text[end + 1..].iter().take(digits.min(6)) {
+                unit /= 10;
+                micros += i64::from(digit - b'0') * unit;
+            }
+            end += 1 + digits;
+        }
+    }
+    Some((micros, end))
+}
+
+/// Seconds east of UTC: nothing (taken as UTC), `Z`, `+hh:mm`, `+hhmm` or `+hh`, a space or `UTC` before it allowed.
+fn offset(text: &[u8]) -> Option<i64> {
+    let text = text.strip_prefix(b" ").unwrap_or(text);
+    match text {
+        b"" | b"Z" | b"z" | b"UTC" => return Some(0),
+        _ => {}
+    }
+    let sign = match text.first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let hours = two(text, 1)?;
+    let minutes = match text.len() {
+        3 => 0,
+        5 => two(text, 3)?,
+        6 => is(text, 3, b':').and_then(|()| two(text, 4))?,
+        _ => return None,
+    };
+    (hours <= 23 && minutes <= 59).then_some(sign * (hours * 60 + minutes) * 60)
+}
+
+/// RFC 3339 text (`T`, `t` or a space between date and time; seconds and offset may be missing, then zero and UTC) as
+/// microseconds since the epoch, UTC.
+pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
+    let days = date_prefix(text)?;
+    if !matches!(text.get(10), Some(b'T' | b't' | b' ')) {
+        return None;
+    }
+    let (micros, end) = clock(text, 11)?;
+    let east = offset(&text[end..])?;
+    Some((days * DAY_SECONDS - east) * MICROS + micros)
+}
+
+/// A timestamp by a `chrono` pattern, UTC when the pattern has no offset, midnight when it has no time.
+pub(super) fn timestamp_by(text: &str, pattern: &str) -> Option<i64> {
+    if let Ok(at) = DateTime::parse_from_str(text, pattern) {
+        return Some(at.timestamp_micros());
+    }
+    if let Ok(at) = NaiveDateTime::parse_from_str(text, pattern) {
+        return Some(at.and_utc().timestamp_micros());
+    }
+    let midnight = NaiveDate::parse_from_str(text, pattern).ok()?.and_hms_opt(0, 0, 0)?;
+    Some(midnight.and_utc().timestamp_micros())
+}
+
+/// A date by a `chrono` pattern, as days since the epoch.
+pub(super) fn date_by(text: &str, pattern: &str) -> Option<i32> {
+    let day = NaiveDate::parse_from_str(text, pattern).ok()?;
+    i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
+}
+
+/// A time of day by a `chrono` pattern, as microseconds since midnight.
+pub(super) fn time_by(text: &str, pattern: &str) -> Option<i64> {
+    let time = NaiveTime::parse_from_str(text, pattern).ok()?;
+    Some(i64::from(time.num_seconds_from_midnight()) * MICROS + i64::from(time.nanosecond() / 1000 % 1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn common_forms_of_one_instant_agree() {
+        let expected = timestamp(b"2021-07-21T06:00:00Z");
+        assert_eq!(expected, Some(1_626_847_200_000_000));
+        for text in [
+            "2021-07-21 06:00:00",
+            "2021-07-21t06:00:00.000z",
+            "2021-07-21T06:00Z",
+            "2021-07-21T08:00:00+02:00",
+            "2021-07-21 06:00:00.0000000 +0000",
+            "2021-07-21T11:30:00,0+0530",
+            "2021-07-20T23:00:00-07",
+            "2021-07-21 06:00:00 UTC",
+        ] {
+            assert_eq!(timestamp(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_instant_is_refused() {
+        for text in [
+            "",
+            "2021-07-21",
+            "2021-02-29T00:00:00Z",
+            "2021-13-01T00:00:00Z",
+            "2021-07-21T24:00:00Z",
+            "2021-07-21T06:60:00Z",
+            "2021-07-21T06:00:60Z",
+            "2021-07-21T06:00:00.Z",
+            "2021-07-21T06:00:00Zx",
+            "2021-07-21T06:00:00+2",
+            "1626847200",
+            "2021-07-21T06:00:00 Europe/Berlin",
+            "2021-7-21T06:00:00Z",
+            "+2021-07-21T06:00:00Z",
+        ] {
+            assert_eq!(timestamp(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(time(b"23:59:60"), None);
+        assert_eq!(date(b"2021-07-21T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn patterns_of_chrono_are_followed() {
+        assert_eq!(timestamp_by("21/Jul/2021:06:00:00 +0000", "%d/%b/%Y:%H:%M:%S %z"), Some(1_626_847_200_000_000));
+        assert_eq!(timestamp_by("20210721", "%Y%m%d"), Some(1_626_825_600_000_000));
+        assert_eq!(date_by("21.07.2021", "%d.%m.%Y"), Some(18_829));
+        assert_eq!(time_by("060000", "%H%M%S"), Some(21_600_000_000));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_chrono(micros in -62_167_219_200_000_000i64..253_402_300_800_000_000, east in -86_340i32..86_340) {
+            let east = chrono::FixedOffset::east_opt(east / 60 * 60).unwrap();
+            let at = DateTime::from_timestamp_micros(micros).unwrap().with_timezone(&east);
+            let text = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
+            // Years beyond four digits are outside RFC 3339.
+            if text.len() == 32 {
+                prop_assert_eq!(timestamp(text.as_bytes()), Some(micros));
+            }
+            let day = at.date_naive();
+            if let Some(days) = date(day.to_string().as_bytes()) {
+                prop_assert_eq!(NaiveDate::default() + chrono::Days::new(0) + chrono::TimeDelta::days(days.into()), day);
+            }
+        }
+    }
+}

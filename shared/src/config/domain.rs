@@ -175,6 +175,12 @@ pub struct LandingOptions {
     pub drain: Duration,
 }
 
+impl Default for LandingOptions {
+    fn default() -> Self {
+        Self { memory: 512_000_000, group_prefix: "firn-".to_owned(), listen: None, drain: Duration::from_secs(30) }
+    }
+}
+
 /// Settings of the compactor.
 #[derive(Debug, Clone)]
 pub struct CompactorOptions {
@@ -184,6 +190,12 @@ pub struct CompactorOptions {
     pub threads: usize,
     /// Local directory for spilled data.
     pub temp_dir: PathBuf,
+}
+
+impl Default for CompactorOptions {
+    fn default() -> Self {
+        Self { memory: 512_000_000, threads: 0, temp_dir: std::env::temp_dir() }
+    }
 }
 
 /// Logs.

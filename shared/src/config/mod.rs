@@ -1,9 +1,27 @@
 //! Configuration: `firn.yaml` says where (clusters, stores, catalog), `pipelines/*.yaml` say what.
 //!
-//! Text becomes located wire structs, wire structs become the [`domain`] types, once; past that door nothing is checked
-//! again.
+//! [`load`](load()) reads text into a tree that knows positions (`yaml`), expands `${ENV}` ([`env`]), compares the tree
+//! with the generated JSON Schemas ([`schema`], `shape`), types what fits (`wire`), and turns that into the [`domain`]
+//! types (`check`). Each stage goes on after a problem, so that all [`Problems`] of all files come out at once; past that
+//! door nothing is checked again.
 
+mod check;
 pub mod domain;
 pub mod env;
 mod grammar;
+mod load;
+mod problems;
+pub mod schema;
+mod shape;
+mod show;
+#[cfg(test)]
+mod tests;
 pub mod units;
+mod wire;
+mod yaml;
+
+pub use check::{columns_after, event_hour_partition};
+pub use domain::Config;
+pub use load::{Files, find, load};
+pub use problems::{Problem, Problems};
+pub use show::show;

@@ -1,0 +1,292 @@
+//! `pipelines/*.yaml` to a [`Pipeline`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{File, table};
+use crate::config::domain::{
+    EventTime, Ingestion, JsonPath, LateThen, Output, Pipeline, Step, TimeFormat, TopicSelector, Transformation,
+    WhitelistEntry,
+};
+use crate::config::shape::join;
+use crate::config::units::{ByteSize, Period};
+use crate::config::wire::{
+    EventTimeYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, OutputYaml, PayloadFormat,
+    PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
+};
+use crate::cursor::did_you_mean;
+use crate::ids::{ClusterName, Generation, PipelineName, Topic};
+
+const LATE_ALLOWED: Period = Period(Duration::from_secs(3600));
+const RECORD_SIZE_MAX: ByteSize = ByteSize(16 << 20);
+const ROTATE_SIZE: ByteSize = ByteSize(128_000_000);
+const ROTATE_AGE: Period = Period(Duration::from_secs(300));
+const KAFKA_TIMESTAMP: &str = "kafkaTimestamp";
+
+/// The pipeline, if all of it could be built; `clusters` are the names in `firn.yaml`, `None` when they are not known.
+pub(in crate::config) fn pipeline(file: &File, yaml: &PipelineYaml, clusters: Option<&[String]>) -> Option<Pipeline> {
+    let name = yaml.name.clone().and_then(|name| file.take("name", PipelineName::new(name)));
+    let ingestion = yaml.ingestion_unit.as_ref().and_then(|yaml| ingestion(file, yaml, clusters));
+    for i in 0..yaml.streams.as_ref().map_or(0, Vec::len) {
+        file.unsupported(&format!("streams[{i}]"), "streams");
+    }
+    let mut outputs = Vec::new();
+    let mut whole = true;
+    for (i, yaml) in yaml.outsourcing_unit.iter().flatten().enumerate() {
+        let output =
+            yaml.as_ref().and_then(|yaml| output(file, &format!("outsourcingUnit[{i}]"), yaml, ingestion.as_ref()));
+        whole &= output.is_some();
+        outputs.extend(output);
+    }
+    let pipeline = Pipeline { name: name?, file: file.path.clone(), ingestion: ingestion?, outputs };
+    whole.then_some(pipeline)
+}
+
+fn ingestion(file: &File, yaml: &IngestionYaml, clusters: Option<&[String]>) -> Option<Ingestion> {
+    if yaml.protect_at == Some(ProtectAt::Landing) {
+        file.unsupported("ingestionUnit.protectAt", "protecting columns in the raw zone");
+    }
+    let rotate = yaml.raw.as_ref().and_then(|raw| raw.rotate.clone()).unwrap_or_default();
+    let (rotate_size, rotate_age) = self::rotate(file, &rotate);
+    let kafka = yaml.kafka.as_ref().map(|yaml| kafka(file, yaml, clusters));
+    let incoming = yaml.incoming_data.as_ref().map(|yaml| incoming(file, yaml));
+    let (cluster, topics, retention, consumers, generation) = kafka?;
+    let incoming = incoming?;
+    Some(Ingestion {
+        cluster: cluster?,
+        topics: topics?,
+        retention: retention?,
+        consumers,
+        generation,
+        event_name: incoming.event_name?,
+        event_time: incoming.event_time?,
+        whitelist: incoming.whitelist,
+        late_allowed: incoming.late_allowed?,
+        late_then: incoming.late_then,
+        max_record_bytes: incoming.max_record_bytes?,
+        rotate_size: rotate_size?,
+        rotate_age: rotate_age?,
+    })
+}
+
+fn rotate(file: &File, yaml: &RotateYaml) -> (Option<u64>, Option<Duration>) {
+    let (size_path, age_path) = ("ingestionUnit.raw.rotate.size", "ingestionUnit.raw.rotate.age");
+    let size = file.parse_or(size_path, yaml.size.as_ref(), ROTATE_SIZE);
+    let age = file.parse_or(age_path, yaml.age.as_ref(), ROTATE_AGE);
+    if size == Some(ByteSize(0)) {
+        file.report(size_path, "must be above 0");
+    }
+    if age.is_some_and(|age| age.0.is_zero()) {
+        file.report(age_path, "must be above 0");
+    }
+    (size.map(|size| size.0), age.map(|age| age.0))
+}
+
+type Kafka = (Option<ClusterName>, Option<TopicSelector>, Option<Option<Duration>>, usize, Generation);
+
+fn kafka(file: &File, yaml: &KafkaYaml, clusters: Option<&[String]>) -> Kafka {
+    let at = |key: &str| format!("ingestionUnit.kafka.{key}");
+    if let (Some(name), Some(clusters)) = (&yaml.cluster, clusters)
+        && !clusters.contains(name)
+    {
+        let known = clusters.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let hint = did_you_mean(name, clusters.iter().map(String::as_str));
+        file.report(&at("cluster"), format!("no cluster `{name}` in firn.yaml, which has {known}{hint}"));
+    }
+    let cluster = file.parse(&at("cluster"), yaml.cluster.as_ref());
+    let topics = yaml.topic.as_ref().and_then(|yaml| topics(file, &at("topic"), yaml));
+    let retention = match &yaml.retention {
+        Some(text) => file.take(&at("retention"), text.parse::<Period>()).map(|period| Some(period.0)),
+        None => Some(None),
+    };
+    let generation = yaml.generation.map_or_else(Generation::default, Generation);
+    (cluster, topics, retention, yaml.number_of_consumers.unwrap_or(1) as usize, generation)
+}
+
+fn topics(file: &File, path: &str, yaml: &TopicYaml) -> Option<TopicSelector> {
+    match yaml {
+        TopicYaml::One(text) => Some(TopicSelector::List(vec![file.take(path, Topic::new(text.clone()))?])),
+        TopicYaml::Many(texts) => {
+            if texts.is_empty() {
+                file.report(path, "must not be empty");
+            }
+            let mut out: Vec<Topic> = Vec::new();
+            for (i, text) in texts.iter().enumerate() {
+                let path = format!("{path}[{i}]");
+                let Some(topic) = file.take(&path, Topic::new(text.clone())) else { continue };
+                if out.contains(&topic) {
+                    file.report(&path, format!("topic `{topic}` comes twice"));
+                }
+                out.push(topic);
+            }
+            (out.len() == texts.len()).then_some(TopicSelector::List(out))
+        }
+        TopicYaml::Pattern(yaml) => {
+            let pattern = yaml.regex.as_ref()?;
+            if let Err(error) = regex::Regex::new(pattern) {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                file.report(&format!("{path}.regex"), format!("`{pattern}` is not a regular expression: {reason}"));
+                return None;
+            }
+            Some(TopicSelector::Pattern(pattern.clone()))
+        }
+    }
+}
+
+struct Incoming {
+    event_name: Option<Option<JsonPath>>,
+    event_time: Option<EventTime>,
+    whitelist: Option<BTreeMap<String, WhitelistEntry>>,
+    late_allowed: Option<Duration>,
+    late_then: LateThen,
+    max_record_bytes: Option<u64>,
+}
+
+fn incoming(file: &File, yaml: &IncomingYaml) -> Incoming {
+    let at = |key: &str| format!("ingestionUnit.incomingData.{key}");
+    match yaml.format {
+        Some(PayloadFormat::Json) | None => {}
+        Some(PayloadFormat::Debezium) => file.unsupported(&at("format"), "format `debezium`; use `json`"),
+        Some(PayloadFormat::Dynamodb) => file.unsupported(&at("format"), "format `dynamodb`; use `json`"),
+        Some(PayloadFormat::Avro) => file.unsupported(&at("format"), "format `avro`; use `json`"),
+        Some(PayloadFormat::Protobuf) => file.unsupported(&at("format"), "format `protobuf`; use `json`"),
+    }
+    let event_name = match &yaml.event_name {
+        Some(text) => file.take(&at("eventName"), text.parse()).map(Some),
+        None => Some(None),
+    };
+    if let Some(whitelist) = &yaml.whitelist {
+        if yaml.event_name.is_none() && !file.is_cut(&at("eventName")) {
+            file.report(&at("whitelist"), "needs `eventName`, the place of the event's name");
+        }
+        for (event, entry) in whitelist {
+            let subject = entry.as_ref().and_then(|entry| entry.subject.as_ref());
+            file.refuse(
+                subject,
+                &format!("{}.subject", join(&at("whitelist"), event)),
+                "checking against a schema registry",
+            );
+        }
+    }
+    let whitelist = yaml.whitelist.as_ref().map(|whitelist| {
+        let entry = |(event, _): (&String, _)| (event.clone(), WhitelistEntry::default());
+        whitelist.iter().map(entry).collect()
+    });
+    let late = yaml.late.clone().unwrap_or_default();
+    let (late_allowed, late_then) = self::late(file, &at("late"), &late);
+    let record = file.parse_or(&at("maxRecordSize"), yaml.max_record_size.as_ref(), RECORD_SIZE_MAX);
+    if record == Some(ByteSize(0)) {
+        file.report(&at("maxRecordSize"), "must be above 0");
+    }
+    Incoming {
+        event_name,
+        event_time: yaml.event_time.as_ref().and_then(|yaml| event_time(file, &at("eventTime"), yaml)),
+        whitelist,
+        late_allowed,
+        late_then,
+        max_record_bytes: record.map(|size| size.0),
+    }
+}
+
+fn late(file: &File, path: &str, yaml: &LateYaml) -> (Option<Duration>, LateThen) {
+    let then = match yaml.then {
+        Some(LateThenYaml::Quarantine) => LateThen::Quarantine,
+        Some(LateThenYaml::SideTable) => {
+            file.unsupported(&format!("{path}.then"), "`sideTable`; use `accept` or `quarantine`");
+            LateThen::default()
+        }
+        Some(LateThenYaml::Accept) => LateThen::Accept,
+        None => LateThen::default(),
+    };
+    let allowed = file.parse_or(&format!("{path}.allowed"), yaml.allowed.as_ref(), LATE_ALLOWED);
+    (allowed.map(|period| period.0), then)
+}
+
+fn event_time(file: &File, path: &str, yaml: &EventTimeYaml) -> Option<EventTime> {
+    match yaml {
+        EventTimeYaml::Word(word) if word == KAFKA_TIMESTAMP => Some(EventTime::KafkaTimestamp),
+        EventTimeYaml::Word(word) => {
+            let hint = did_you_mean(word, [KAFKA_TIMESTAMP]);
+            file.report(path, format!("`{word}` is neither `{KAFKA_TIMESTAMP}` nor `{{path, format}}`{hint}"));
+            None
+        }
+        EventTimeYaml::Field(yaml) if yaml.format.as_deref() == Some(KAFKA_TIMESTAMP) => {
+            if yaml.path.is_some() {
+                file.report(&format!("{path}.path"), "the Kafka timestamp is not in the payload; leave the path out");
+            }
+            Some(EventTime::KafkaTimestamp)
+        }
+        EventTimeYaml::Field(yaml) => {
+            let format: Option<TimeFormat> = file.parse(&format!("{path}.format"), yaml.format.as_ref());
+            let field = format!("{path}.path");
+            if yaml.path.is_none() && !file.is_cut(&field) {
+                file.report(&field, "missing");
+            }
+            Some(EventTime::Field { path: file.parse(&field, yaml.path.as_ref())?, format: format? })
+        }
+    }
+}
+
+fn output(file: &File, path: &str, yaml: &OutputYaml, ingestion: Option<&Ingestion>) -> Option<Output> {
+    if let (Some(events), Some(ingestion)) = (&yaml.events, ingestion) {
+        table::check_events(file, &format!("{path}.events"), events, ingestion);
+    }
+    if yaml.events.as_ref().is_some_and(Vec::is_empty) {
+        file.report(&format!("{path}.events"), "must not be empty; leave it out for all events");
+    }
+    let table_yaml = yaml.table.as_ref()?;
+    let table_path = format!("{path}.table");
+    let (mut columns, decoded) = table::columns(file, &table_path, table_yaml);
+    let mut steps = Vec::new();
+    columns.incomplete |= file.is_cut(&format!("{path}.transformations"));
+    for (i, step) in yaml.transformations.iter().flatten().enumerate() {
+        let path = format!("{path}.transformations[{i}]");
+        match step.as_ref().and_then(|step| transformation(file, &path, step)) {
+            Some(transformation) => {
+                columns.apply(&transformation, &path, &mut |path, message| file.report(path, message));
+                steps.push(Step { at: file.place(&path), transformation });
+            }
+            None => columns.incomplete = true,
+        }
+    }
+    columns.check_names(file);
+    let table = table::table(file, &table_path, table_yaml, decoded, &columns)?;
+    let output = Output { events: yaml.events.clone(), table, transformations: steps };
+    if let Some(ingestion) = ingestion
+        && !output.table.provenance
+        && !columns.incomplete
+        && table::event_hour_partition(ingestion, &output).is_none()
+    {
+        let message = "without provenance, `reprocess` needs the table partitioned by `hour(…)` of the event time's column; \
+                       partition it so, or keep provenance";
+        file.report(&format!("{table_path}.provenance"), message);
+    }
+    Some(output)
+}
+
+fn transformation(file: &File, path: &str, yaml: &StepYaml) -> Option<Transformation> {
+    match yaml {
+        StepYaml::Rename(yaml) => Some(Transformation::Rename { from: yaml.from.clone()?, to: yaml.to.clone()? }),
+        StepYaml::Drop(yaml) => Some(Transformation::Drop { columns: yaml.columns.clone()? }),
+        StepYaml::Cast(yaml) => {
+            let to = file.parse(&format!("{path}.cast.to"), yaml.to.as_ref());
+            let format = match &yaml.format {
+                Some(text) => file.take(&format!("{path}.cast.format"), text.parse()).map(Some),
+                None => Some(None),
+            };
+            Some(Transformation::Cast { column: yaml.column.clone()?, to: to?, format: format? })
+        }
+        StepYaml::Extract(yaml) => {
+            let inner = file.parse(&format!("{path}.extract.path"), yaml.path.as_ref());
+            let r#type = file.parse(&format!("{path}.extract.type"), yaml.r#type.as_ref());
+            let (from, to) = (yaml.from.clone()?, yaml.r#as.clone()?);
+            Some(Transformation::Extract { from, path: inner?, to, r#type: r#type? })
+        }
+        StepYaml::Lower(yaml) => Some(Transformation::Lower { column: yaml.column.clone()? }),
+        StepYaml::Filter(yaml) => Some(Transformation::Filter {
+            r#where: yaml.r#where.clone()?,
+            name: yaml.name.clone().unwrap_or_else(|| "filter".to_owned()),
+        }),
+    }
+}

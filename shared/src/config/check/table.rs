@@ -1,0 +1,303 @@
+//! One table: its columns, partitioning and options.
+
+use std::collections::BTreeMap;
+
+use super::File;
+use super::columns::{Columns, takes_format};
+use crate::config::domain::{
+    Column, EventTime, Ingestion, JsonPath, Mode, Output, PartitionField, SortField, StoreUrl, Table, TimeFormat,
+    Transform,
+};
+use crate::config::units::ByteSize;
+use crate::config::wire::{
+    ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, Protect, RemovedColumn, TableYaml, TypeChange,
+};
+use crate::cursor::did_you_mean;
+use crate::ids::{DatabaseName, TableName};
+use crate::types::LogicalType;
+
+const TARGET_FILE_SIZE: ByteSize = ByteSize(128_000_000);
+const ZSTD_LEVEL: i32 = 3;
+
+/// The hour partition on a column that holds the event time as decoded; with it, the rows of an event hour can be told
+/// apart without provenance.
+#[must_use]
+pub fn event_hour_partition<'a>(ingestion: &Ingestion, output: &'a Output) -> Option<&'a PartitionField> {
+    let EventTime::Field { path, .. } = &ingestion.event_time else { return None };
+    let columns = super::columns_after(output);
+    output.table.partition_by.iter().find(|field| {
+        let holds_event_time = |column: &Column| column.name == field.column.as_str() && column.path == *path;
+        field.transform == Transform::Hour && columns.iter().any(holds_event_time)
+    })
+}
+
+/// Reads the columns as declared; broken ones leave the list incomplete.
+pub(super) fn columns(file: &File, path: &str, yaml: &TableYaml) -> (Columns, Vec<Column>) {
+    let (mut tracked, mut decoded) = (Columns::default(), Vec::new());
+    let json = yaml.json_columns.clone().unwrap_or_default();
+    match &yaml.columns {
+        None => {
+            tracked.incomplete = true;
+            if !file.is_cut(&format!("{path}.columns")) {
+                file.unsupported(path, "inferring columns; list them under `columns`");
+            }
+        }
+        Some(list) if list.is_empty() => file.report(&format!("{path}.columns"), "must not be empty"),
+        Some(list) => {
+            for (i, yaml) in list.iter().enumerate() {
+                let path = format!("{path}.columns[{i}]");
+                let Some((yaml, name)) = yaml.as_ref().and_then(|yaml| Some((yaml, yaml.name.as_ref()?))) else {
+                    tracked.incomplete = true;
+                    continue;
+                };
+                let named_at = format!("{path}.name");
+                let (column, typed) = column(file, &path, yaml, name, json.contains(name));
+                if typed {
+                    decoded.push(column.clone());
+                    tracked.push(column, named_at);
+                } else {
+                    tracked.push_untyped(column, named_at);
+                }
+            }
+        }
+    }
+    for (i, name) in json.iter().enumerate() {
+        if let Some(message) = tracked.missing(name) {
+            file.report(&format!("{path}.jsonColumns[{i}]"), message);
+        }
+    }
+    (tracked, decoded)
+}
+
+/// A column, and whether its type could be read.
+fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: bool) -> (Column, bool) {
+    let at = |key: &str| format!("{path}.{key}");
+    if name.is_empty() {
+        file.report(&at("name"), "is empty");
+    }
+    let declared = yaml.r#type.as_ref().map(|text| file.take(&at("type"), text.parse::<LogicalType>()));
+    let r#type = match declared {
+        Some(Some(declared)) if is_json && declared != LogicalType::Json => {
+            file.report(&at("type"), format!("is {declared}, but jsonColumns names the column; leave the type out"));
+            None
+        }
+        Some(declared) => declared,
+        None if is_json => Some(LogicalType::Json),
+        None => {
+            if !file.is_cut(&at("type")) {
+                file.report(&at("type"), "missing");
+            }
+            None
+        }
+    };
+    file.refuse(yaml.was.as_ref(), &at("was"), "renaming columns of a table that exists");
+    let format: Option<TimeFormat> = file.parse(&at("format"), yaml.format.as_ref());
+    if let (Some(_), Some(r#type)) = (&yaml.format, &r#type)
+        && !takes_format(r#type)
+    {
+        file.report(&at("format"), format!("only dates and times have a format, column `{name}` is {type}"));
+    }
+    let own = JsonPath(vec![name.to_owned()]);
+    let column = Column {
+        name: name.to_owned(),
+        path: file.parse_or(&at("path"), yaml.path.as_ref(), own.clone()).unwrap_or(own),
+        r#type: r#type.clone().unwrap_or(LogicalType::String),
+        required: yaml.required.unwrap_or_default(),
+        format,
+        doc: yaml.doc.clone(),
+    };
+    (column, r#type.is_some())
+}
+
+/// Reads everything but the columns; `after` are the columns behind the last step.
+pub(super) fn table(file: &File, path: &str, yaml: &TableYaml, decoded: Vec<Column>, after: &Columns) -> Option<Table> {
+    let at = |key: &str| format!("{path}.{key}");
+    refuse_later(file, path, yaml);
+    let properties = yaml.properties.clone().unwrap_or_default();
+    check_properties(file, &at("properties"), &properties);
+    let partition_by = partition_by(file, &at("partitionBy"), yaml.partition_by.as_deref().unwrap_or_default(), after);
+    let sort_by = sort_by(file, &at("sortBy"), yaml.sort_by.as_deref().unwrap_or_default(), after);
+    let location = match &yaml.s3_location {
+        Some(text) => file.take(&at("s3Location"), StoreUrl::parse(text, file.folder())).map(Some),
+        None => Some(None),
+    };
+    let target = file.parse_or(&at("targetFileSize"), yaml.target_file_size.as_ref(), TARGET_FILE_SIZE);
+    if target.is_some_and(|target| target.0 < 1_000_000) {
+        file.report(&at("targetFileSize"), "must be at least 1MB");
+    }
+    let database = yaml.database.clone().and_then(|name| file.take(&at("database"), DatabaseName::new(name)));
+    let name = yaml.table_name.clone().and_then(|name| file.take(&at("tableName"), TableName::new(name)));
+    Some(Table {
+        database: database?,
+        name: name?,
+        location: location?,
+        mode: Mode::Append,
+        columns: decoded,
+        partition_by: partition_by?,
+        sort_by: sort_by?,
+        provenance: yaml.provenance.unwrap_or(true),
+        target_file_size: target?.0,
+        zstd_level: yaml.zstd_level.unwrap_or(ZSTD_LEVEL),
+        properties,
+        quarantine_threshold: yaml.quarantine_threshold,
+    })
+}
+
+/// Reports every option that a later version understands.
+fn refuse_later(file: &File, path: &str, yaml: &TableYaml) {
+    let at = |key: &str| format!("{path}.{key}");
+    match yaml.mode {
+        Some(ModeYaml::Upsert) => file.unsupported(&at("mode"), "mode `upsert`; use `append`"),
+        Some(ModeYaml::TruncateLoad) => file.unsupported(&at("mode"), "mode `truncateLoad`; use `append`"),
+        Some(ModeYaml::Append) | None => {}
+    }
+    file.refuse(yaml.write_strategy.as_ref(), &at("writeStrategy"), "write strategies (they belong to mode `upsert`)");
+    file.refuse(yaml.id_columns.as_ref(), &at("idColumns"), "key columns (they belong to mode `upsert`)");
+    file.refuse(
+        yaml.timestamp_columns.as_ref(),
+        &at("timestampColumns"),
+        "version columns (they belong to mode `upsert`)",
+    );
+    file.refuse(yaml.delete_memory.as_ref(), &at("deleteMemory"), "deletes (they belong to mode `upsert`)");
+    for (i, pii) in yaml.pii_columns.iter().flatten().enumerate() {
+        let what = match pii.as_ref().and_then(|pii| pii.protect) {
+            Some(Protect::Drop) => "protecting columns; use the step `drop`",
+            _ => "protecting columns",
+        };
+        file.unsupported(&format!("{}[{i}]", at("piiColumns")), what);
+    }
+    let Some(contract) = &yaml.contract else { return };
+    let ContractYaml { new_column, removed_column, type_change, incompatible } = contract;
+    let changed = [
+        ("newColumn", new_column.is_some_and(|choice| choice != NewColumn::Ignore), "ignore"),
+        ("removedColumn", removed_column.is_some_and(|choice| choice != RemovedColumn::Keep), "keep"),
+        ("typeChange", type_change.is_some_and(|choice| choice != TypeChange::Fail), "fail"),
+        ("incompatible", incompatible.is_some_and(|choice| choice != Incompatible::Quarantine), "quarantine"),
+    ];
+    for (key, changed, default) in changed {
+        if changed {
+            file.unsupported(&at(&format!("contract.{key}")), format!("anything but `{default}`"));
+        }
+    }
+}
+
+fn check_properties(file: &File, path: &str, properties: &BTreeMap<String, String>) {
+    for (name, value) in properties {
+        let at = super::super::shape::join(path, name);
+        if name.starts_with("firn.") {
+            file.report(&at, "properties that begin with `firn.` are ours");
+        } else if name == "format-version" && value != "2" {
+            file.unsupported(&at, "another table format than 2, which is what Athena reads");
+        }
+    }
+}
+
+fn partition_by(file: &File, path: &str, texts: &[String], after: &Columns) -> Option<Vec<PartitionField>> {
+    let mut out: Vec<PartitionField> = Vec::new();
+    let mut whole = true;
+    for (i, text) in texts.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let Some(field) = file.take(&path, text.parse::<PartitionField>()) else {
+            whole = false;
+            continue;
+        };
+        let column = field.column.as_str();
+        if let Some(message) = after.missing(column) {
+            file.report(&path, message);
+        }
+        if let Some(r#type) = after.type_of(column)
+            && !suits(field.transform, r#type)
+        {
+            file.report(&path, format!("`{field}` does not suit column `{column}`, which is {type}"));
+        }
+        if out.iter().any(|other| other.column == field.column && same_kind(other.transform, field.transform)) {
+            file.report(&path, format!("`{field}` repeats a partition field of column `{column}`"));
+        }
+        if let Some(suffix) = suffix(field.transform)
+            && after.has(&format!("{column}_{suffix}"))
+        {
+            file.report(&path, format!("the partition field `{column}_{suffix}` has the name of a column"));
+        }
+        out.push(field);
+    }
+    whole.then_some(out)
+}
+
+/// Whether a transform takes a type (Iceberg specification, "Partition Transforms").
+fn suits(transform: Transform, r#type: &LogicalType) -> bool {
+    use LogicalType as L;
+    let nested = matches!(r#type, L::Json | L::List(_) | L::Map(_) | L::Struct(_));
+    match transform {
+        Transform::Identity => !nested,
+        Transform::Year | Transform::Month | Transform::Day => {
+            matches!(r#type, L::Date | L::Timestamp | L::TimestampTz)
+        }
+        Transform::Hour => matches!(r#type, L::Timestamp | L::TimestampTz),
+        Transform::Bucket(_) => !nested && !matches!(r#type, L::Boolean | L::Float | L::Double),
+        Transform::Truncate(_) => matches!(r#type, L::Int | L::Long | L::Decimal { .. } | L::String | L::Binary),
+    }
+}
+
+/// Two fields of one column that Iceberg's Java library refuses together.
+fn same_kind(a: Transform, b: Transform) -> bool {
+    let is_time = |t| matches!(t, Transform::Year | Transform::Month | Transform::Day | Transform::Hour);
+    std::mem::discriminant(&a) == std::mem::discriminant(&b) || is_time(a) && is_time(b)
+}
+
+/// What Iceberg appends to the column's name for the name of the partition field.
+fn suffix(transform: Transform) -> Option<&'static str> {
+    match transform {
+        Transform::Identity => None,
+        Transform::Year => Some("year"),
+        Transform::Month => Some("month"),
+        Transform::Day => Some("day"),
+        Transform::Hour => Some("hour"),
+        Transform::Bucket(_) => Some("bucket"),
+        Transform::Truncate(_) => Some("trunc"),
+    }
+}
+
+fn sort_by(file: &File, path: &str, texts: &[String], after: &Columns) -> Option<Vec<SortField>> {
+    let mut out: Vec<SortField> = Vec::new();
+    let mut whole = true;
+    for (i, text) in texts.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let Some(field) = file.take(&path, text.parse::<SortField>()) else {
+            whole = false;
+            continue;
+        };
+        let column = field.column.as_str();
+        if let Some(message) = after.missing(column) {
+            file.report(&path, message);
+        }
+        if let Some(r#type @ (LogicalType::List(_) | LogicalType::Map(_) | LogicalType::Struct(_))) =
+            after.type_of(column)
+        {
+            file.report(&path, format!("column `{column}` is {type}, which has no order"));
+        }
+        if out.iter().any(|other| other.column == field.column) {
+            file.report(&path, format!("column `{column}` comes twice"));
+        }
+        out.push(field);
+    }
+    whole.then_some(out)
+}
+
+/// Reports events of an output that the whitelist does not let pass.
+pub(super) fn check_events(file: &File, path: &str, events: &[String], ingestion: &Ingestion) {
+    if ingestion.event_name.is_none() {
+        file.report(path, "needs ingestionUnit.incomingData.eventName, the place of the event's name");
+    }
+    for (i, event) in events.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        if events[..i].contains(event) {
+            file.report(&path, format!("event `{event}` comes twice"));
+        }
+        if let Some(whitelist) = &ingestion.whitelist
+            && !whitelist.contains_key(event)
+        {
+            let hint = did_you_mean(event, whitelist.keys().map(String::as_str));
+            file.report(&path, format!("event `{event}` is not in the whitelist, so it never arrives{hint}"));
+        }
+    }
+}

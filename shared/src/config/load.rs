@@ -1,0 +1,204 @@
+//! Files to a checked [`Config`], or to everything that is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::check::{self, File};
+use super::domain::Config;
+use super::env;
+use super::problems::{Problem, Problems};
+use super::schema;
+use super::shape::{self, Shape, join};
+use super::wire::{FirnYaml, PipelineYaml};
+use super::yaml::{self, Kind, Node, Position};
+use crate::error::{Error, Result};
+
+/// The files of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// `firn.yaml`.
+    pub firn: PathBuf,
+    /// Pipeline files, sorted.
+    pub pipelines: Vec<PathBuf>,
+}
+
+/// The default layout under `folder`: `firn.yaml` and `pipelines/*.yaml`.
+///
+/// # Errors
+/// `Config` when `firn.yaml` is not there or a folder cannot be read.
+pub fn find(folder: &Path) -> Result<Files> {
+    let firn = folder.join("firn.yaml");
+    if !firn.is_file() {
+        return Err(Error::config(format!("no {}; give its place or change the directory", firn.display())));
+    }
+    let pipelines = folder.join("pipelines");
+    let pipelines = if pipelines.is_dir() { expand(&pipelines)? } else { Vec::new() };
+    Ok(Files { firn, pipelines })
+}
+
+/// A pipeline file as it is, or the `*.yaml` and `*.yml` files of a directory, sorted.
+fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let unreadable = |error| Error::config(format!("cannot read directory {}", path.display())).with_source(error);
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(|error| unreadable(error))? {
+        let file = entry.map_err(|error| unreadable(error))?.path();
+        let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if is_yaml && !hidden && file.is_file() {
+            out.push(file);
+        }
+    }
+    out.sort();
+    Ok(out)
+}
+
+/// Reads and checks a deployment; `pipelines` are files or directories of files. `${ENV}` is taken from the process.
+///
+/// # Errors
+/// Every problem of every file.
+pub fn load(firn: &Path, pipelines: &[PathBuf]) -> std::result::Result<Config, Problems> {
+    let mut problems = Problems::default();
+    let mut texts = Vec::new();
+    let read = |path: PathBuf, problems: &mut Problems| match std::fs::read(&path).map(String::from_utf8) {
+        Ok(Ok(text)) => Some((path, text)),
+        Ok(Err(_)) => {
+            problems.file(&path, "is not UTF-8 text");
+            None
+        }
+        Err(error) => {
+            problems.file(&path, format!("cannot be read: {error}"));
+            None
+        }
+    };
+    let firn = read(firn.to_owned(), &mut problems);
+    for path in pipelines {
+        match expand(path) {
+            Ok(files) => texts.extend(files.into_iter().filter_map(|file| read(file, &mut problems))),
+            Err(error) => problems.file(path, error.to_string()),
+        }
+    }
+    check_texts(firn.as_ref(), &texts, &env::variable, problems)
+}
+
+/// Checks texts under the names of their files. `problems` holds what is known to be wrong already.
+pub(super) fn check_texts(
+    firn: Option<&(PathBuf, String)>,
+    pipelines: &[(PathBuf, String)],
+    lookup: &dyn Fn(&str) -> Option<String>,
+    mut problems: Problems,
+) -> std::result::Result<Config, Problems> {
+    let (firn_schema, pipeline_schema) = (schema::firn(), schema::pipeline());
+    let mut found: Vec<Problem> = Vec::new();
+    let mut clusters = None;
+    let mut deployment = None;
+    if let Some((path, text)) = firn {
+        let (file, yaml) = read_file::<FirnYaml>(path, text, &firn_schema, lookup);
+        if let Some(yaml) = yaml {
+            let (names, built) = check::deployment(&file, &yaml);
+            deployment = built;
+            clusters = (!file.is_cut("clusters")).then_some(names);
+        }
+        found.extend(file.into_problems());
+    }
+    let mut files = Vec::new();
+    for (path, text) in pipelines {
+        let (file, yaml) = read_file::<PipelineYaml>(path, text, &pipeline_schema, lookup);
+        let yaml = yaml.unwrap_or_default();
+        let pipeline = check::pipeline(&file, &yaml, clusters.as_deref());
+        files.push((file, yaml, pipeline));
+    }
+    check::across(&files);
+    let mut built = Vec::new();
+    for (file, _, pipeline) in files {
+        let name = file.path.clone();
+        let wrong = file.into_problems();
+        if pipeline.is_none() && wrong.is_empty() {
+            problems.file(&name, "could not be understood, without a reason; please report this file");
+        }
+        found.extend(wrong);
+        built.extend(pipeline.map(|pipeline| (pipeline.name.clone(), pipeline)));
+    }
+    found.into_iter().for_each(|problem| problems.push(problem));
+    match deployment {
+        Some(deployment) if problems.is_empty() => Ok(Config { deployment, pipelines: built.into_iter().collect() }),
+        _ => {
+            if let (true, Some((path, _))) = (problems.is_empty(), firn) {
+                problems.file(path, "could not be understood, without a reason; please report this file");
+            }
+            Err(problems.finish())
+        }
+    }
+}
+
+/// Text to a wire struct and the file's positions; what is wrong is in the file.
+fn read_file<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    schema: &Json,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> (File, Option<T>) {
+    let start = Position { line: 1, column: 1 };
+    let mut mistakes = Vec::new();
+    let mut node = match yaml::read(text, &mut mistakes) {
+        Ok(node) => node,
+        Err((at, message)) => {
+            let file = File::new(path, Shape::default());
+            mistakes.iter().for_each(|(at, message)| file.report_at(*at, "", message));
+            file.report_at(at, "", message);
+            return (file, None);
+        }
+    };
+    let mut unset = Vec::new();
+    fill_in(&mut node, "", lookup, &mut unset);
+    if node.kind == Kind::Null {
+        node.kind = Kind::Map(Vec::new());
+    }
+    let (shape, value) = shape::check(schema, &node);
+    let file = File::new(path, shape);
+    mistakes.into_iter().for_each(|(at, message)| file.report_at(at, "", message));
+    unset.into_iter().for_each(|(at, path, message)| file.report_at(at, &path, message));
+    match yaml::typed(value) {
+        Ok(yaml) => (file, Some(yaml)),
+        Err((path, message)) => {
+            file.report_at(if path == "." { start } else { file.position(&path) }, &path, message);
+            (file, None)
+        }
+    }
+}
+
+/// Expands `${…}` in all texts; what cannot be expanded is put into `unset`.
+fn fill_in(
+    node: &mut Node,
+    path: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    unset: &mut Vec<(Position, String, String)>,
+) {
+    match &mut node.kind {
+        Kind::Text { text, expanded } if text.contains("${") => match env::expand(text, lookup) {
+            Ok(value) => {
+                *text = value;
+                *expanded = true;
+            }
+            Err(message) => {
+                unset.push((node.at, path.to_owned(), message));
+                node.kind = Kind::Unset;
+            }
+        },
+        Kind::List(items) => {
+            for (i, item) in items.iter_mut().enumerate() {
+                fill_in(item, &format!("{path}[{i}]"), lookup, unset);
+            }
+        }
+        Kind::Map(entries) => {
+            for entry in entries {
+                fill_in(&mut entry.value, &join(path, &entry.key), lookup, unset);
+            }
+        }
+        _ => {}
+    }
+}

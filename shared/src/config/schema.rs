@@ -1,0 +1,51 @@
+//! The JSON Schemas of both kinds of file, for editors and for our own check of shapes.
+//!
+//! The copies under `schema/` are generated: `FIRN_UPDATE=1 cargo test -p firn-shared schema` rewrites them.
+
+use serde_json::Value;
+
+use super::wire::{FirnYaml, PipelineYaml};
+
+/// The schema of `firn.yaml`.
+#[must_use]
+pub fn firn() -> Value {
+    titled(schemars::schema_for!(FirnYaml), "firn.yaml")
+}
+
+/// The schema of `pipelines/*.yaml`.
+#[must_use]
+pub fn pipeline() -> Value {
+    titled(schemars::schema_for!(PipelineYaml), "Firn pipeline")
+}
+
+fn titled(schema: schemars::Schema, title: &str) -> Value {
+    let mut value = schema.to_value();
+    value["title"] = title.into();
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn checked_in_schemas_are_current() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema");
+        for (name, schema) in [("firn", firn()), ("pipeline", pipeline())] {
+            let path = folder.join(format!("{name}.schema.json"));
+            let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+            if super::super::env::variable("FIRN_UPDATE").is_some() {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&path, &text).unwrap();
+            }
+            let stored = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                stored == text,
+                "{} is out of date: FIRN_UPDATE=1 cargo test -p firn-shared schema",
+                path.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The effective configuration as YAML: `${ENV}` replaced, defaults filled in, secrets masked.
+//!
+//! It is written in the words of the files, one document for `firn.yaml` and one for each pipeline; a secret is `***`.
+
+use std::path::Path;
+
+use super::domain::{
+    Brokers, Catalog, Cluster, Column, Config, Deployment, EventTime, Ingestion, JsonPath, LateThen, LogFormat, Mode,
+    Output, Pipeline, Secret, Table, TopicSelector, Transformation,
+};
+use super::units::{ByteSize, Period};
+use super::wire::{
+    CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactorYaml, DropYaml, EventTimeFieldYaml, EventTimeYaml,
+    ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml, LateThenYaml,
+    LateYaml, LogFormatYaml, LowerYaml, Mechanism, ModeYaml, OneOrMany, OutputYaml, PayloadFormat, PipelineYaml,
+    Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml,
+    TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml,
+};
+use super::yaml;
+
+/// What stands in for a secret.
+const MASK: &str = "***";
+
+/// The effective configuration as YAML documents.
+#[must_use]
+pub fn show(config: &Config) -> String {
+    let mut out = document("firn.yaml", &firn(&config.deployment));
+    for pipeline in config.pipelines.values() {
+        out.push_str("---\n");
+        out.push_str(&document(&pipeline.file.display().to_string(), &self::pipeline(pipeline)));
+    }
+    out
+}
+
+fn document<T: serde::Serialize>(name: &str, value: &T) -> String {
+    let body = yaml::write(value).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"));
+    format!("# {name}\n{body}")
+}
+
+fn text(value: impl ToString) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn path(path: &Path) -> Option<String> {
+    Some(path.to_string_lossy().into_owned())
+}
+
+fn mask(secret: &Secret) -> String {
+    if secret.expose().is_empty() { String::new() } else { MASK.to_owned() }
+}
+
+/// Key id and masked secret.
+fn keys(credentials: Option<&(String, Secret)>) -> (Option<String>, Option<String>) {
+    credentials.map(|(id, secret)| (id.clone(), mask(secret))).unzip()
+}
+
+pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
+    let (access_key_id, secret_access_key) = keys(deployment.s3.credentials.as_ref());
+    let (landing, compactor) = (&deployment.landing, &deployment.compactor);
+    FirnYaml {
+        clusters: Some(
+            deployment.clusters.iter().map(|(name, yaml)| (name.to_string(), Some(cluster(yaml)))).collect(),
+        ),
+        raw: text(&deployment.raw),
+        s3: Some(S3Yaml {
+            endpoint: deployment.s3.endpoint.clone(),
+            region: deployment.s3.region.clone(),
+            path_style: Some(deployment.s3.path_style),
+            access_key_id,
+            secret_access_key,
+            sse_kms_key_id: deployment.s3.sse_kms_key_id.clone(),
+        }),
+        catalog: Some(catalog(&deployment.catalog)),
+        warehouse: text(&deployment.warehouse),
+        landing: Some(LandingYaml {
+            memory: text(ByteSize(landing.memory)),
+            group_prefix: Some(landing.group_prefix.clone()),
+            listen: landing.listen.clone(),
+            drain: text(Period(landing.drain)),
+        }),
+        compactor: Some(CompactorYaml {
+            memory: text(ByteSize(compactor.memory)),
+            threads: u32::try_from(compactor.threads).ok(),
+            temp_dir: path(&compactor.temp_dir),
+        }),
+        registry: None,
+        keys: None,
+        telemetry: Some(TelemetryYaml {
+            log: Some(deployment.telemetry.log.clone()),
+            format: Some(match deployment.telemetry.format {
+                LogFormat::Text => LogFormatYaml::Text,
+                LogFormat::Json => LogFormatYaml::Json,
+            }),
+        }),
+    }
+}
+
+fn cluster(cluster: &Cluster) -> ClusterYaml {
+    let (brokers, r53) = match &cluster.brokers {
+        Brokers::List(list) => (Some(OneOrMany::Many(list.clone())), None),
+        Brokers::Dns { name, port } => (None, Some(R53Yaml { name: Some(name.clone()), port: Some(*port) })),
+    };
+    let open = |name: &str| cluster.security.get(name).map(|value| value.expose().to_owned());
+    let masked = |name: &str| cluster.security.get(name).map(mask);
+    let security = (!cluster.security.is_empty()).then(|| SecurityYaml {
+        protocol: open("security.protocol").map(|protocol| match protocol.as_str() {
+            "ssl" => Protocol::Ssl,
+            "sasl_plaintext" => Protocol::SaslPlaintext,
+            "sasl_ssl" => Protocol::SaslSsl,
+            _ => Protocol::Plaintext,
+        }),
+        mechanism: open("sasl.mechanism").map(|mechanism| match mechanism.as_str() {
+            "SCRAM-SHA-256" => Mechanism::ScramSha256,
+            "SCRAM-SHA-512" => Mechanism::ScramSha512,
+            _ => Mechanism::Plain,
+        }),
+        username: open("sasl.username"),
+        password: masked("sasl.password"),
+        ca_file: open("ssl.ca.location"),
+        cert_file: open("ssl.certificate.location"),
+        key_file: open("ssl.key.location"),
+        key_password: masked("ssl.key.password"),
+    });
+    let properties = (!cluster.properties.is_empty()).then(|| {
+        let secret = |name: &str| {
+            name.contains("password") || name.contains("secret") || name.ends_with(".pem") || name.contains("token")
+        };
+        let shown = |(name, value): (&String, &String)| {
+            (name.clone(), if secret(name) { MASK.to_owned() } else { value.clone() })
+        };
+        cluster.properties.iter().map(shown).collect()
+    });
+    ClusterYaml { brokers, r53, security, properties }
+}
+
+fn catalog(catalog: &Catalog) -> CatalogYaml {
+    match catalog {
+        Catalog::Sqlite { path: file, name } => {
+            CatalogYaml::Sqlite(SqliteYaml { path: path(file), name: Some(name.clone()) })
+        }
+        Catalog::Glue { endpoint, region, catalog_id, credentials } => {
+            let (access_key_id, secret_access_key) = keys(credentials.as_ref());
+            let (endpoint, region, catalog_id) = (endpoint.clone(), region.clone(), catalog_id.clone());
+            CatalogYaml::Glue(GlueYaml { endpoint, region, catalog_id, access_key_id, secret_access_key })
+        }
+        Catalog::Rest { uri, warehouse, credential, token, scope } => CatalogYaml::Rest(RestYaml {
+            uri: Some(uri.clone()),
+            warehouse: warehouse.clone(),
+            credential: credential.as_ref().map(mask),
+            token: token.as_ref().map(mask),
+            scope: scope.clone(),
+        }),
+    }
+}
+
+pub(super) fn pipeline(pipeline: &Pipeline) -> PipelineYaml {
+    PipelineYaml {
+        name: text(&pipeline.name),
+        ingestion_unit: Some(ingestion(&pipeline.ingestion)),
+        outsourcing_unit: Some(pipeline.outputs.iter().map(|out| Some(output(out))).collect()),
+        streams: None,
+    }
+}
+
+fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
+    let topic = match &ingestion.topics {
+        TopicSelector::List(list) => TopicYaml::Many(list.iter().map(ToString::to_string).collect()),
+        TopicSelector::Pattern(pattern) => TopicYaml::Pattern(TopicPatternYaml { regex: Some(pattern.clone()) }),
+    };
+    let event_time = match &ingestion.event_time {
+        EventTime::KafkaTimestamp => EventTimeYaml::Word("kafkaTimestamp".to_owned()),
+        EventTime::Field { path, format } => {
+            EventTimeYaml::Field(EventTimeFieldYaml { path: text(path), format: text(format) })
+        }
+    };
+    let whitelist = ingestion.whitelist.as_ref().map(|whitelist| {
+        whitelist
+            .iter()
+            .map(|(event, entry)| (event.clone(), Some(WhitelistYaml { subject: entry.subject.clone() })))
+            .collect()
+    });
+    IngestionYaml {
+        kafka: Some(KafkaYaml {
+            cluster: text(&ingestion.cluster),
+            topic: Some(topic),
+            retention: ingestion.retention.and_then(|retention| text(Period(retention))),
+            number_of_consumers: u32::try_from(ingestion.consumers).ok(),
+            generation: Some(ingestion.generation.0),
+        }),
+        incoming_data: Some(IncomingYaml {
+            format: Some(PayloadFormat::Json),
+            event_name: ingestion.event_name.as_ref().and_then(text),
+            event_time: Some(event_time),
+            whitelist,
+            late: Some(LateYaml {
+                allowed: text(Period(ingestion.late_allowed)),
+                then: Some(match ingestion.late_then {
+                    LateThen::Accept => LateThenYaml::Accept,
+                    LateThen::Quarantine => LateThenYaml::Quarantine,
+                }),
+            }),
+            max_record_size: text(ByteSize(ingestion.max_record_bytes)),
+        }),
+        raw: Some(RawYaml {
+            rotate: Some(RotateYaml {
+                size: text(ByteSize(ingestion.rotate_size)),
+                age: text(Period(ingestion.rotate_age)),
+            }),
+        }),
+        protect_at: None,
+    }
+}
+
+fn output(output: &Output) -> OutputYaml {
+    let steps = output.transformations.iter().map(|step| Some(self::step(&step.transformation))).collect::<Vec<_>>();
+    OutputYaml {
+        events: output.events.clone(),
+        table: Some(table(&output.table)),
+        transformations: (!steps.is_empty()).then_some(steps),
+    }
+}
+
+fn table(table: &Table) -> TableYaml {
+    let Mode::Append = table.mode;
+    TableYaml {
+        database: text(&table.database),
+        table_name: text(&table.name),
+        s3_location: table.location.as_ref().and_then(text),
+        mode: Some(ModeYaml::Append),
+        partition_by: Some(table.partition_by.iter().map(ToString::to_string).collect()),
+        sort_by: Some(table.sort_by.iter().map(ToString::to_string).collect()),
+        columns: Some(table.columns.iter().map(|column| Some(self::column(column))).collect()),
+        provenance: Some(table.provenance),
+        quarantine_threshold: table.quarantine_threshold,
+        properties: (!table.properties.is_empty()).then(|| table.properties.clone()),
+        target_file_size: text(ByteSize(table.target_file_size)),
+        zstd_level: Some(table.zstd_level),
+        ..TableYaml::default()
+    }
+}
+
+fn column(column: &Column) -> ColumnYaml {
+    let own = column.path == JsonPath(vec![column.name.clone()]);
+    ColumnYaml {
+        name: Some(column.name.clone()),
+        r#type: text(&column.r#type),
+        path: if own { None } else { text(&column.path) },
+        required: column.required.then_some(true),
+        format: column.format.as_ref().and_then(text),
+        doc: column.doc.clone(),
+        was: None,
+    }
+}
+
+fn step(step: &Transformation) -> StepYaml {
+    match step {
+        Transformation::Rename { from, to } => StepYaml::Rename(RenameYaml { from: text(from), to: text(to) }),
+        Transformation::Drop { columns } => StepYaml::Drop(DropYaml { columns: Some(columns.clone()) }),
+        Transformation::Cast { column, to, format } => {
+            StepYaml::Cast(CastYaml { column: text(column), to: text(to), format: format.as_ref().and_then(text) })
+        }
+        Transformation::Extract { from, path, to, r#type } => {
+            StepYaml::Extract(ExtractYaml { from: text(from), path: text(path), r#as: text(to), r#type: text(r#type) })
+        }
+        Transformation::Lower { column } => StepYaml::Lower(LowerYaml { column: text(column) }),
+        Transformation::Filter { r#where, name } => {
+            StepYaml::Filter(FilterYaml { r#where: text(r#where), name: text(name) })
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! `firn.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{wire, words};
+
+wire! {
+    /// A deployment: where Kafka, the raw zone, the catalog and the tables are.
+    struct FirnYaml {
+        /// Kafka clusters by name.
+        #[schemars(required)]
+        clusters: Option<BTreeMap<String, Option<ClusterYaml>>>,
+        /// Where raw objects, manifests and quarantine go: `s3://bucket/prefix`, `file:///dir`, or a directory relative to this file.
+        #[schemars(required)]
+        raw: Option<String>,
+        /// Access to S3.
+        s3: Option<S3Yaml>,
+        /// The Iceberg catalog.
+        #[schemars(required)]
+        catalog: Option<CatalogYaml>,
+        /// Where tables without `s3Location` go, as `{warehouse}/{database}/{table}`.
+        #[schemars(required)]
+        warehouse: Option<String>,
+        /// Settings of the landing daemon.
+        landing: Option<LandingYaml>,
+        /// Settings of the compactor.
+        compactor: Option<CompactorYaml>,
+        /// Schema registry.
+        registry: Option<RegistryYaml>,
+        /// Keys that protect personal data, by name.
+        keys: Option<BTreeMap<String, Option<KeyYaml>>>,
+        /// Logs.
+        telemetry: Option<TelemetryYaml>,
+    }
+    /// A Kafka cluster: `brokers` or `r53`.
+    struct ClusterYaml {
+        /// Bootstrap brokers as `host:port`, a list or one text with commas.
+        brokers: Option<OneOrMany>,
+        /// A DNS name (Route 53) that resolves to the brokers.
+        r53: Option<R53Yaml>,
+        /// Encryption and login.
+        security: Option<SecurityYaml>,
+        /// Further librdkafka properties, passed on as they are.
+        properties: Option<BTreeMap<String, String>>,
+    }
+    /// A DNS name and the port that every broker behind it listens on.
+    struct R53Yaml {
+        /// The name.
+        #[schemars(required)]
+        name: Option<String>,
+        /// The port.
+        #[schemars(required, range(min = 1))]
+        port: Option<u16>,
+    }
+    /// Encryption and login of a cluster.
+    struct SecurityYaml {
+        /// How connections are made.
+        #[schemars(required)]
+        protocol: Option<Protocol>,
+        /// How the client proves who it is.
+        mechanism: Option<Mechanism>,
+        /// User name for SASL.
+        username: Option<String>,
+        /// Password for SASL.
+        password: Option<String>,
+        /// File of certificate authorities, PEM.
+        ca_file: Option<String>,
+        /// The client's certificate, PEM.
+        cert_file: Option<String>,
+        /// The client's private key, PEM.
+        key_file: Option<String>,
+        /// Password of the private key.
+        key_password: Option<String>,
+    }
+    /// Access to S3; without keys, the default credential chain of AWS.
+    struct S3Yaml {
+        /// Another endpoint than AWS's, for emulators.
+        endpoint: Option<String>,
+        /// Region; else from the environment.
+        region: Option<String>,
+        /// `https://endpoint/bucket/key` instead of `https://bucket.endpoint/key`.
+        path_style: Option<bool>,
+        /// Static access key; needs `secretAccessKey`.
+        access_key_id: Option<String>,
+        /// Secret of the static access key.
+        secret_access_key: Option<String>,
+        /// Server-side encryption with this KMS key.
+        sse_kms_key_id: Option<String>,
+    }
+    /// A SQLite file, for one machine.
+    struct SqliteYaml {
+        /// The file, relative to this one.
+        #[schemars(required)]
+        path: Option<String>,
+        /// The catalog's name inside it (default `firn`).
+        name: Option<String>,
+    }
+    /// AWS Glue.
+    struct GlueYaml {
+        /// Another endpoint than AWS's, for emulators.
+        endpoint: Option<String>,
+        /// Region; else from the environment.
+        region: Option<String>,
+        /// Another account's catalog.
+        catalog_id: Option<String>,
+        /// Static access key; needs `secretAccessKey`.
+        access_key_id: Option<String>,
+        /// Secret of the static access key.
+        secret_access_key: Option<String>,
+    }
+    /// An Iceberg REST catalog.
+    struct RestYaml {
+        /// Base URI, without `/v1`.
+        #[schemars(required)]
+        uri: Option<String>,
+        /// The warehouse to ask for.
+        warehouse: Option<String>,
+        /// OAuth2 `client:secret`.
+        credential: Option<String>,
+        /// A bearer token.
+        token: Option<String>,
+        /// OAuth2 scope.
+        scope: Option<String>,
+    }
+    /// Settings of the landing daemon.
+    struct LandingYaml {
+        /// Upper bound for everything landing buffers (default 512MB).
+        memory: Option<String>,
+        /// Kafka consumer groups are `{groupPrefix}{pipeline}` (default `firn-`).
+        group_prefix: Option<String>,
+        /// Address of /metrics, /healthz and /readyz, such as `0.0.0.0:9464`; absent is off.
+        listen: Option<String>,
+        /// How long SIGTERM may take (default 30s).
+        drain: Option<String>,
+    }
+    /// Settings of the compactor.
+    struct CompactorYaml {
+        /// Upper bound for everything a run holds (default 512MB).
+        memory: Option<String>,
+        /// Worker threads; 0 is the number of processors (default).
+        threads: Option<u32>,
+        /// Local directory for spilled data, relative to this file (default: the system's).
+        temp_dir: Option<String>,
+    }
+    /// A Confluent-compatible schema registry.
+    struct RegistryYaml {
+        /// Its URL.
+        #[schemars(required)]
+        url: Option<String>,
+        /// User name.
+        username: Option<String>,
+        /// Password.
+        password: Option<String>,
+    }
+    /// A key that protects personal data: `kms` or `file`.
+    struct KeyYaml {
+        /// A KMS key id, ARN or alias.
+        kms: Option<String>,
+        /// A local key ring.
+        file: Option<String>,
+    }
+    /// Logs.
+    struct TelemetryYaml {
+        /// Filter such as `info,firn_landing=debug` (default `info`); the environment variable FIRN_LOG wins.
+        log: Option<String>,
+        /// How events are written (default `text`).
+        format: Option<LogFormatYaml>,
+    }
+}
+
+words! {
+    /// How connections are made.
+    enum Protocol {
+        Plaintext,
+        Ssl,
+        SaslPlaintext,
+        SaslSsl,
+    }
+    /// SASL mechanism.
+    enum Mechanism {
+        Plain,
+        ScramSha256,
+        ScramSha512,
+        AwsMskIam,
+        OauthBearer,
+    }
+    /// How log events are written.
+    enum LogFormatYaml {
+        Text,
+        Json,
+    }
+}
+
+/// Which catalog holds the tables.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config) enum CatalogYaml {
+    /// A SQLite file with the tables of Iceberg's JDBC catalog.
+    Sqlite(SqliteYaml),
+    /// AWS Glue.
+    Glue(GlueYaml),
+    /// The Iceberg REST protocol.
+    Rest(RestYaml),
+}
+
+/// One text or a list of them.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}

@@ -1,0 +1,415 @@
+//! `pipelines/*.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{OneOrMany, wire, words};
+
+wire! {
+    /// A pipeline: from Kafka topics to the raw zone (`ingestionUnit`), and from there to tables (`outsourcingUnit`).
+    struct PipelineYaml {
+        /// Name, unique in the deployment.
+        #[schemars(required)]
+        name: Option<String>,
+        /// Kafka to the raw zone.
+        #[schemars(required)]
+        ingestion_unit: Option<IngestionYaml>,
+        /// The raw zone to tables; one topic may feed many.
+        #[schemars(required, length(min = 1), with = "Vec<OutputYaml>")]
+        outsourcing_unit: Option<Vec<Option<OutputYaml>>>,
+        /// Windows over event time that are written back to Kafka.
+        #[schemars(with = "Option<Vec<StreamYaml>>")]
+        streams: Option<Vec<Option<StreamYaml>>>,
+    }
+    /// Kafka to the raw zone.
+    struct IngestionYaml {
+        /// What is read.
+        #[schemars(required)]
+        kafka: Option<KafkaYaml>,
+        /// What the records look like.
+        #[schemars(required)]
+        incoming_data: Option<IncomingYaml>,
+        /// How raw objects are cut.
+        raw: Option<RawYaml>,
+        /// Where personal data is protected (default `conversion`).
+        protect_at: Option<ProtectAt>,
+    }
+    /// What is read from Kafka.
+    struct KafkaYaml {
+        /// A cluster of firn.yaml.
+        #[schemars(required)]
+        cluster: Option<String>,
+        /// A topic, a list of topics, or `{regex: …}`.
+        #[schemars(required)]
+        topic: Option<TopicYaml>,
+        /// The topic's retention, such as `7d`; checked against the broker.
+        retention: Option<String>,
+        /// Consumers in one daemon (default 1).
+        #[schemars(range(min = 1, max = 256))]
+        number_of_consumers: Option<u32>,
+        /// Which incarnation of the topic; raise it after the topic was deleted and made again (default 1).
+        #[schemars(range(min = 1))]
+        generation: Option<u32>,
+    }
+    /// Topics by pattern.
+    struct TopicPatternYaml {
+        /// A regular expression that must match the whole topic name.
+        #[schemars(required)]
+        regex: Option<String>,
+    }
+    /// What the records look like.
+    struct IncomingYaml {
+        /// Format of the payload.
+        #[schemars(required)]
+        format: Option<PayloadFormat>,
+        /// JSON path of the event's name, when a topic carries several kinds.
+        event_name: Option<String>,
+        /// Where the event time is: `{path, format}` or `kafkaTimestamp`.
+        #[schemars(required)]
+        event_time: Option<EventTimeYaml>,
+        /// Events that pass, by name; others are quarantined. Absent lets every event pass.
+        whitelist: Option<BTreeMap<String, Option<WhitelistYaml>>>,
+        /// Late records.
+        late: Option<LateYaml>,
+        /// Payloads above this size are quarantined (default 16MiB).
+        max_record_size: Option<String>,
+    }
+    /// A field of the payload that holds the event time.
+    struct EventTimeFieldYaml {
+        /// JSON path of the field.
+        path: Option<String>,
+        /// `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, a strftime pattern, or `kafkaTimestamp` (without path).
+        #[schemars(required)]
+        format: Option<String>,
+    }
+    /// A whitelisted event.
+    struct WhitelistYaml {
+        /// Its subject in the schema registry.
+        subject: Option<String>,
+    }
+    /// Late records.
+    struct LateYaml {
+        /// How long an hour stays open after the watermark has passed it (default 1h).
+        allowed: Option<String>,
+        /// What becomes of later records (default `accept`).
+        then: Option<LateThenYaml>,
+    }
+    /// How raw objects are cut.
+    struct RawYaml {
+        /// When a batch is closed.
+        rotate: Option<RotateYaml>,
+    }
+    /// When a batch is closed.
+    struct RotateYaml {
+        /// Compressed size of an object (default 128MB).
+        size: Option<String>,
+        /// Age of a batch (default 5m).
+        age: Option<String>,
+    }
+    /// One table.
+    struct OutputYaml {
+        /// Names of the events that go into it; absent is all.
+        events: Option<Vec<String>>,
+        /// The table.
+        #[schemars(required)]
+        table: Option<TableYaml>,
+        /// Steps from decoded columns to table columns, in order.
+        #[schemars(with = "Option<Vec<StepYaml>>")]
+        transformations: Option<Vec<Option<StepYaml>>>,
+    }
+    /// A destination table.
+    struct TableYaml {
+        /// Database: lower-case letters, digits and `_`.
+        #[schemars(required)]
+        database: Option<String>,
+        /// Table: lower-case letters, digits and `_`.
+        #[schemars(required)]
+        table_name: Option<String>,
+        /// Where it lives; else under the warehouse.
+        s3_location: Option<String>,
+        /// File format (default `parquet`).
+        format: Option<FileFormat>,
+        /// How runs change the table (default `append`).
+        mode: Option<ModeYaml>,
+        /// How an upsert changes files.
+        write_strategy: Option<WriteStrategy>,
+        /// Key columns of an upsert.
+        id_columns: Option<Vec<String>>,
+        /// Columns that say which version of a row is the newest.
+        timestamp_columns: Option<Vec<String>>,
+        /// How long deletes are remembered, against late older versions.
+        delete_memory: Option<String>,
+        /// Columns with personal data and how each is protected.
+        #[schemars(with = "Option<Vec<PiiYaml>>")]
+        pii_columns: Option<Vec<Option<PiiYaml>>>,
+        /// Columns of any JSON, kept as text; `extract` takes fields out.
+        json_columns: Option<Vec<String>>,
+        /// Hidden partitioning: `c`, `year(c)`, `month(c)`, `day(c)`, `hour(c)`, `bucket(16, c)`, `truncate(4, c)`.
+        partition_by: Option<Vec<String>>,
+        /// Sort order inside files: `c` or `c desc`.
+        sort_by: Option<Vec<String>>,
+        /// Columns as decoded from the payload, before the transformations.
+        #[schemars(with = "Option<Vec<ColumnYaml>>")]
+        columns: Option<Vec<Option<ColumnYaml>>>,
+        /// What happens when data and table differ.
+        contract: Option<ContractYaml>,
+        /// Whether rows carry the `_firn` column (default true).
+        provenance: Option<bool>,
+        /// Share of a run's records, 0 to 1, above which a run ends with exit code 5.
+        #[schemars(range(min = 0.0, max = 1.0))]
+        quarantine_threshold: Option<f64>,
+        /// Iceberg table properties.
+        properties: Option<BTreeMap<String, String>>,
+        /// Size of data files to aim for (default 128MB).
+        target_file_size: Option<String>,
+        /// zstd level of the data files (default 3).
+        #[schemars(range(min = 1, max = 22))]
+        zstd_level: Option<i32>,
+    }
+    /// A column as it is decoded.
+    struct ColumnYaml {
+        /// Its name.
+        #[schemars(required)]
+        name: Option<String>,
+        /// Its type: `long`, `decimal(10,2)`, `list<string>`, `struct<a: long, b: string>` …; optional for `jsonColumns`.
+        r#type: Option<String>,
+        /// JSON path in the payload (default `$.name`).
+        path: Option<String>,
+        /// A record without it is quarantined (default false).
+        required: Option<bool>,
+        /// Form of a date or time; else every common form is tried.
+        format: Option<String>,
+        /// Comment in the table.
+        doc: Option<String>,
+        /// Former names in the table.
+        was: Option<OneOrMany>,
+    }
+    /// A column with personal data.
+    struct PiiYaml {
+        /// The table column.
+        #[schemars(required)]
+        name: Option<String>,
+        /// How it is protected.
+        #[schemars(required)]
+        protect: Option<Protect>,
+        /// Add a token column for joins.
+        token: Option<bool>,
+        /// The key, a name in firn.yaml.
+        key: Option<String>,
+        /// Pattern for `redact`.
+        pattern: Option<String>,
+    }
+    /// What happens when data and table differ.
+    struct ContractYaml {
+        /// A field that no column takes (default `ignore`).
+        new_column: Option<NewColumn>,
+        /// A column that the pipeline no longer has (default `keep`).
+        removed_column: Option<RemovedColumn>,
+        /// A column whose type changed (default `fail`).
+        type_change: Option<TypeChange>,
+        /// A value that does not fit its column (default `quarantine`).
+        incompatible: Option<Incompatible>,
+    }
+    /// A window over event time.
+    struct StreamYaml {
+        /// Name.
+        #[schemars(required)]
+        name: Option<String>,
+        /// Names of the events that go in; absent is all.
+        events: Option<Vec<String>>,
+        /// The window.
+        #[schemars(required)]
+        window: Option<WindowYaml>,
+        /// JSON paths of the key.
+        key_by: Option<Vec<String>>,
+        /// What is computed.
+        #[schemars(required, with = "Vec<AggregateYaml>")]
+        aggregate: Option<Vec<Option<AggregateYaml>>>,
+        /// How long a window waits for late records.
+        late: Option<String>,
+        /// Whether results are sent once or updated.
+        emit: Option<Emit>,
+        /// Where results go.
+        #[schemars(required)]
+        to: Option<StreamTargetYaml>,
+    }
+    /// Windows side by side.
+    struct TumblingYaml {
+        /// Length.
+        #[schemars(required)]
+        size: Option<String>,
+    }
+    /// Windows that overlap.
+    struct HoppingYaml {
+        /// Length.
+        #[schemars(required)]
+        size: Option<String>,
+        /// Distance of the starts.
+        #[schemars(required)]
+        every: Option<String>,
+    }
+    /// Windows that end after a pause.
+    struct SessionYaml {
+        /// The pause.
+        #[schemars(required)]
+        gap: Option<String>,
+    }
+    /// An aggregation.
+    struct AggregateYaml {
+        /// Function.
+        #[schemars(required)]
+        function: Option<AggregateFunction>,
+        /// JSON path of its input; none for `count`.
+        path: Option<String>,
+        /// Name of the result.
+        #[schemars(required)]
+        r#as: Option<String>,
+    }
+    /// Where a stream's results go.
+    struct StreamTargetYaml {
+        /// A cluster of firn.yaml.
+        #[schemars(required)]
+        cluster: Option<String>,
+        /// The topic.
+        #[schemars(required)]
+        topic: Option<String>,
+    }
+    /// Gives a column another name.
+    struct RenameYaml {
+        /// Today's name.
+        #[schemars(required)]
+        from: Option<String>,
+        /// The new name.
+        #[schemars(required)]
+        to: Option<String>,
+    }
+    /// Removes columns.
+    struct DropYaml {
+        /// Their names.
+        #[schemars(required, length(min = 1))]
+        columns: Option<Vec<String>>,
+    }
+    /// Changes a column's type.
+    struct CastYaml {
+        /// The column.
+        #[schemars(required)]
+        column: Option<String>,
+        /// The new type.
+        #[schemars(required)]
+        to: Option<String>,
+        /// Form of times in text.
+        format: Option<String>,
+    }
+    /// Takes a value out of a column of JSON text.
+    struct ExtractYaml {
+        /// The column of JSON text.
+        #[schemars(required)]
+        from: Option<String>,
+        /// JSON path in it.
+        #[schemars(required)]
+        path: Option<String>,
+        /// The new column.
+        #[schemars(required)]
+        r#as: Option<String>,
+        /// Its type.
+        #[schemars(required)]
+        r#type: Option<String>,
+    }
+    /// Lower case.
+    struct LowerYaml {
+        /// The column.
+        #[schemars(required)]
+        column: Option<String>,
+    }
+    /// Keeps the rows for which an expression is true.
+    struct FilterYaml {
+        /// A Polars SQL expression.
+        #[schemars(required)]
+        r#where: Option<String>,
+        /// The reason under which rows left out are counted (default `filter`).
+        name: Option<String>,
+    }
+}
+
+words! {
+    /// Format of the payload.
+    enum PayloadFormat { Json, Debezium, Dynamodb, Avro, Protobuf, }
+    /// What becomes of records later than allowed.
+    enum LateThenYaml { Accept, SideTable, Quarantine, }
+    /// Where personal data is protected.
+    enum ProtectAt { Conversion, Landing, }
+    /// File format of a table.
+    enum FileFormat { Parquet, }
+    /// How runs change a table.
+    enum ModeYaml { Append, Upsert, TruncateLoad, }
+    /// How an upsert changes files.
+    enum WriteStrategy { CopyOnWrite, MergeOnRead, }
+    /// How a column is protected.
+    enum Protect { Encrypt, Token, Hash, Mask, Drop, Redact, }
+    /// What happens to a field that no column takes.
+    enum NewColumn { Ignore, Evolve, Capture, Fail, }
+    /// What happens to a column that the pipeline no longer has.
+    enum RemovedColumn { Keep, Drop, Fail, }
+    /// What happens to a column whose type changed.
+    enum TypeChange { Fail, Widen, NewColumn, Stringify, }
+    /// What happens to a value that does not fit its column.
+    enum Incompatible { Quarantine, Fail, }
+    /// Whether results are sent once or updated.
+    enum Emit { Final, Updates, }
+    /// Aggregation function.
+    enum AggregateFunction { Count, Sum, Min, Max, Avg, Distinct, First, Last, }
+}
+
+/// A topic, a list of topics, or a pattern.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum TopicYaml {
+    /// A topic.
+    One(String),
+    /// Several topics.
+    Many(Vec<String>),
+    /// Topics by pattern.
+    Pattern(TopicPatternYaml),
+}
+
+/// Where the event time is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum EventTimeYaml {
+    /// `kafkaTimestamp`.
+    Word(String),
+    /// A field of the payload.
+    Field(EventTimeFieldYaml),
+}
+
+/// A window over event time.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config) enum WindowYaml {
+    /// Windows side by side.
+    Tumbling(TumblingYaml),
+    /// Windows that overlap.
+    Hopping(HoppingYaml),
+    /// Windows that end after a pause.
+    Session(SessionYaml),
+}
+
+/// A step: one key that names it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config) enum StepYaml {
+    /// Gives a column another name.
+    Rename(RenameYaml),
+    /// Removes columns.
+    Drop(DropYaml),
+    /// Changes a column's type; a value that does not fit rejects its record.
+    Cast(CastYaml),
+    /// Takes a value out of a column of JSON text; a value that does not fit rejects its record.
+    Extract(ExtractYaml),
+    /// Lower case.
+    Lower(LowerYaml),
+    /// Keeps the rows for which an expression is true.
+    Filter(FilterYaml),
+}

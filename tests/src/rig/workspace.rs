@@ -134,28 +134,34 @@ impl Workspace {
         all
     }
 
-    /// Offsets of a topic that manifests account for so far, by partition: one past the last (local raw zones only).
+    /// Shows every manifest of a topic's generation (local raw zones only).
     ///
     /// # Errors
     /// When a manifest cannot be read.
-    pub fn landed(&self, topic: &str) -> Result<BTreeMap<u32, u64>> {
-        let mut ends = BTreeMap::new();
-        let chains = self.dir.join(format!("raw/events/{topic}/_batches/1"));
+    pub fn manifests(&self, topic: &str, generation: u32, mut see: impl FnMut(&Value)) -> Result<()> {
+        let chains = self.dir.join(format!("raw/events/{topic}/_batches/{generation}"));
         for partition in fs::read_dir(chains).into_iter().flatten() {
-            let partition = partition?;
-            let Ok(number) = partition.file_name().to_string_lossy().parse() else { continue };
-            for manifest in fs::read_dir(partition.path())? {
+            for manifest in fs::read_dir(partition?.path())? {
                 let path = manifest?.path();
-                if path.extension().is_none_or(|e| e != "json") {
-                    continue;
-                }
-                let manifest: Value = serde_json::from_slice(&fs::read(&path)?)?;
-                if let Some(end) = manifest["range"][1].as_u64() {
-                    let known = ends.entry(number).or_default();
-                    *known = end.max(*known);
+                if path.extension().is_some_and(|e| e == "json") {
+                    see(&serde_json::from_slice(&fs::read(&path)?)?);
                 }
             }
         }
+        Ok(())
+    }
+
+    /// How far each partition of a topic's first generation has landed: one past the last offset (local raw zones only).
+    ///
+    /// # Errors
+    /// When a manifest cannot be read.
+    pub fn landed(&self, topic: &str) -> Result<BTreeMap<u64, u64>> {
+        let mut ends = BTreeMap::new();
+        self.manifests(topic, 1, |manifest| {
+            let (partition, end) = (manifest["partition"].as_u64(), manifest["range"][1].as_u64());
+            let known = ends.entry(partition.unwrap_or_default()).or_default();
+            *known = end.unwrap_or_default().max(*known);
+        })?;
         Ok(ends)
     }
 

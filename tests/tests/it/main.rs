@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "everything here is test code")]
 
+mod bad_records;
 mod cli_reference;
 mod configuration_reference;
 mod crash;

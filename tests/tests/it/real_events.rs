@@ -8,7 +8,7 @@ use firn_e2e::rig::workspace::Workspace;
 use serde_json::json;
 
 /// The example pipeline that also the quickstart runs.
-const GITHUB: &str = "deploy/examples/pipelines/github-events.yaml";
+const GITHUB: &str = "deploy/examples/github/pipelines/github-events.yaml";
 
 /// Checks the GitHub table with both readers and all accounts.
 fn check_github(workspace: &Workspace, table: &str) {

@@ -7,15 +7,9 @@ use serde_json::Value;
 use crate::ticks::{Ticks, check_numbers, seeded};
 
 /// Sums a count over every manifest of the topic.
-fn in_manifests(workspace: &Workspace, topic: &str, generation: u32, count: impl Fn(&Value) -> u64) -> u64 {
-    let chains = workspace.dir().join(format!("raw/events/{topic}/_batches/{generation}"));
+fn in_manifests(workspace: &Workspace, topic: &str, count: impl Fn(&Value) -> u64) -> u64 {
     let mut total = 0;
-    for partition in std::fs::read_dir(chains).unwrap() {
-        for manifest in std::fs::read_dir(partition.unwrap().path()).unwrap() {
-            let manifest: Value = serde_json::from_slice(&std::fs::read(manifest.unwrap().path()).unwrap()).unwrap();
-            total += count(&manifest);
-        }
-    }
+    workspace.manifests(topic, 1, |manifest| total += count(manifest)).unwrap();
     total
 }
 
@@ -40,7 +34,7 @@ fn aborted_records_and_markers_are_counted_absent() {
     ticks.kafka.produce_transactions(&ticks.topic, groups).unwrap();
     ticks.settle(&workspace).unwrap();
     // 30 aborted records; 3 markers, the last of which may lie behind the last record that was read.
-    let counted = in_manifests(&workspace, &ticks.topic, 1, absent);
+    let counted = in_manifests(&workspace, &ticks.topic, absent);
     assert!((32..=33).contains(&counted), "{counted} absent offsets");
 }
 
@@ -55,7 +49,7 @@ fn offsets_that_expired_unread_become_a_declared_gap() {
     ticks.kafka.delete_records(&ticks.topic, 0, 140).unwrap();
     ticks.produce(60, &mut rng).unwrap();
     ticks.settle(&workspace).unwrap();
-    assert_eq!(in_manifests(&workspace, &ticks.topic, 1, gap), 40);
+    assert_eq!(in_manifests(&workspace, &ticks.topic, gap), 40);
 }
 
 #[test]

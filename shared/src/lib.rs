@@ -14,4 +14,5 @@ pub mod ids;
 pub mod raw;
 pub mod store;
 pub mod telemetry;
+pub mod time;
 pub mod types;

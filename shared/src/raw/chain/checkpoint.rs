@@ -1,0 +1,77 @@
+//! Checkpoints: every thousand manifests in one object, so that five years of a partition are read in thousands of
+//! requests instead of millions.
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::Chain;
+use super::read::READ_AHEAD;
+use super::walk::Links;
+use crate::error::{Error, Result};
+use crate::ids::OffsetRange;
+use crate::raw::key::CheckpointKey;
+use crate::raw::manifest::BatchManifest;
+use crate::store::PutMode;
+
+/// Manifests of a checkpoint.
+pub const FOLD: usize = 1000;
+
+const ZSTD_LEVEL: i32 = 9;
+
+impl Chain {
+    /// Folds the manifests after the last checkpoint, [`FOLD`] at a time, and returns how many checkpoints were written.
+    ///
+    /// The manifests stay, and where a checkpoint begins and ends follows from the chain alone. So two who fold at once
+    /// write the same object, and a crash leaves a checkpoint whole or absent.
+    ///
+    /// # Errors
+    /// As [`Chain::scan`].
+    pub async fn fold(&self) -> Result<usize> {
+        let mut folded = self.checkpoints_near(self.end.unwrap_or(0)).await?.last().map_or(0, |range| range.end());
+        let starts = self.starts_from(folded).await?;
+        let mut written = 0;
+        for starts in starts.chunks_exact(self.fold_size) {
+            let mut manifests = stream::iter(starts.to_vec()).map(|start| self.manifest_at(start)).buffered(READ_AHEAD);
+            let mut links = Links::after(&self.partition, folded);
+            let mut lines = Vec::new();
+            let begin = folded;
+            while let Some(manifest) = manifests.try_next().await? {
+                links.next(manifest.range)?;
+                folded = manifest.range.end();
+                serde_json::to_writer(&mut lines, &manifest)
+                    .map_err(|e| Error::bug("a manifest does not serialise").with_source(e))?;
+                lines.push(b'\n');
+            }
+            let range = OffsetRange::new(begin, folded)?;
+            let body = zstd::encode_all(&lines[..], ZSTD_LEVEL)
+                .map_err(|e| Error::bug("a checkpoint cannot be compressed").with_source(e))?;
+            let key = CheckpointKey { partition: self.partition.clone(), range }.to_string();
+            // Found there: somebody else has folded the same manifests into the same object.
+            let _ = self.store.put(&key, Bytes::from(body), PutMode::Create).await?;
+            written += 1;
+        }
+        Ok(written)
+    }
+
+    /// The manifests of a checkpoint, checked to be a chain from its first to its last offset.
+    pub(super) async fn read_checkpoint(&self, range: OffsetRange) -> Result<Vec<BatchManifest>> {
+        let key = CheckpointKey { partition: self.partition.clone(), range }.to_string();
+        let name = || format!("{}/{key}", self.store.url());
+        let body = self.store.get(&key).await?;
+        let lines = zstd::decode_all(&body[..])
+            .map_err(|e| Error::data(format!("checkpoint {} is corrupt: {e}", name())).with_source(e))?;
+        let mut links = Links::after(&self.partition, range.start());
+        let mut manifests = Vec::with_capacity(self.fold_size);
+        let mut end = range.start();
+        for (number, line) in lines.split(|&b| b == b'\n').filter(|line| !line.is_empty()).enumerate() {
+            let manifest = self.parse_manifest(line, &|| format!("{} line {}", name(), number + 1))?;
+            links.next(manifest.range)?;
+            end = manifest.range.end();
+            manifests.push(manifest);
+        }
+        if end != range.end() {
+            return Err(Error::data(format!("checkpoint {} ends at offset {end} instead of {}", name(), range.end())));
+        }
+        Ok(manifests)
+    }
+}

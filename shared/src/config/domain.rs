@@ -303,9 +303,9 @@ impl fmt::Display for JsonPath {
         for key in &self.0 {
             let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if plain {
-                write!(f, ".{key}")?
+                write!(f, ".{key}")?;
             } else {
-                write!(f, "['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"))?
+                write!(f, "['{}']", key.replace('\\', "\\\\").replace('\'', "\\'"))?;
             }
         }
         Ok(())

@@ -43,10 +43,11 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let unreadable = |error| Error::config(format!("cannot read directory {}", path.display())).with_source(error);
+    let unreadable =
+        |error: std::io::Error| Error::config(format!("cannot read directory {}", path.display())).with_source(error);
     let mut out = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(|error| unreadable(error))? {
-        let file = entry.map_err(|error| unreadable(error))?.path();
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
         let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if is_yaml && !hidden && file.is_file() {
@@ -123,7 +124,9 @@ pub(super) fn check_texts(
         found.extend(wrong);
         built.extend(pipeline.map(|pipeline| (pipeline.name.clone(), pipeline)));
     }
-    found.into_iter().for_each(|problem| problems.push(problem));
+    for problem in found {
+        problems.push(problem);
+    }
     match deployment {
         Some(deployment) if problems.is_empty() => Ok(Config { deployment, pipelines: built.into_iter().collect() }),
         _ => {
@@ -148,7 +151,9 @@ fn read_file<T: DeserializeOwned>(
         Ok(node) => node,
         Err((at, message)) => {
             let file = File::new(path, Shape::default());
-            mistakes.iter().for_each(|(at, message)| file.report_at(*at, "", message));
+            for (at, message) in mistakes {
+                file.report_at(at, "", message);
+            }
             file.report_at(at, "", message);
             return (file, None);
         }
@@ -160,8 +165,12 @@ fn read_file<T: DeserializeOwned>(
     }
     let (shape, value) = shape::check(schema, &node);
     let file = File::new(path, shape);
-    mistakes.into_iter().for_each(|(at, message)| file.report_at(at, "", message));
-    unset.into_iter().for_each(|(at, path, message)| file.report_at(at, &path, message));
+    for (at, message) in mistakes {
+        file.report_at(at, "", message);
+    }
+    for (at, path, message) in unset {
+        file.report_at(at, &path, message);
+    }
     match yaml::typed(value) {
         Ok(yaml) => (file, Some(yaml)),
         Err((path, message)) => {

@@ -130,15 +130,14 @@ impl<'a> Walk<'a> {
                 self.report(entry.at, &inner, format!("unknown key{hint}"));
                 continue;
             };
-            match self.node(schema, &entry.value, &inner) {
-                Some(value) => out.push((entry.key.clone(), value)),
-                None => {
-                    self.shape.cut.insert(inner);
-                    if property.is_none() && self.is_nullable(schema) {
-                        out.push((entry.key.clone(), value::scalar(&Kind::Null)));
-                    }
-                }
+            if let Some(value) = self.node(schema, &entry.value, &inner) {
+                out.push((entry.key.clone(), value));
+                continue;
             }
+            if property.is_none() && self.is_nullable(schema) {
+                out.push((entry.key.clone(), value::scalar(&Kind::Null)));
+            }
+            self.shape.cut.insert(inner);
         }
         for key in schema["required"].as_array().into_iter().flatten().filter_map(Json::as_str) {
             let inner = join(path, key);

@@ -2,8 +2,6 @@
 //!
 //! It is written in the words of the files, one document for `firn.yaml` and one for each pipeline; a secret is `***`.
 
-use std::path::Path;
-
 use super::domain::{
     Brokers, Catalog, Cluster, Column, Config, Deployment, EventTime, Ingestion, JsonPath, LateThen, LogFormat, Mode,
     Output, Pipeline, Secret, Table, TopicSelector, Transformation,
@@ -37,12 +35,10 @@ fn document<T: serde::Serialize>(name: &str, value: &T) -> String {
     format!("# {name}\n{body}")
 }
 
-fn text(value: impl ToString) -> Option<String> {
+/// A value in the form of the files, where every value is optional.
+#[allow(clippy::unnecessary_wraps, reason = "wire fields are optional")]
+fn text<T: ToString + ?Sized>(value: &T) -> Option<String> {
     Some(value.to_string())
-}
-
-fn path(path: &Path) -> Option<String> {
-    Some(path.to_string_lossy().into_owned())
 }
 
 fn mask(secret: &Secret) -> String {
@@ -73,15 +69,15 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
         catalog: Some(catalog(&deployment.catalog)),
         warehouse: text(&deployment.warehouse),
         landing: Some(LandingYaml {
-            memory: text(ByteSize(landing.memory)),
+            memory: text(&ByteSize(landing.memory)),
             group_prefix: Some(landing.group_prefix.clone()),
             listen: landing.listen.clone(),
-            drain: text(Period(landing.drain)),
+            drain: text(&Period(landing.drain)),
         }),
         compactor: Some(CompactorYaml {
-            memory: text(ByteSize(compactor.memory)),
+            memory: text(&ByteSize(compactor.memory)),
             threads: u32::try_from(compactor.threads).ok(),
-            temp_dir: path(&compactor.temp_dir),
+            temp_dir: text(&compactor.temp_dir.display()),
         }),
         registry: None,
         keys: None,
@@ -122,9 +118,7 @@ fn cluster(cluster: &Cluster) -> ClusterYaml {
         key_password: masked("ssl.key.password"),
     });
     let properties = (!cluster.properties.is_empty()).then(|| {
-        let secret = |name: &str| {
-            name.contains("password") || name.contains("secret") || name.ends_with(".pem") || name.contains("token")
-        };
+        let secret = |name: &str| ["password", "secret", "token", "pem"].iter().any(|word| name.contains(word));
         let shown = |(name, value): (&String, &String)| {
             (name.clone(), if secret(name) { MASK.to_owned() } else { value.clone() })
         };
@@ -136,7 +130,7 @@ fn cluster(cluster: &Cluster) -> ClusterYaml {
 fn catalog(catalog: &Catalog) -> CatalogYaml {
     match catalog {
         Catalog::Sqlite { path: file, name } => {
-            CatalogYaml::Sqlite(SqliteYaml { path: path(file), name: Some(name.clone()) })
+            CatalogYaml::Sqlite(SqliteYaml { path: text(&file.display()), name: Some(name.clone()) })
         }
         Catalog::Glue { endpoint, region, catalog_id, credentials } => {
             let (access_key_id, secret_access_key) = keys(credentials.as_ref());
@@ -183,7 +177,7 @@ fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
         kafka: Some(KafkaYaml {
             cluster: text(&ingestion.cluster),
             topic: Some(topic),
-            retention: ingestion.retention.and_then(|retention| text(Period(retention))),
+            retention: ingestion.retention.and_then(|retention| text(&Period(retention))),
             number_of_consumers: u32::try_from(ingestion.consumers).ok(),
             generation: Some(ingestion.generation.0),
         }),
@@ -193,18 +187,18 @@ fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
             event_time: Some(event_time),
             whitelist,
             late: Some(LateYaml {
-                allowed: text(Period(ingestion.late_allowed)),
+                allowed: text(&Period(ingestion.late_allowed)),
                 then: Some(match ingestion.late_then {
                     LateThen::Accept => LateThenYaml::Accept,
                     LateThen::Quarantine => LateThenYaml::Quarantine,
                 }),
             }),
-            max_record_size: text(ByteSize(ingestion.max_record_bytes)),
+            max_record_size: text(&ByteSize(ingestion.max_record_bytes)),
         }),
         raw: Some(RawYaml {
             rotate: Some(RotateYaml {
-                size: text(ByteSize(ingestion.rotate_size)),
-                age: text(Period(ingestion.rotate_age)),
+                size: text(&ByteSize(ingestion.rotate_size)),
+                age: text(&Period(ingestion.rotate_age)),
             }),
         }),
         protect_at: None,
@@ -233,7 +227,7 @@ fn table(table: &Table) -> TableYaml {
         provenance: Some(table.provenance),
         quarantine_threshold: table.quarantine_threshold,
         properties: (!table.properties.is_empty()).then(|| table.properties.clone()),
-        target_file_size: text(ByteSize(table.target_file_size)),
+        target_file_size: text(&ByteSize(table.target_file_size)),
         zstd_level: Some(table.zstd_level),
         ..TableYaml::default()
     }

@@ -53,7 +53,7 @@ fn read(what: &'static str, example: &str, text: &str, units: &[(&str, u64)]) ->
 }
 
 fn write(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)], zero: &str) -> fmt::Result {
-    match units.iter().find(|(_, factor)| number != 0 && number % factor == 0) {
+    match units.iter().find(|(_, factor)| number != 0 && number.is_multiple_of(*factor)) {
         Some((unit, factor)) => write!(f, "{}{unit}", number / factor),
         None => f.write_str(zero),
     }

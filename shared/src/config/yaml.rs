@@ -82,7 +82,7 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Result<Node, Mist
             .next_token()
             .map_err(|error| (Position::from(error.marker()), format!("not YAML: {}", error.info())))?;
         let at = Position::from(&mark);
-        let node = match event {
+        let mut node = match event {
             Event::StreamEnd => break,
             Event::DocumentStart if root.is_some() => {
                 return Err((at, "a second document; only one is read from a file".to_owned()));
@@ -135,6 +135,10 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Result<Node, Mist
             Some(Open::Map(_, entries, key)) => {
                 // A second value of a key was reported above; the first one stays.
                 if let Some((key, at)) = key.take().filter(|(key, _)| entries.iter().all(|entry| entry.key != *key)) {
+                    if node.kind == Kind::Null {
+                        // Nothing stands nowhere: the parser would point behind the next line break.
+                        node.at = at;
+                    }
                     entries.push(Entry { key, at, value: node });
                 }
             }

@@ -73,6 +73,8 @@ impl Columns {
             Transformation::Rename { from, to } => {
                 if from != to && self.has(to) {
                     report(&format!("{path}.rename.to"), format!("a column `{to}` is there already"));
+                    self.list.retain(|tracked| tracked.column.name != *from);
+                    return;
                 }
                 if let Some(tracked) = self.find(from, &format!("{path}.rename.from"), report) {
                     tracked.column.name.clone_from(to);

@@ -218,7 +218,8 @@ fn security(file: &File, path: &str, yaml: &SecurityYaml) -> Option<BTreeMap<Str
     Some(out)
 }
 
-/// A static key pair: both, or neither.
+/// A static key pair: both, or neither; the outer `None` only after a report.
+#[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not given`")]
 fn credentials(
     file: &File,
     path: &str,
@@ -240,7 +241,7 @@ fn credentials(
 /// Reports an address that is not `http://…` or `https://…`.
 fn url(file: &File, path: &str, text: Option<&String>) {
     if let Some(text) = text
-        && !text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).is_some_and(|host| !host.is_empty())
+        && text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).is_none_or(str::is_empty)
     {
         file.report(path, format!("`{text}` is not an address such as `https://host:port`"));
     }

@@ -17,10 +17,10 @@ use crate::config::wire::{
 use crate::cursor::did_you_mean;
 use crate::ids::{ClusterName, Generation, PipelineName, Topic};
 
-const LATE_ALLOWED: Period = Period(Duration::from_secs(3600));
+const LATE_ALLOWED: Period = Period(Duration::from_hours(1));
 const RECORD_SIZE_MAX: ByteSize = ByteSize(16 << 20);
 const ROTATE_SIZE: ByteSize = ByteSize(128_000_000);
-const ROTATE_AGE: Period = Period(Duration::from_secs(300));
+const ROTATE_AGE: Period = Period(Duration::from_mins(5));
 const KAFKA_TIMESTAMP: &str = "kafkaTimestamp";
 
 /// The pipeline, if all of it could be built; `clusters` are the names in `firn.yaml`, `None` when they are not known.
@@ -82,6 +82,7 @@ fn rotate(file: &File, yaml: &RotateYaml) -> (Option<u64>, Option<Duration>) {
     (size.map(|size| size.0), age.map(|age| age.0))
 }
 
+#[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not given`")]
 type Kafka = (Option<ClusterName>, Option<TopicSelector>, Option<Option<Duration>>, usize, Generation);
 
 fn kafka(file: &File, yaml: &KafkaYaml, clusters: Option<&[String]>) -> Kafka {
@@ -134,6 +135,7 @@ fn topics(file: &File, path: &str, yaml: &TopicYaml) -> Option<TopicSelector> {
     }
 }
 
+#[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not given`")]
 struct Incoming {
     event_name: Option<Option<JsonPath>>,
     event_time: Option<EventTime>,

@@ -35,6 +35,7 @@ pub fn event_hour_partition<'a>(ingestion: &Ingestion, output: &'a Output) -> Op
 pub(super) fn columns(file: &File, path: &str, yaml: &TableYaml) -> (Columns, Vec<Column>) {
     let (mut tracked, mut decoded) = (Columns::default(), Vec::new());
     let json = yaml.json_columns.clone().unwrap_or_default();
+    let json_known = !file.is_cut(&format!("{path}.jsonColumns"));
     match &yaml.columns {
         None => {
             tracked.incomplete = true;
@@ -51,7 +52,7 @@ pub(super) fn columns(file: &File, path: &str, yaml: &TableYaml) -> (Columns, Ve
                     continue;
                 };
                 let named_at = format!("{path}.name");
-                let (column, typed) = column(file, &path, yaml, name, json.contains(name));
+                let (column, typed) = column(file, &path, yaml, name, json_known.then(|| json.contains(name)));
                 if typed {
                     decoded.push(column.clone());
                     tracked.push(column, named_at);
@@ -69,8 +70,9 @@ pub(super) fn columns(file: &File, path: &str, yaml: &TableYaml) -> (Columns, Ve
     (tracked, decoded)
 }
 
-/// A column, and whether its type could be read.
-fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: bool) -> (Column, bool) {
+/// A column, and whether its type could be read; `is_json` says whether `jsonColumns` names it, if that could be read.
+fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: Option<bool>) -> (Column, bool) {
+    let (is_json, no_types) = (is_json == Some(true), is_json.is_none());
     let at = |key: &str| format!("{path}.{key}");
     if name.is_empty() {
         file.report(&at("name"), "is empty");
@@ -84,7 +86,8 @@ fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: bool)
         Some(declared) => declared,
         None if is_json => Some(LogicalType::Json),
         None => {
-            if !file.is_cut(&at("type")) {
+            // A list of JSON columns that could not be read may have named this one.
+            if !file.is_cut(&at("type")) && !no_types {
                 file.report(&at("type"), "missing");
             }
             None

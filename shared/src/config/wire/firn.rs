@@ -164,7 +164,7 @@ wire! {
     }
     /// Logs.
     struct TelemetryYaml {
-        /// Filter such as `info,firn_landing=debug` (default `info`); the environment variable FIRN_LOG wins.
+        /// Filter such as `info,firn_landing=debug` (default `info`); the environment variable `FIRN_LOG` wins.
         log: Option<String>,
         /// How events are written (default `text`).
         format: Option<LogFormatYaml>,

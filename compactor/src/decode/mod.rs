@@ -174,4 +174,8 @@ impl Decoder {
 }
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

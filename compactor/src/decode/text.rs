@@ -68,7 +68,8 @@ mod tests {
                     _ => format!("\\u{u:04X}"),
                 }).collect();
             }
-            prop_assert_eq!(unquote(&raw, true, &mut String::new()), text.as_str());
+            let mut scratch = String::new();
+            prop_assert_eq!(unquote(&raw, true, &mut scratch), text.as_str());
         }
     }
 

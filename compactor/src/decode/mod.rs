@@ -34,6 +34,7 @@ use serde::de::DeserializeSeed;
 
 pub use self::check::MAX_DEPTH;
 pub use self::reject::{RejectKind, Rejected};
+pub(crate) use self::time::timestamp as parse_timestamp;
 use self::tree::Node;
 use self::visit::{ObjectSeed, Walk};
 use crate::arrow_types::data_type;

@@ -108,7 +108,7 @@ fn offset(text: &[u8]) -> Option<i64> {
 
 /// RFC 3339 text (`T`, `t` or a space between date and time; seconds and offset may be missing, then zero and UTC) as
 /// microseconds since the epoch, UTC.
-pub(super) fn timestamp(text: &[u8]) -> Option<i64> {
+pub(crate) fn timestamp(text: &[u8]) -> Option<i64> {
     let days = date_prefix(text)?;
     if !matches!(text.get(10), Some(b'T' | b't' | b' ')) {
         return None;

@@ -1,0 +1,294 @@
+//! From bytes to Parquet, each part's CPU time by itself.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use arrow_array::RecordBatch;
+use arrow_schema::{Field, Schema, SchemaRef};
+use clap::ValueEnum;
+use firn_shared::config::domain::Column;
+use firn_shared::ids::{ClusterName, EventHour, Generation, Offset, Partition, PartitionRef, Topic, TopicRef};
+use firn_shared::raw::envelope::Envelope;
+use firn_shared::raw::key::RawKey;
+use parquet::arrow::ArrowWriter;
+use serde::Serialize;
+
+use super::lines::{each_line, part};
+use super::spelled;
+use crate::arrow_types::data_type;
+use crate::decode::Decoder;
+use crate::provenance::{self, Origin};
+use crate::write::properties::properties;
+
+/// A batch is encoded when it has this many rows or bytes.
+const BATCH_ROWS: usize = 16_384;
+const BATCH_BYTES: usize = 16 << 20;
+
+/// How much of the work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    /// Read lines only.
+    Read,
+    /// Read and decode.
+    Decode,
+    /// Read, decode and encode.
+    All,
+}
+
+/// How to convert.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to decode.
+    pub columns: Vec<Column>,
+    /// Where to stop.
+    pub stage: Stage,
+    /// Parts of the input worked on at once.
+    pub threads: usize,
+    /// Whether rows carry `_firn`.
+    pub provenance: bool,
+    /// zstd level of the pages.
+    pub level: i32,
+    /// Where the files go; `None` drops them.
+    pub to: Option<PathBuf>,
+}
+
+/// What a conversion did.
+#[derive(Debug, Default, Clone, Serialize)]
+pub struct Figures {
+    /// How far it went.
+    pub stage: String,
+    /// Records taken.
+    pub rows: u64,
+    /// Records refused.
+    pub rejected: u64,
+    /// The first refusals.
+    pub refusals: Vec<String>,
+    /// Payload bytes, without envelopes and line feeds.
+    pub bytes_in: u64,
+    /// Parquet bytes.
+    pub bytes_out: u64,
+    /// CPU seconds of reading (decompression and envelopes included) and decoding, all threads.
+    pub decode_seconds: f64,
+    /// CPU seconds of Parquet, all threads.
+    pub encode_seconds: f64,
+}
+
+/// Converts newline-delimited JSON, or every object of a raw zone, and answers the figures.
+///
+/// # Errors
+/// Input that cannot be read, envelopes that are none, Parquet that cannot be written.
+pub fn convert(from: &Path, options: &Options) -> Result<Figures> {
+    let objects = if from.is_dir() { raw_objects(from)? } else { Vec::new() };
+    let outcomes: Vec<Result<Figures>> = std::thread::scope(|scope| {
+        let spawn = |i| {
+            let objects = &objects;
+            scope.spawn(move || run_part(from, objects, i, options))
+        };
+        let handles: Vec<_> = (0..options.threads).map(spawn).collect();
+        handles.into_iter().map(|h| h.join().unwrap_or_else(|_| bail!("a thread panicked"))).collect()
+    });
+    let mut all = Figures { stage: spelled(&options.stage), ..Figures::default() };
+    for part in outcomes {
+        let part = part?;
+        all.rows += part.rows;
+        all.rejected += part.rejected;
+        all.refusals.extend(part.refusals);
+        all.bytes_in += part.bytes_in;
+        all.bytes_out += part.bytes_out;
+        all.decode_seconds += part.decode_seconds;
+        all.encode_seconds += part.encode_seconds;
+    }
+    all.refusals.truncate(3);
+    Ok(all)
+}
+
+/// Data objects under a directory, in the order of their keys.
+fn raw_objects(root: &Path) -> Result<Vec<(PathBuf, RawKey)>> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if let Some(key) = path.strip_prefix(root)?.to_str().and_then(|k| RawKey::from_str(k).ok()) {
+                found.push((path, key));
+            }
+        }
+    }
+    ensure!(!found.is_empty(), "{} holds no raw objects", root.display());
+    found.sort_by_key(|(path, _)| path.clone());
+    Ok(found)
+}
+
+fn run_part(from: &Path, objects: &[(PathBuf, RawKey)], number: usize, options: &Options) -> Result<Figures> {
+    let mut work = Part::new(number, options)?;
+    if objects.is_empty() {
+        work.enter(Origin { partition: plain_partition()?, hour: EventHour::from_epoch_hours(0) });
+        let mut offset: Offset = 0;
+        each_line(part(from, number, options.threads)?, |line| {
+            offset += 1;
+            work.payload(line, offset)
+        })?;
+    }
+    for (path, key) in objects.iter().skip(number).step_by(options.threads) {
+        work.enter(Origin { partition: key.partition.clone(), hour: key.hour });
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        each_line(zstd::Decoder::new(file)?, |line| {
+            let envelope = Envelope::parse(line)?;
+            match envelope.payload()? {
+                Some(payload) => work.payload(&payload, envelope.offset),
+                None => Ok(()),
+            }
+        })
+        .with_context(|| format!("in {}", path.display()))?;
+    }
+    work.finish()
+}
+
+fn plain_partition() -> Result<PartitionRef> {
+    let topic = TopicRef {
+        cluster: ClusterName::new("bench")?,
+        topic: Topic::new("bench")?,
+        generation: Generation::default(),
+    };
+    Ok(PartitionRef { topic, partition: Partition(0) })
+}
+
+/// One thread's share.
+struct Part {
+    decoder: Decoder,
+    writer: Option<ArrowWriter<Counted>>,
+    schema: SchemaRef,
+    provenance: bool,
+    decode: bool,
+    origins: Vec<Origin>,
+    positions: Vec<(u32, Offset)>,
+    figures: Figures,
+    clock: f64,
+}
+
+impl Part {
+    fn new(number: usize, options: &Options) -> Result<Self> {
+        let decoder = Decoder::new(&options.columns)?;
+        let mut fields: Vec<_> = decoder.schema().fields().iter().cloned().collect();
+        if options.provenance {
+            fields.push(Arc::new(Field::new(provenance::COLUMN, data_type(&provenance::logical_type()), false)));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let writer = if options.stage == Stage::All {
+            let to: Box<dyn Write + Send> = match &options.to {
+                Some(dir) => {
+                    std::fs::create_dir_all(dir)?;
+                    Box::new(File::create(dir.join(format!("part-{number}.parquet")))?)
+                }
+                None => Box::new(std::io::sink()),
+            };
+            let properties = properties(options.level)?.build();
+            Some(ArrowWriter::try_new(Counted { to, bytes: 0 }, schema.clone(), Some(properties))?)
+        } else {
+            None
+        };
+        Ok(Self {
+            decoder,
+            writer,
+            schema,
+            provenance: options.provenance,
+            decode: options.stage != Stage::Read,
+            origins: Vec::new(),
+            positions: Vec::new(),
+            figures: Figures::default(),
+            clock: thread_cpu_seconds()?,
+        })
+    }
+
+    /// The payloads that follow come from here.
+    fn enter(&mut self, origin: Origin) {
+        self.origins.push(origin);
+    }
+
+    fn payload(&mut self, payload: &[u8], offset: Offset) -> Result<()> {
+        self.figures.bytes_in += payload.len() as u64;
+        if !self.decode {
+            self.figures.rows += 1;
+            return Ok(());
+        }
+        match self.decoder.push(payload) {
+            Ok(()) => self.figures.rows += 1,
+            Err(rejected) => {
+                self.figures.rejected += 1;
+                if self.figures.refusals.len() < 3 {
+                    self.figures.refusals.push(rejected.to_string());
+                }
+                return Ok(());
+            }
+        }
+        if self.provenance {
+            self.positions.push((self.origins.len() as u32 - 1, offset));
+        }
+        if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= BATCH_BYTES {
+            self.batch()?;
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self) -> Result<()> {
+        let mut batch = self.decoder.finish()?;
+        if self.provenance {
+            let mut columns = batch.columns().to_vec();
+            columns.push(Arc::new(provenance::column(&self.origins, &self.positions)?));
+            batch = RecordBatch::try_new(self.schema.clone(), columns)?;
+            self.positions.clear();
+            self.origins.drain(..self.origins.len() - 1);
+        }
+        self.figures.decode_seconds += self.lap()?;
+        if let Some(writer) = &mut self.writer {
+            writer.write(&batch)?;
+            self.figures.encode_seconds += self.lap()?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Figures> {
+        self.batch()?;
+        if let Some(writer) = self.writer.take() {
+            self.figures.bytes_out = writer.into_inner()?.bytes;
+            self.figures.encode_seconds += self.lap()?;
+        }
+        Ok(self.figures)
+    }
+
+    fn lap(&mut self) -> Result<f64> {
+        let now = thread_cpu_seconds()?;
+        Ok(now - std::mem::replace(&mut self.clock, now))
+    }
+}
+
+/// CPU time of this thread as Linux accounts it.
+fn thread_cpu_seconds() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("cannot read this thread's CPU time")?;
+    let nanos = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+    Ok(nanos.context("/proc/thread-self/schedstat is not as expected")? as f64 / 1e9)
+}
+
+/// A sink that knows its length.
+struct Counted {
+    to: Box<dyn Write + Send>,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}

@@ -1,0 +1,3 @@
+//! Parquet data files.
+
+pub mod properties;

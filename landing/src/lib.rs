@@ -1,1 +1,37 @@
-//! See ARCHITECTURE.md.
+//! Kafka to the raw zone, exactly once.
+//!
+//! ```text
+//! consumer ─ chunk ─→ lane: admit → batch (by hour) → rotate ─ sealed ─→ commit: upload → ledger (append)
+//!    ↑                 one per partition, in order, on the processors      one per partition, on tokio     │
+//!    └── membership ← assign ← ledger (position)                          group offset, a hint ←──────────┘
+//! ```
+//! [`pipeline`] wires it and decides when it is done; [`memory`] bounds it. `admit`, `batch`, `rotate` hold policy and
+//! take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and no policy.
+//!
+//! Nothing here links Arrow, Polars or Iceberg.
+
+pub mod admit;
+pub mod assign;
+pub mod batch;
+pub mod chunk;
+pub mod cli;
+pub mod commit;
+pub mod compress;
+pub mod consumer;
+pub mod cpu;
+pub mod daemon;
+pub mod kafka;
+pub mod lane;
+pub mod ledger;
+pub mod membership;
+pub mod memory;
+pub mod metrics;
+pub mod pipeline;
+pub mod rotate;
+pub mod server;
+pub mod status;
+pub mod summary;
+pub mod upload;
+
+pub use daemon::{Options, run};
+pub use summary::{PipelineSummary, Summary};

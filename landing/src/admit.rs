@@ -1,0 +1,108 @@
+//! Which records pass, and to which hour: the whitelist, the event time, lateness. Pure.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use firn_shared::config::domain::{Ingestion, LateThen};
+use firn_shared::error::Result;
+use firn_shared::ids::EventHour;
+use firn_shared::raw::inspect::Inspector;
+use firn_shared::raw::manifest::RejectReason;
+
+/// What a pipeline asks of a record.
+#[derive(Debug)]
+pub struct Admission {
+    inspector: Inspector,
+    whitelist: Option<BTreeSet<String>>,
+    refuse_later_than: Option<TimeDelta>,
+    bytes_max: u64,
+}
+
+/// What becomes of a record.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// It goes to the object of its hour.
+    Admitted {
+        /// Its event's name.
+        event: Option<Cow<'a, str>>,
+        /// Its event time.
+        time: DateTime<Utc>,
+        /// The hour that holds it.
+        hour: EventHour,
+    },
+    /// It goes to quarantine.
+    Refused {
+        /// Why.
+        reason: RejectReason,
+        /// What exactly, without bytes of the payload.
+        detail: String,
+        /// Its event time, when it has one.
+        time: Option<DateTime<Utc>>,
+    },
+}
+
+impl Admission {
+    /// The rules of a pipeline.
+    ///
+    /// # Errors
+    /// `Config` when the event time's format is a broken pattern.
+    pub fn of(ingestion: &Ingestion) -> Result<Self> {
+        Ok(Self {
+            inspector: Inspector::new(ingestion.event_name.as_ref(), &ingestion.event_time)?,
+            whitelist: ingestion.whitelist.as_ref().map(|list| list.keys().cloned().collect()),
+            refuse_later_than: (ingestion.late_then == LateThen::Quarantine)
+                .then(|| TimeDelta::from_std(ingestion.late_allowed).unwrap_or(TimeDelta::MAX)),
+            bytes_max: ingestion.max_record_bytes,
+        })
+    }
+
+    /// Judges one record: its payload (`None` is a tombstone), Kafka's timestamp in milliseconds, and the largest event
+    /// time its partition has seen before it.
+    pub fn judge<'a>(
+        &self,
+        payload: Option<&'a [u8]>,
+        timestamp: Option<i64>,
+        watermark: Option<DateTime<Utc>>,
+    ) -> Verdict<'a> {
+        let refused = |reason, detail: String, time| Verdict::Refused { reason, detail, time };
+        let Some(payload) = payload else {
+            // A tombstone has no payload to look into; it belongs to the hour it was written in.
+            return match timestamp.and_then(DateTime::from_timestamp_millis) {
+                Some(time) => Verdict::Admitted { event: None, time, hour: EventHour::of(time) },
+                None => refused(RejectReason::NoEventTime, "a tombstone without Kafka timestamp".to_owned(), None),
+            };
+        };
+        if payload.len() as u64 > self.bytes_max {
+            let detail = format!("{} bytes, {} are allowed", payload.len(), self.bytes_max);
+            return refused(RejectReason::TooLarge, detail, None);
+        }
+        let seen = match self.inspector.inspect(payload) {
+            Ok(seen) => seen,
+            Err((reason, detail)) => return refused(reason, detail, None),
+        };
+        let time = match seen.time {
+            Some(micros) => DateTime::from_timestamp_micros(micros),
+            None => timestamp.and_then(DateTime::from_timestamp_millis),
+        };
+        let Some(time) = time else {
+            return refused(RejectReason::NoEventTime, "the record has no Kafka timestamp".to_owned(), None);
+        };
+        let event = seen.event;
+        if let Some(whitelist) = &self.whitelist {
+            let listed = event.as_deref().is_some_and(|name| whitelist.contains(name));
+            if !listed {
+                let detail = event.map_or_else(|| "no event name".to_owned(), |name| format!("event `{name}`"));
+                return refused(RejectReason::NotWhitelisted, detail, Some(time));
+            }
+        }
+        let hour = EventHour::of(time);
+        if let (Some(allowed), Some(watermark)) = (self.refuse_later_than, watermark)
+            && hour.end().checked_add_signed(allowed).is_some_and(|sealed| sealed <= watermark)
+        {
+            let detail = format!("hour {hour} was complete at watermark {watermark}");
+            return refused(RejectReason::TooLate, detail, Some(time));
+        }
+        Verdict::Admitted { event, time, hour }
+    }
+}

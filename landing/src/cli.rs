@@ -1,0 +1,187 @@
+//! `landing run | check | config show | status | completions`.
+//!
+//! Exit codes: 0 done, 1 run again later, 2 a person must change the configuration, 70 a bug of ours.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use firn_shared::config::{self, Config};
+use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::ids::PipelineName;
+use firn_shared::store::{Store, Stores};
+use firn_shared::telemetry;
+
+use crate::daemon::{Options, run};
+use crate::status;
+
+/// Takes records from Kafka into the raw zone, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "landing", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The deployment.
+    #[arg(long, global = true, default_value = "firn.yaml")]
+    config: PathBuf,
+    /// Pipeline files, or directories of them.
+    #[arg(long, global = true, default_value = "pipelines")]
+    pipelines: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Land until told to stop (SIGTERM, SIGINT).
+    Run {
+        /// End once everything that Kafka held at the start is in the raw zone.
+        #[arg(long)]
+        until_caught_up: bool,
+        /// Only this pipeline.
+        #[arg(long)]
+        pipeline: Option<PipelineName>,
+        /// Threads for validation and compression; 0 is one per processor.
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
+    /// Check the configuration, and with it the clusters, the topics and their retention.
+    Check {
+        /// Ask no server.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// The effective configuration.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Per partition: the chain's end, Kafka's end, lag and watermark.
+    Status {
+        /// Only this pipeline.
+        #[arg(long)]
+        pipeline: Option<PipelineName>,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print it with defaults filled in and secrets masked.
+    Show,
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command line and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("landing: {error}");
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+            ExitCode::from(exit_code(error.kind()))
+        }
+    }
+}
+
+/// What a failure of this kind tells the scheduler.
+#[must_use]
+pub fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Conflict | ErrorKind::Unavailable => 1,
+        ErrorKind::Config => 2,
+        ErrorKind::Data => 3,
+        ErrorKind::Bug => 70,
+    }
+}
+
+fn execute(cli: Cli) -> Result<()> {
+    if let Command::Completions { shell } = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "landing", &mut std::io::stdout());
+        return Ok(());
+    }
+    let config = config::load(&cli.config, &cli.pipelines)?;
+    telemetry::start(&config.deployment.telemetry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("landing-io")
+        .build()
+        .map_err(|e| Error::unavailable("cannot start the runtime").with_source(e))?;
+    runtime.block_on(command(cli.command, &config))
+}
+
+async fn command(command: Command, config: &Config) -> Result<()> {
+    match command {
+        Command::Run { until_caught_up, pipeline, threads } => {
+            let attempts = until_caught_up.then_some(5);
+            let options = Options { until_caught_up, pipeline, threads, attempts, ..Options::default() };
+            let summary = run(config, raw_zone(config).await?, options, signalled()).await?;
+            print_json(&summary)
+        }
+        Command::Check { offline } => {
+            if !offline {
+                status::check(config, raw_zone(config).await?).await?;
+            }
+            println!("{} pipelines are right", config.pipelines.len());
+            Ok(())
+        }
+        Command::Config { what: ConfigCommand::Show } => {
+            print!("{}", config::show(config));
+            Ok(())
+        }
+        Command::Status { pipeline, output } => {
+            let status = status::read(config, raw_zone(config).await?, pipeline.as_ref()).await?;
+            match output {
+                Format::Json => print_json(&status),
+                Format::Text => {
+                    print!("{}", status::table(&status));
+                    Ok(())
+                }
+            }
+        }
+        Command::Completions { .. } => Ok(()),
+    }
+}
+
+async fn raw_zone(config: &Config) -> Result<Arc<dyn Store>> {
+    Stores::new(config.deployment.s3.clone()).open(&config.deployment.raw).await
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::bug("cannot print").with_source(e))?;
+    println!("{text}");
+    Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn signalled() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,165 @@
+//! All pipelines of one deployment, in one process.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use firn_shared::clock::{Clock, SystemClock};
+use firn_shared::config::domain::Config;
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::PipelineName;
+use firn_shared::store::Store;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admit::Admission;
+use crate::cpu::Cpu;
+use crate::lane::LaneRules;
+use crate::memory::{Memory, Shares};
+use crate::metrics::Metrics;
+use crate::pipeline::{self, Goal, Parts, Shared};
+use crate::rotate::Limits;
+use crate::server::{self, Health};
+use crate::summary::Summary;
+
+/// Uploads under way at the same time in the whole daemon.
+const UPLOADS: usize = 16;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Stop once everything Kafka held at the start is in the raw zone.
+    pub until_caught_up: bool,
+    /// Only this pipeline.
+    pub pipeline: Option<PipelineName>,
+    /// Threads for validation and compression; 0 is one per processor.
+    pub threads: usize,
+    /// Give up after a consumer failed this often in a row; `None` is never.
+    pub attempts: Option<u32>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { until_caught_up: false, pipeline: None, threads: 0, attempts: None, clock: Arc::new(SystemClock) }
+    }
+}
+
+/// Lands until `shutdown` resolves, or until caught up when the options say so; then drains and leaves the groups.
+///
+/// `store` is the raw zone.
+///
+/// # Errors
+/// `Config` when a person must act; `Unavailable` and `Conflict` when running again is the answer. What was appended
+/// before stays, and the next run goes on from there.
+pub async fn run(
+    config: &Config,
+    store: Arc<dyn Store>,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Summary> {
+    let pipelines: BTreeMap<_, _> = config
+        .pipelines
+        .iter()
+        .filter(|(name, _)| options.pipeline.as_ref().is_none_or(|only| only == *name))
+        .collect();
+    if pipelines.is_empty() {
+        return Err(Error::config(match &options.pipeline {
+            Some(name) => format!("there is no pipeline {name}"),
+            None => "there is no pipeline to run".to_owned(),
+        }));
+    }
+    let consumers = pipelines.values().map(|p| p.ingestion.consumers.max(1)).sum();
+    let settings = &config.deployment.landing;
+    let shares = Shares::of(settings.memory, consumers);
+    let memory = Memory::new(shares.buffers);
+    let metrics = Metrics::new()?;
+    let cpu = Cpu::new(options.threads)?;
+    let uploads = Arc::new(Semaphore::new(UPLOADS));
+    let stop = CancellationToken::new();
+    let ready = Arc::new(AtomicBool::new(false));
+
+    let serving = match &settings.listen {
+        Some(listen) => {
+            let health = Health {
+                metrics: metrics.clone(),
+                memory: Arc::clone(&memory),
+                ready: Arc::clone(&ready),
+                stop: stop.clone(),
+            };
+            Some(tokio::spawn(server::serve(listen, health).await?))
+        }
+        None => None,
+    };
+
+    let mut running = JoinSet::new();
+    let goal = Goal { until_caught_up: options.until_caught_up, attempts: options.attempts };
+    for (name, pipeline) in pipelines {
+        let ingestion = pipeline.ingestion.clone();
+        let cluster = config
+            .deployment
+            .clusters
+            .get(&ingestion.cluster)
+            .cloned()
+            .ok_or_else(|| Error::config(format!("pipeline {name}: there is no cluster {}", ingestion.cluster)))?;
+        let rules = LaneRules {
+            admission: Admission::of(&ingestion)?,
+            limits: Limits { size: ingestion.rotate_size, age: ingestion.rotate_age },
+            clock: Arc::clone(&options.clock),
+            cpu: cpu.clone(),
+            memory: Arc::clone(&memory),
+            frame: shares.frame,
+            late_allowed: ingestion.late_allowed,
+        };
+        let shared = Shared::new(Parts {
+            name: name.clone(),
+            group: format!("{}{name}", settings.group_prefix),
+            cluster,
+            ingestion,
+            shares,
+            drain: settings.drain,
+            rules: Arc::new(rules),
+            metrics: metrics.clone(),
+            store: Arc::clone(&store),
+            uploads: Arc::clone(&uploads),
+            stop: stop.child_token(),
+        })?;
+        let name = name.clone();
+        running.spawn(async move {
+            let result = pipeline::run(Arc::clone(&shared), goal).await;
+            if let Err(error) = &result {
+                let cause = std::error::Error::source(error).map(ToString::to_string);
+                tracing::error!(pipeline = %name, %error, cause, "pipeline ended");
+            }
+            let totals = shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            (name, totals, result.map(|_| ()))
+        });
+    }
+    ready.store(true, Ordering::Release);
+
+    let mut summary = Summary::default();
+    let mut outcome = Ok(());
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown, if !stop.is_cancelled() => {
+                tracing::info!("stopping: finishing open batches");
+                stop.cancel();
+            }
+            joined = running.join_next() => {
+                let Some(joined) = joined else { break };
+                let (name, totals, result) = joined.map_err(|e| Error::bug("a pipeline panicked").with_source(e))?;
+                summary.pipelines.insert(name.to_string(), totals);
+                outcome = outcome.and(result);
+            }
+        }
+    }
+    stop.cancel();
+    if let Some(serving) = serving {
+        serving.await.map_err(|e| Error::bug("the metrics server panicked").with_source(e))?;
+    }
+    summary.buffer_bytes_peak = memory.peak();
+    outcome.map(|()| summary)
+}

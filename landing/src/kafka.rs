@@ -1,0 +1,213 @@
+//! Clients of a cluster: their properties, and questions about topics that need no group.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use firn_shared::config::domain::{Brokers, Cluster, Ingestion, TopicSelector};
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{ClusterName, Offset, Partition, Topic};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+
+use crate::memory::Shares;
+
+/// How long a question to a broker may take.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The properties every client of a cluster has.
+///
+/// # Errors
+/// `Unavailable` when the cluster's DNS name does not resolve.
+pub fn client(name: &ClusterName, cluster: &Cluster) -> Result<ClientConfig> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers(name, &cluster.brokers)?);
+    config.set("client.id", "firn-landing");
+    for (property, value) in &cluster.properties {
+        config.set(property, value);
+    }
+    for (property, value) in &cluster.security {
+        config.set(property, value.expose());
+    }
+    Ok(config)
+}
+
+fn brokers(name: &ClusterName, brokers: &Brokers) -> Result<String> {
+    match brokers {
+        Brokers::List(list) => Ok(list.join(",")),
+        Brokers::Dns { name: host, port } => {
+            let found: BTreeSet<String> = (host.as_str(), *port)
+                .to_socket_addrs()
+                .map_err(|e| Error::unavailable(format!("cannot resolve {host} of cluster {name}")).with_source(e))?
+                .map(|address| address.to_string())
+                .collect();
+            if found.is_empty() {
+                return Err(Error::unavailable(format!("{host} of cluster {name} resolves to no address")));
+            }
+            Ok(found.into_iter().collect::<Vec<_>>().join(","))
+        }
+    }
+}
+
+/// Adds what a member of the pipeline's group needs. What exactly-once rests on cannot be overridden.
+pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
+    let defaults = [
+        ("topic.metadata.refresh.interval.ms", "60000".to_owned()),
+        ("fetch.wait.max.ms", "100".to_owned()),
+        ("session.timeout.ms", "30000".to_owned()),
+        ("socket.keepalive.enable", "true".to_owned()),
+        ("queued.min.messages", "100000".to_owned()),
+    ];
+    for (property, value) in defaults {
+        if config.get(property).is_none() {
+            config.set(property, value);
+        }
+    }
+    config
+        .set("group.id", group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // A position outside the log is for the chain to explain, never for the library to repair.
+        .set("auto.offset.reset", "error")
+        .set("queued.max.messages.kbytes", (shares.queue >> 10).max(1).to_string())
+        .set("fetch.message.max.bytes", (shares.fetch / 2).to_string())
+        .set("fetch.max.bytes", shares.fetch.to_string())
+        // A record larger than a fetch still comes, alone: brokers always answer with one whole record batch.
+        .set("receive.message.max.bytes", "1000000000");
+}
+
+/// Sends librdkafka's log to `tracing`.
+#[derive(Debug, Clone, Default)]
+pub struct Logged;
+
+impl ClientContext for Logged {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka client");
+    }
+}
+impl ConsumerContext for Logged {}
+
+/// One line of librdkafka's log.
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            // It recovers by itself or hands us an error, which decides.
+            tracing::warn!(facility, "{message}");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(facility, "{message}"),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "{message}"),
+    }
+}
+
+/// Which topics a pipeline reads, decided here and not by librdkafka, whose regular expressions are others.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// These.
+    List(Vec<Topic>),
+    /// All that match in full.
+    Pattern(regex::Regex),
+}
+
+impl Selection {
+    /// The selection of a pipeline.
+    ///
+    /// # Errors
+    /// `Config` when the pattern cannot be read.
+    pub fn of(ingestion: &Ingestion) -> Result<Self> {
+        match &ingestion.topics {
+            TopicSelector::List(topics) => Ok(Self::List(topics.clone())),
+            TopicSelector::Pattern(text) => regex::Regex::new(&format!("^(?:{text})$"))
+                .map(Self::Pattern)
+                .map_err(|e| Error::config(format!("topic pattern `{text}` cannot be read")).with_source(e)),
+        }
+    }
+
+    /// Whether a topic belongs to it. Internal topics never match a pattern.
+    #[must_use]
+    pub fn takes(&self, topic: &str) -> bool {
+        match self {
+            Self::List(topics) => topics.iter().any(|t| t.as_str() == topic),
+            Self::Pattern(pattern) => !topic.starts_with("__") && pattern.is_match(topic),
+        }
+    }
+}
+
+/// Asks a cluster about topics; belongs to no group.
+#[derive(Clone)]
+pub struct Observer(Arc<BaseConsumer<Logged>>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+impl Observer {
+    /// A client that sees what a read-committed consumer would.
+    ///
+    /// # Errors
+    /// `Config` when librdkafka refuses the properties.
+    pub fn new(mut config: ClientConfig) -> Result<Self> {
+        config.set("isolation.level", "read_committed");
+        config
+            .create_with_context(Logged)
+            .map(|client| Self(Arc::new(client)))
+            .map_err(|e| Error::config("librdkafka refuses the cluster's properties").with_source(e))
+    }
+
+    /// Topics of the selection that exist, with their partitions. Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the cluster's answer.
+    pub fn topics(&self, selection: &Selection) -> Result<BTreeMap<Topic, BTreeSet<Partition>>> {
+        let metadata = self
+            .0
+            .fetch_metadata(None, PATIENCE)
+            .map_err(|e| Error::unavailable("cannot list the cluster's topics").with_source(e))?;
+        let chosen = metadata.topics().iter().filter(|t| t.error().is_none() && selection.takes(t.name()));
+        chosen
+            .map(|topic| {
+                let partitions = topic.partitions().iter().map(|p| Partition(p.id() as u32)).collect();
+                Ok((Topic::new(topic.name())?, partitions))
+            })
+            .collect()
+    }
+
+    /// First offset held and end (the last stable offset) of a partition. Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the cluster's answer.
+    pub fn bounds(&self, topic: &Topic, partition: Partition) -> Result<(Offset, Offset)> {
+        let (low, high) = self.0.fetch_watermarks(topic.as_str(), partition.0 as i32, PATIENCE).map_err(|e| {
+            Error::unavailable(format!("cannot ask for the offsets of {topic}[{partition}]")).with_source(e)
+        })?;
+        Ok((low.max(0) as Offset, high.max(0) as Offset))
+    }
+
+    /// Time of the first record at or after an offset, by asking for it; `None` when there is none. Blocks.
+    #[must_use]
+    pub fn client(&self) -> &BaseConsumer<Logged> {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_in_full_and_never_internal_topics() {
+        let pattern = Selection::Pattern(regex::Regex::new("^(?:a|b.*)$").unwrap());
+        let taken: Vec<_> = ["a", "ab", "b", "bc", "__b", "cb"].into_iter().filter(|t| pattern.takes(t)).collect();
+        assert_eq!(taken, ["a", "b", "bc"]);
+    }
+}

@@ -1,0 +1,268 @@
+//! What a consumer owns at the moment, and what happens when the group changes it.
+//!
+//! librdkafka calls back on the polling thread. An assigned partition starts where `assign.rs` says, by explicit offset
+//! in the assignment itself: no seek, no committed offset. A revoked one is drained before the call returns, so that
+//! the next owner finds the chain at rest; if the group has already given it away, it is abandoned at once. Either way
+//! the chain fences: an append that comes too late loses.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use firn_shared::error::Error;
+use firn_shared::ids::{Offset, Partition, Topic};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use crate::assign::{self, Decision};
+use crate::chunk::Chunk;
+use crate::kafka;
+use crate::lane::{Lane, Work};
+use crate::pipeline::Shared;
+
+/// How long a revoked partition may take to finish its batch; the group waits for `max.poll.interval.ms`, much longer.
+const REVOKE: Duration = Duration::from_secs(20);
+
+/// A partition being read.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its lane.
+    pub lane: Arc<Lane>,
+    /// Records not handed to the lane yet.
+    pub chunk: Chunk,
+    /// The next offset that may come.
+    pub expected: Offset,
+    /// The group offset committed last.
+    pub hinted: Offset,
+    /// Kafka's timestamp of the newest record.
+    pub timestamp: Option<i64>,
+    flushed_at: Instant,
+}
+
+impl Slot {
+    /// Hands the records to the lane.
+    pub fn flush(&mut self, shared: &Shared) {
+        self.flushed_at = Instant::now();
+        if !self.chunk.is_empty() {
+            let empty = Chunk::new(shared.rules.memory.hold());
+            self.lane.push(Work::Records(std::mem::replace(&mut self.chunk, empty)));
+            if let Some(timestamp) = self.timestamp {
+                self.lane.note_timestamp(timestamp);
+            }
+        }
+    }
+
+    /// Hands them on if they have waited for `age`.
+    pub fn flush_if_older(&mut self, shared: &Shared, age: Duration) {
+        if self.flushed_at.elapsed() >= age {
+            self.flush(shared);
+        }
+    }
+}
+
+/// The partitions of one consumer.
+#[derive(Debug, Default)]
+pub struct Slots {
+    topics: HashMap<String, HashMap<i32, Slot>>,
+    stopped: Vec<(String, i32)>,
+    failure: Option<Error>,
+}
+
+impl Slots {
+    /// The slot of a partition that is being read.
+    pub fn get(&mut self, topic: &str, partition: i32) -> Option<&mut Slot> {
+        self.topics.get_mut(topic)?.get_mut(&partition)
+    }
+
+    /// All of them.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.topics.values_mut().flat_map(HashMap::values_mut)
+    }
+
+    /// Whether nothing is being read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.topics.values().all(HashMap::is_empty)
+    }
+
+    /// Partitions that wait for an operator.
+    #[must_use]
+    pub fn stopped(&self) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in &self.stopped {
+            list.add_partition(topic, *partition);
+        }
+        list
+    }
+
+    /// The first failure of the consumer or one of its lanes.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        let of_lane = self.all().find_map(|slot| slot.lane.status().failure);
+        self.failure.take().or_else(|| of_lane.map(|failure| Error::new(failure.kind, failure.message)))
+    }
+
+    /// Takes everything out.
+    pub fn take_all(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.topics).into_values().flat_map(HashMap::into_values).collect()
+    }
+
+    fn take(&mut self, list: &TopicPartitionList) -> Vec<Slot> {
+        let mut taken = Vec::new();
+        for element in list.elements() {
+            self.stopped
+                .retain(|(topic, partition)| (topic.as_str(), *partition) != (element.topic(), element.partition()));
+            taken.extend(self.topics.get_mut(element.topic()).and_then(|p| p.remove(&element.partition())));
+        }
+        taken
+    }
+
+    /// Drains slots together until `deadline`, abandons what is left, and returns how far each one's chain came.
+    pub fn close(slots: Vec<Slot>, deadline: Instant) -> TopicPartitionList {
+        let mut ends = TopicPartitionList::new();
+        let mut lanes = Vec::new();
+        for slot in slots {
+            if !slot.chunk.is_empty() {
+                slot.lane.push(Work::Records(slot.chunk));
+            }
+            slot.lane.push(Work::Seal(crate::rotate::Cause::Drain));
+            lanes.push(slot.lane);
+        }
+        for lane in lanes {
+            lane.drain(deadline);
+            lane.end();
+            let (topic, partition) = (lane.partition.topic.topic.as_str(), lane.partition.partition.0 as i32);
+            let end = KafkaOffset::Offset(lane.status().committed as i64);
+            if let Err(error) = ends.add_partition_offset(topic, partition, end) {
+                tracing::debug!(%error, "cannot name an offset");
+            }
+        }
+        ends
+    }
+}
+
+/// A consumer's context.
+pub struct Membership {
+    shared: Arc<Shared>,
+    slots: Mutex<Slots>,
+}
+
+impl Membership {
+    /// A member that owns nothing yet.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, slots: Mutex::default() }
+    }
+
+    /// What it owns. Never hold this across a poll: the callbacks take it.
+    pub fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assigned(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), Error> {
+        let failed = |what: &str, e: KafkaError| Error::unavailable(what.to_owned()).with_source(e);
+        let hints = consumer
+            .committed_offsets(list.clone(), kafka::PATIENCE)
+            .map_err(|e| failed("cannot ask for the group's offsets", e))?;
+        let wanted = hints.elements().into_iter().map(|element| {
+            let hint = match element.offset() {
+                KafkaOffset::Offset(offset) => Some(offset as Offset),
+                _ => None,
+            };
+            Ok((Topic::new(element.topic())?, Partition(element.partition() as u32), hint))
+        });
+        let wanted = wanted.collect::<Result<Vec<_>, Error>>()?;
+        let decisions = self.shared.runtime.block_on(assign::decide(&self.shared, wanted))?;
+
+        let mut starts = TopicPartitionList::new();
+        let mut slots = self.slots();
+        for ((topic, partition), decision) in decisions {
+            let number = partition.0 as i32;
+            let start = match decision {
+                Decision::Start(origin, ledger) => {
+                    let start = origin.start;
+                    let lane = self.shared.open_lane(origin, *ledger);
+                    let slot = Slot {
+                        lane,
+                        chunk: Chunk::new(self.shared.rules.memory.hold()),
+                        expected: start,
+                        hinted: 0,
+                        timestamp: None,
+                        flushed_at: Instant::now(),
+                    };
+                    slots.topics.entry(topic.to_string()).or_default().insert(number, slot);
+                    KafkaOffset::Offset(start as i64)
+                }
+                Decision::Stop => {
+                    slots.stopped.push((topic.to_string(), number));
+                    KafkaOffset::End
+                }
+            };
+            starts.add_partition_offset(topic.as_str(), number, start).map_err(|e| failed("cannot name a start", e))?;
+        }
+        let stopped = slots.stopped();
+        drop(slots);
+        consumer.incremental_assign(&starts).map_err(|e| failed("cannot take the assignment", e))?;
+        if stopped.count() > 0 {
+            consumer.pause(&stopped).map_err(|e| failed("cannot pause", e))?;
+        }
+        Ok(())
+    }
+
+    fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let taken = self.slots().take(list);
+        let lost = consumer.assignment_lost();
+        tracing::info!(pipeline = %self.shared.name, partitions = taken.len(), lost, "partitions revoked");
+        let deadline = Instant::now() + if lost { Duration::ZERO } else { REVOKE.min(self.shared.drain) };
+        if lost {
+            for slot in &taken {
+                slot.lane.end();
+            }
+        }
+        let ends = Slots::close(taken, deadline);
+        if !lost
+            && ends.count() > 0
+            && let Err(error) = consumer.commit(&ends, CommitMode::Sync)
+        {
+            tracing::debug!(%error, "the group offset, a hint, was not committed");
+        }
+        if let Err(error) = consumer.incremental_unassign(list) {
+            self.slots().failure.get_or_insert(Error::unavailable("cannot give partitions up").with_source(error));
+        }
+    }
+}
+
+impl ClientContext for Membership {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log(level, facility, message);
+    }
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl ConsumerContext for Membership {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if let Err(error) = self.assigned(consumer, list) {
+                // The reader ends with this and joins again; until then the protocol wants an answer.
+                self.slots().failure.get_or_insert(error);
+                let answer = consumer.incremental_assign(list).and_then(|()| consumer.pause(list));
+                if let Err(error) = answer {
+                    tracing::debug!(%error, "the assignment was not taken");
+                }
+            }
+        } else {
+            self.revoked(consumer, list);
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "the group offset, a hint, was not committed");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Every metric of landing, in one place: `landing_<noun>_<unit>[_total]`.
+//!
+//! Labels are bounded by the configuration and the topics' partitions. Counters move once per batch, not per record.
+
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{PartitionRef, PipelineName};
+use firn_shared::raw::manifest::BatchManifest;
+use prometheus::core::{Atomic, GenericCounterVec, GenericGaugeVec};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::rotate::Cause;
+
+/// Labels of one partition.
+const PARTITION: [&str; 4] = ["pipeline", "cluster", "topic", "partition"];
+
+/// The metrics of one daemon.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    records: IntCounterVec,
+    rejects: IntCounterVec,
+    absent: IntCounterVec,
+    gaps: IntCounterVec,
+    batches: IntCounterVec,
+    sealed: IntCounterVec,
+    objects: IntCounterVec,
+    object_bytes: IntCounterVec,
+    raw_bytes: IntCounterVec,
+    chain_end: IntGaugeVec,
+    kafka_end: IntGaugeVec,
+    lag: IntGaugeVec,
+    watermark: IntGaugeVec,
+    expiring: IntGaugeVec,
+    stopped: IntGaugeVec,
+    failures: IntCounterVec,
+    paused: IntGaugeVec,
+    buffer_bytes: IntGauge,
+    buffer_peak_bytes: IntGauge,
+}
+
+impl Metrics {
+    /// Metrics in a registry of their own.
+    ///
+    /// # Errors
+    /// `Bug` when two have one name.
+    pub fn new() -> Result<Self> {
+        let registry = Registry::new();
+        let r = &registry;
+        Ok(Self {
+            records: counter(r, "landing_records_total", "records written to raw objects", &PARTITION)?,
+            rejects: counter(
+                r,
+                "landing_rejects_total",
+                "records written to quarantine objects",
+                &["pipeline", "cluster", "topic", "reason"],
+            )?,
+            absent: counter(r, "landing_absent_offsets_total", "offsets that hold no record", &PARTITION)?,
+            gaps: counter(
+                r,
+                "landing_gap_offsets_total",
+                "offsets Kafka no longer held when they were due",
+                &PARTITION,
+            )?,
+            batches: counter(r, "landing_batches_total", "manifests appended", &PARTITION)?,
+            sealed: counter(r, "landing_rotations_total", "batches closed", &["pipeline", "cause"])?,
+            objects: counter(r, "landing_objects_total", "objects uploaded", &["pipeline"])?,
+            object_bytes: counter(r, "landing_object_bytes_total", "compressed bytes uploaded", &["pipeline"])?,
+            raw_bytes: counter(r, "landing_line_bytes_total", "bytes of lines before compression", &["pipeline"])?,
+            chain_end: gauge(r, "landing_chain_end_offset", "first offset that is not in the raw zone", &PARTITION)?,
+            kafka_end: gauge(r, "landing_kafka_end_offset", "end of the partition in Kafka", &PARTITION)?,
+            lag: gauge(r, "landing_lag_offsets", "offsets in Kafka that are not in the raw zone", &PARTITION)?,
+            watermark: gauge(r, "landing_watermark_seconds", "largest event time, seconds since 1970", &PARTITION)?,
+            expiring: gauge(
+                r,
+                "landing_expiring_partitions",
+                "1 when unread data is older than three quarters of the topic's retention",
+                &PARTITION,
+            )?,
+            stopped: gauge(
+                r,
+                "landing_stopped_partitions",
+                "1 when the partition is not read until an operator acts",
+                &PARTITION,
+            )?,
+            failures: counter(
+                r,
+                "landing_failures_total",
+                "consumers started again, by kind of error",
+                &["pipeline", "kind"],
+            )?,
+            paused: gauge(r, "landing_paused_partitions", "partitions paused for memory", &["pipeline", "consumer"])?,
+            buffer_bytes: single(r, "landing_buffer_bytes", "bytes of records, lines and objects in memory")?,
+            buffer_peak_bytes: single(r, "landing_buffer_peak_bytes", "the most bytes ever buffered")?,
+            registry,
+        })
+    }
+
+    /// The text form Prometheus scrapes; `used` and `peak` are the bytes buffered now and at most.
+    ///
+    /// # Errors
+    /// `Bug` when a metric cannot be written.
+    pub fn render(&self, used: u64, peak: u64) -> Result<String> {
+        self.buffer_bytes.set(used as i64);
+        self.buffer_peak_bytes.set(peak as i64);
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .map_err(|e| Error::bug("cannot write the metrics").with_source(e))
+    }
+
+    /// The metrics of one partition.
+    #[must_use]
+    pub fn partition(&self, pipeline: &PipelineName, partition: &PartitionRef) -> PartitionMetrics {
+        let labels = [
+            pipeline.to_string(),
+            partition.topic.cluster.to_string(),
+            partition.topic.topic.to_string(),
+            partition.partition.to_string(),
+        ];
+        PartitionMetrics { metrics: self.clone(), labels }
+    }
+
+    /// A consumer was given up and is started again.
+    pub fn failed(&self, pipeline: &PipelineName, kind: &str) {
+        self.failures.with_label_values(&[pipeline.as_str(), kind]).inc();
+    }
+
+    /// Partitions of a consumer that are paused.
+    pub fn paused(&self, pipeline: &PipelineName, consumer: usize, partitions: usize) {
+        self.paused.with_label_values(&[pipeline.as_str(), &consumer.to_string()]).set(partitions as i64);
+    }
+}
+
+/// The metrics of one partition.
+#[derive(Debug, Clone)]
+pub struct PartitionMetrics {
+    metrics: Metrics,
+    labels: [String; 4],
+}
+
+impl PartitionMetrics {
+    fn count(&self, counter: &IntCounterVec, by: u64) {
+        counter.with_label_values(&self.labels).inc_by(by);
+    }
+
+    fn set(&self, gauge: &IntGaugeVec, to: i64) {
+        gauge.with_label_values(&self.labels).set(to);
+    }
+
+    /// A batch was closed.
+    pub fn sealed(&self, cause: Cause) {
+        self.metrics.sealed.with_label_values(&[self.labels[0].as_str(), cause.as_str()]).inc();
+    }
+
+    /// A manifest was appended.
+    pub fn appended(&self, manifest: &BatchManifest) {
+        let m = &self.metrics;
+        self.count(&m.records, manifest.records());
+        self.count(&m.absent, manifest.absent);
+        self.count(&m.gaps, manifest.gap_offsets());
+        self.count(&m.batches, 1);
+        for (reason, records) in &manifest.rejects {
+            let [pipeline, cluster, topic, _] = &self.labels;
+            let labels = [pipeline.as_str(), cluster.as_str(), topic.as_str(), reason.as_str()];
+            m.rejects.with_label_values(&labels).inc_by(*records);
+        }
+        let objects = || manifest.objects.iter().chain(&manifest.quarantine);
+        let pipeline = [self.labels[0].as_str()];
+        m.objects.with_label_values(&pipeline).inc_by(objects().count() as u64);
+        m.object_bytes.with_label_values(&pipeline).inc_by(objects().map(|o| o.bytes).sum());
+        m.raw_bytes.with_label_values(&pipeline).inc_by(objects().map(|o| o.raw_bytes).sum());
+        self.set(&m.chain_end, manifest.range.end() as i64);
+        if let Some(watermark) = manifest.watermark {
+            self.set(&m.watermark, watermark.timestamp());
+        }
+    }
+
+    /// Kafka's end and the chain's.
+    pub fn observed(&self, kafka_end: u64, chain_end: u64) {
+        self.set(&self.metrics.kafka_end, kafka_end as i64);
+        self.set(&self.metrics.chain_end, chain_end as i64);
+        self.set(&self.metrics.lag, kafka_end.saturating_sub(chain_end) as i64);
+    }
+
+    /// Whether unread data is about to expire.
+    pub fn expiring(&self, alarm: bool) {
+        self.set(&self.metrics.expiring, i64::from(alarm));
+    }
+
+    /// Whether the partition waits for an operator.
+    pub fn stopped(&self, stopped: bool) {
+        self.set(&self.metrics.stopped, i64::from(stopped));
+    }
+}
+
+fn bug(error: prometheus::Error) -> Error {
+    Error::bug("cannot register a metric").with_source(error)
+}
+
+fn counter<P: Atomic + 'static>(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<GenericCounterVec<P>> {
+    let metric = GenericCounterVec::new(Opts::new(name, help), labels).map_err(bug)?;
+    registry.register(Box::new(metric.clone())).map_err(bug)?;
+    Ok(metric)
+}
+
+fn gauge<P: Atomic + 'static>(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<GenericGaugeVec<P>> {
+    let metric = GenericGaugeVec::new(Opts::new(name, help), labels).map_err(bug)?;
+    registry.register(Box::new(metric.clone())).map_err(bug)?;
+    Ok(metric)
+}
+
+fn single(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
+    let metric = IntGauge::new(name, help).map_err(bug)?;
+    registry.register(Box::new(metric.clone())).map_err(bug)?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_follow_one_grammar() {
+        let metrics = Metrics::new().unwrap();
+        metrics.paused(&PipelineName::new("p").unwrap(), 0, 3);
+        let text = metrics.render(5, 9).unwrap();
+        assert!(text.contains("landing_buffer_bytes 5\n") && text.contains("landing_buffer_peak_bytes 9\n"), "{text}");
+        assert!(text.contains("landing_paused_partitions{consumer=\"0\",pipeline=\"p\"} 3\n"), "{text}");
+    }
+}

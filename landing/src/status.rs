@@ -1,0 +1,147 @@
+//! What the raw zone and Kafka say of each partition, side by side; belongs to no group and changes nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use firn_shared::config::domain::{Config, Pipeline};
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{Offset, Partition, PartitionRef, PipelineName, Topic, TopicRef};
+use firn_shared::raw::chain::Chain;
+use firn_shared::raw::progress;
+use firn_shared::store::Store;
+use serde::Serialize;
+
+use crate::kafka::{self, Observer, Selection};
+
+/// One partition.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionStatus {
+    /// `cluster/topic/generation`.
+    pub topic: String,
+    /// The partition.
+    pub partition: Partition,
+    /// First offset Kafka holds.
+    pub kafka_start: Offset,
+    /// Kafka's end (last stable offset).
+    pub kafka_end: Offset,
+    /// First offset that is not in the raw zone; `None` when nothing was ever landed.
+    pub chain_end: Option<Offset>,
+    /// Offsets to go.
+    pub lag: Offset,
+    /// Largest event time landed.
+    pub watermark: Option<DateTime<Utc>>,
+    /// When everything Kafka held had been landed, at last.
+    pub caught_up_at: Option<DateTime<Utc>>,
+}
+
+/// By pipeline.
+pub type Status = BTreeMap<String, Vec<PartitionStatus>>;
+
+/// Asks Kafka and the raw zone.
+///
+/// # Errors
+/// `Config` for an unknown pipeline, else those of the cluster and the store.
+pub async fn read(config: &Config, store: Arc<dyn Store>, only: Option<&PipelineName>) -> Result<Status> {
+    if let Some(name) = only.filter(|name| !config.pipelines.contains_key(name)) {
+        return Err(Error::config(format!("there is no pipeline {name}")));
+    }
+    let mut status = Status::new();
+    for (name, pipeline) in config.pipelines.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        let mut partitions = Vec::new();
+        for (partition, low, high) in ask(config, pipeline).await? {
+            partitions.push(of(&store, partition, low, high).await?);
+        }
+        status.insert(name.to_string(), partitions);
+    }
+    Ok(status)
+}
+
+async fn of(store: &Arc<dyn Store>, partition: PartitionRef, low: Offset, high: Offset) -> Result<PartitionStatus> {
+    let end = Chain::new(Arc::clone(store), partition.clone()).end_after(None).await?;
+    let progress = progress::read(store.as_ref(), &partition).await?;
+    let caught_up_at = end.as_ref().and_then(|end| end.caught_up_at).max(progress.map(|p| p.caught_up_at));
+    Ok(PartitionStatus {
+        topic: partition.topic.to_string(),
+        partition: partition.partition,
+        kafka_start: low,
+        kafka_end: high,
+        chain_end: end.as_ref().map(|end| end.end),
+        lag: high.saturating_sub(end.as_ref().map_or(low, |end| end.end.max(low))),
+        watermark: end.and_then(|end| end.watermark),
+        caught_up_at,
+    })
+}
+
+async fn ask(config: &Config, pipeline: &Pipeline) -> Result<Vec<(PartitionRef, Offset, Offset)>> {
+    let ingestion = pipeline.ingestion.clone();
+    let cluster = config
+        .deployment
+        .clusters
+        .get(&ingestion.cluster)
+        .cloned()
+        .ok_or_else(|| Error::config(format!("there is no cluster {}", ingestion.cluster)))?;
+    let answer = tokio::task::spawn_blocking(move || {
+        let observer = Observer::new(kafka::client(&ingestion.cluster, &cluster)?)?;
+        let mut found = Vec::new();
+        let topics = observer.topics(&Selection::of(&ingestion)?)?;
+        for (topic, partitions) in &topics {
+            for partition in partitions {
+                let (low, high) = observer.bounds(topic, *partition)?;
+                let topic = TopicRef {
+                    cluster: ingestion.cluster.clone(),
+                    topic: Topic::new(topic.as_str())?,
+                    generation: ingestion.generation,
+                };
+                found.push((PartitionRef { topic, partition: *partition }, low, high));
+            }
+        }
+        Ok(found)
+    });
+    answer.await.map_err(|e| Error::bug("a question to kafka panicked").with_source(e))?
+}
+
+/// Checks what only servers can tell: the clusters answer, the topics exist, the raw zone can be listed.
+///
+/// # Errors
+/// `Config` for a topic that is missing, `Unavailable` for a server that does not answer.
+pub async fn check(config: &Config, store: Arc<dyn Store>) -> Result<()> {
+    let _ = store.list("", None, firn_shared::store::Depth::One).await?;
+    for (name, pipeline) in &config.pipelines {
+        if ask(config, pipeline).await?.is_empty() {
+            return Err(Error::config(format!(
+                "pipeline {name}: cluster {} has none of its topics",
+                pipeline.ingestion.cluster
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A table for people.
+#[must_use]
+pub fn table(status: &Status) -> String {
+    let mut text = String::new();
+    let time = |at: Option<DateTime<Utc>>| at.map_or_else(|| "-".to_owned(), |t| t.format("%FT%TZ").to_string());
+    for (pipeline, partitions) in status {
+        let _ = writeln!(text, "{pipeline}");
+        let _ = writeln!(
+            text,
+            "  {:<40} {:>12} {:>12} {:>12}  {:<20}  caught up",
+            "partition", "landed", "kafka", "lag", "watermark"
+        );
+        for p in partitions {
+            let name = format!("{}[{}]", p.topic, p.partition);
+            let landed = p.chain_end.map_or_else(|| "-".to_owned(), |end| end.to_string());
+            let (watermark, caught_up) = (time(p.watermark), time(p.caught_up_at));
+            let _ = writeln!(
+                text,
+                "  {name:<40} {landed:>12} {:>12} {:>12}  {watermark:<20}  {caught_up}",
+                p.kafka_end, p.lag
+            );
+        }
+    }
+    text
+}

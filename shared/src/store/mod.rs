@@ -4,9 +4,9 @@
 //! by their bytes. Writes are atomic: a reader sees all of an object or none. `PutMode::Create` has exactly one winner,
 //! which is what the batch manifests' exactly-once rests on.
 //!
-//! Reading order: [`Stores`] turns URLs into stores; [`LocalStore`] keeps files; [`Prefixed`] shows
+//! Reading order: [`Stores`] turns URLs into stores; [`S3Store`] and [`LocalStore`] are the two kinds; [`Prefixed`] shows
 //! one prefix of a store as a store of its own; [`read_chunks`] streams a large object through bounded memory;
-//! [`Faults`] break a store on purpose, for tests.
+//! [`Faults`] break a store on purpose, for tests; `conformance` (a feature) is what every store promises, as tests.
 
 use std::ops::Range;
 
@@ -16,16 +16,20 @@ use bytes::Bytes;
 use crate::error::Result;
 
 mod chunks;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod faulty;
 mod local;
 mod open;
 mod prefixed;
+mod s3;
 
 pub use chunks::read_chunks;
 pub use faulty::{Fault, Faults, Faulty, LoggedOperation};
 pub use local::LocalStore;
 pub use open::{Stores, Wrap, open};
 pub use prefixed::Prefixed;
+pub use s3::{S3Client, S3Limits, S3Store};
 
 /// What a listing says of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +99,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Size and time, or `None` when there is no such object.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
-    /// Writes the object, atomically; large bodies go up in parts. A lost reply is resolved by looking
-    /// (a `Create` that finds its own bytes under the key reports `Written`).
+    /// Writes the object, atomically; large bodies go up in parts. A lost reply is resolved by looking: a `Create` that
+    /// finds the key taken by an earlier attempt of the same call reports `Written`. After an error the object may or
+    /// may not be there.
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome>;
 
     /// Opens an object to be written piece by piece (multipart upload), visible only after `close`.

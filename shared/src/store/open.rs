@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
-use super::{LocalStore, Prefixed, Store};
+use super::{LocalStore, Prefixed, S3Client, S3Store, Store};
 use crate::config::domain::{S3Options, StoreUrl};
 use crate::error::{Error, Result};
 
@@ -21,6 +21,8 @@ pub struct Stores {
 
 struct Shared {
     s3: S3Options,
+    /// Made when the first bucket is opened.
+    client: OnceCell<S3Client>,
     wrap: Option<Box<Wrap>>,
     opened: Mutex<HashMap<String, Arc<dyn Store>>>,
 }
@@ -45,7 +47,7 @@ impl Stores {
     }
 
     fn build(s3: S3Options, wrap: Option<Box<Wrap>>) -> Self {
-        Self { shared: Arc::new(Shared { s3, wrap, opened: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { s3, client: OnceCell::new(), wrap, opened: Mutex::default() }) }
     }
 
     /// The store that holds a full URL (`s3://bucket/key`, `s3a://bucket/key`, `file:///dir/file`), and the key in it.
@@ -79,7 +81,13 @@ impl Stores {
         if let Some(store) = opened.get(&name) {
             return Ok(Arc::clone(store));
         }
-        let (mut store, _) = open(root, &self.shared.s3).await?;
+        let mut store: Arc<dyn Store> = match root {
+            StoreUrl::S3 { bucket, .. } => {
+                let client = self.shared.client.get_or_try_init(|| S3Client::connect(&self.shared.s3)).await?;
+                Arc::new(S3Store::new(client.clone(), bucket))
+            }
+            StoreUrl::File(path) => Arc::new(LocalStore::new(path)?),
+        };
         if let Some(wrap) = &self.shared.wrap {
             store = wrap(store);
         }
@@ -88,16 +96,19 @@ impl Stores {
     }
 }
 
-/// Opens a place without a cache: its store, and the prefix (no slash at either end) that keys must start with.
+/// Opens one place, for programs that need no other: its store, and the prefix (no slash at either end) that its keys
+/// start with.
 ///
 /// # Errors
 /// `Config` when the S3 client cannot be made or the directory is not absolute.
-#[allow(clippy::unused_async, reason = "making the S3 client waits for the credential chain")]
-pub async fn open(url: &StoreUrl, _s3: &S3Options) -> Result<(Arc<dyn Store>, String)> {
-    match url {
-        StoreUrl::S3 { .. } => Err(Error::config(format!("cannot open {url}: no S3 client in this build"))),
-        StoreUrl::File(path) => Ok((Arc::new(LocalStore::new(path)?), String::new())),
-    }
+pub async fn open(url: &StoreUrl, s3: &S3Options) -> Result<(Arc<dyn Store>, String)> {
+    let (root, prefix) = match url {
+        StoreUrl::S3 { bucket, prefix } => {
+            (StoreUrl::S3 { bucket: bucket.clone(), prefix: String::new() }, prefix.clone())
+        }
+        StoreUrl::File(_) => (url.clone(), String::new()),
+    };
+    Ok((Stores::new(s3.clone()).open(&root).await?, prefix))
 }
 
 /// A full URL as the root of its store and the key in it.

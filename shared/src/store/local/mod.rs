@@ -25,7 +25,7 @@ use tokio::task::spawn_blocking;
 
 use self::write::LocalWriter;
 use super::{Depth, ObjectMeta, ObjectWriter, Page, PutMode, PutOutcome, Store};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Longest key, in bytes, as on S3.
 const KEY_BYTES_MAX: usize = 1024;
@@ -76,7 +76,7 @@ impl LocalStore {
     ) -> Result<T> {
         let path = self.path(operation, key)?;
         let done = spawn_blocking(move || work(&path)).await;
-        done.map_err(io::Error::other).flatten().map_err(|e| failure(operation, &format!("{}/{key}", self.url), e))
+        done.map_err(io::Error::other).flatten().map_err(|e| failure(operation, &format!("{}/{key}", self.url), &e))
     }
 }
 
@@ -101,19 +101,19 @@ fn check_key(key: &str) -> std::result::Result<(), &'static str> {
 }
 
 /// An IO error with its kind and the object's URL.
-fn failure(operation: &str, url: &str, error: io::Error) -> Error {
-    let message = format!("cannot {operation} {url}: {error}");
-    let error = match error.kind() {
+fn failure(operation: &str, url: &str, error: &io::Error) -> Error {
+    let kind = match error.kind() {
         IoKind::NotFound => return Error::data(format!("cannot {operation} {url}: no such object")),
-        IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem | IoKind::Unsupported => {
-            Error::config(message).with_source(error)
+        IoKind::PermissionDenied | IoKind::ReadOnlyFilesystem | IoKind::Unsupported => ErrorKind::Config,
+        IoKind::IsADirectory | IoKind::NotADirectory => {
+            return Error::data(format!(
+                "cannot {operation} {url}: a file system cannot keep a key that is also the directory of other keys"
+            ));
         }
-        IoKind::IsADirectory | IoKind::NotADirectory | IoKind::UnexpectedEof | IoKind::InvalidData => {
-            Error::data(message).with_source(error)
-        }
-        _ => Error::unavailable(message).with_source(error),
+        IoKind::UnexpectedEof | IoKind::InvalidData => ErrorKind::Data,
+        _ => ErrorKind::Unavailable,
     };
-    error
+    Error::new(kind, format!("cannot {operation} {url}: {error}"))
 }
 
 /// The metadata of the regular file at `path`; a directory is not an object.
@@ -189,7 +189,7 @@ impl Store for LocalStore {
         let (root, prefix_owned) = (self.root.clone(), prefix.to_owned());
         let start_after = start_after.map(str::to_owned);
         let done = spawn_blocking(move || walk::list(&root, &prefix_owned, start_after.as_deref(), depth)).await;
-        done.map_err(io::Error::other).flatten().map_err(|e| failure("list", &format!("{}/{prefix}", self.url), e))
+        done.map_err(io::Error::other).flatten().map_err(|e| failure("list", &format!("{}/{prefix}", self.url), &e))
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
@@ -199,8 +199,20 @@ impl Store for LocalStore {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::error::ErrorKind;
+    use crate::store::{Faults, Prefixed, conformance};
+
+    #[tokio::test]
+    async fn local_files_keep_what_every_store_promises_also_behind_a_prefix_and_a_fault_programme() {
+        // Thousands of flushes: in memory where there is such a place.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let local = Arc::new(LocalStore::new(dir.path()).unwrap());
+        let faults = Faults::none();
+        conformance::run(faults.around(Prefixed::over(local, "some/prefix"))).await.unwrap();
+        assert!(faults.count() > 1000 && !faults.fired());
+    }
 
     #[tokio::test]
     async fn keys_that_leave_the_directory_are_refused() {

@@ -125,7 +125,7 @@ impl ObjectWriter for LocalWriter {
         self.size += bytes.len() as u64;
         let temp = Arc::clone(&self.temp);
         let done = spawn_blocking(move || (&temp.file).write_all(&bytes)).await;
-        done.map_err(io::Error::other).flatten().map_err(|e| failure("write", &self.url, e))
+        done.map_err(io::Error::other).flatten().map_err(|e| failure("write", &self.url, &e))
     }
 
     async fn close(self: Box<Self>) -> Result<u64> {
@@ -139,7 +139,7 @@ impl ObjectWriter for LocalWriter {
             temp.publish(&target, PutMode::Overwrite)
         })
         .await;
-        let _written = done.map_err(io::Error::other).flatten().map_err(|e| failure("write", &url, e))?;
+        let _written = done.map_err(io::Error::other).flatten().map_err(|e| failure("write", &url, &e))?;
         Ok(size)
     }
 

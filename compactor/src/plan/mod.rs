@@ -1,9 +1,15 @@
 //! Which raw objects a run converts, decided before anything is read or written.
 //!
-//! [`position`] says how far the table has come; a [`Plan`] is plain data: it names the snapshot it was made from, the
-//! objects in slices of bounded size, and where the table stands when it is carried out.
+//! [`position`] says how far the table has come; [`seal`] whether a date is complete; [`read`] walks the ledger past the
+//! position and [`consume`] decides what is taken of each partition. The outcome, a [`Plan`], is plain data: it names the
+//! snapshot it was made from, the objects in slices of bounded size, and where the table stands when it is carried out.
 
+pub mod consume;
 pub mod position;
+pub mod read;
+pub mod seal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -119,10 +125,10 @@ impl Plan {
 /// Cuts objects into slices of at most `raw_bytes_max` uncompressed bytes (a larger object is a slice of its own),
 /// ordered so that a slice touches few event hours and so few table partitions.
 pub fn cut(mut objects: Vec<SliceObject>, raw_bytes_max: u64) -> Vec<Slice> {
-    objects.sort_by(|a, b| {
-        let key = |o: &SliceObject| (o.object.event_hour, o.topic.clone(), o.partition, o.object.min_offset);
-        key(a).cmp(&key(b))
-    });
+    fn key(o: &SliceObject) -> (Option<EventHour>, &TopicRef, Partition, u64) {
+        (o.object.event_hour, &o.topic, o.partition, o.object.min_offset)
+    }
+    objects.sort_by(|a, b| key(a).cmp(&key(b)));
     let mut slices: Vec<Slice> = Vec::new();
     let mut held = 0;
     for object in objects {

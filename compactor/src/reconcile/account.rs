@@ -11,6 +11,9 @@ use firn_shared::ids::{Offset, Partition, PartitionRef, TopicRef};
 use firn_shared::raw::manifest::{BatchManifest, RejectReason};
 use serde::{Deserialize, Serialize};
 
+/// The reason under which records of events that belong to other tables are counted as filtered.
+pub const OTHER_EVENT: &str = "event";
+
 /// Running totals of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -26,7 +29,7 @@ pub struct Totals {
     /// Records landing put into its quarantine, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rejected: BTreeMap<RejectReason, u64>,
-    /// Records left out on purpose, by reason (`event` for events of other tables, else the filter's name).
+    /// Records left out on purpose, by reason ([`OTHER_EVENT`], else the filter's name).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filtered: BTreeMap<String, u64>,
     /// Kafka null values.

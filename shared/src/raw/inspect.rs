@@ -19,6 +19,10 @@ use crate::time::{TimeReader, is_plausible};
 /// Arrays and objects may be nested this deep, as in `serde_json`.
 pub const DEPTH_MAX: usize = 127;
 
+/// Nesting that every thread's stack bears. Without optimisation a level costs sonic-rs tens of kilobytes of stack; such
+/// builds, which only tests run, send deeper payloads to a thread of their own.
+const SHALLOW: usize = if cfg!(debug_assertions) { 16 } else { DEPTH_MAX };
+
 /// Reads payloads of one pipeline; made once, used for every record.
 #[derive(Debug, Clone)]
 pub struct Inspector {
@@ -83,18 +87,33 @@ impl Inspector {
     pub fn inspect<'a>(&self, payload: &'a [u8]) -> std::result::Result<Inspected<'a>, Refusal> {
         let text = simdutf8::basic::from_utf8(payload).map_err(|_| not_utf8(payload))?;
         check_escapes(payload)?;
-        check_depth(payload)?;
-        let mut found: Found<'a> = [None, None];
-        let mut parser = sonic_rs::Deserializer::from_str(text);
-        Walk { node: &self.root, found: &mut found }
-            .deserialize(&mut parser)
-            .and_then(|()| parser.end())
-            .map_err(|e| (RejectReason::NotJson, format!("not one JSON value: broken at byte {}", e.offset())))?;
-        let [event, time] = found;
+        let found = if check_depth(payload)? <= SHALLOW { self.find(text) } else { self.find_on_a_large_stack(text) };
+        let [event, time] =
+            found.map_err(|e| (RejectReason::NotJson, format!("not one JSON value: broken at byte {}", e.offset())))?;
         Ok(Inspected {
             event: event.filter(|_| self.named).map(name).transpose()?.flatten(),
             time: self.time.as_ref().map(|reader| event_time(reader, time)).transpose()?,
         })
+    }
+}
+
+impl Inspector {
+    /// The wanted values of a text that is one JSON value.
+    fn find<'a>(&self, text: &'a str) -> sonic_rs::Result<Found<'a>> {
+        let mut found: Found<'a> = [None, None];
+        let mut parser = sonic_rs::Deserializer::from_str(text);
+        Walk { node: &self.root, found: &mut found }.deserialize(&mut parser)?;
+        parser.end()?;
+        Ok(found)
+    }
+
+    #[cold]
+    fn find_on_a_large_stack<'a>(&self, text: &'a str) -> sonic_rs::Result<Found<'a>> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, || self.find(text));
+            thread.ok().and_then(|thread| thread.join().ok())
+        })
+        .unwrap_or_else(|| self.find(text))
     }
 }
 
@@ -286,17 +305,21 @@ fn check_escapes(payload: &[u8]) -> std::result::Result<(), Refusal> {
     Ok(())
 }
 
-/// No more than [`DEPTH_MAX`] arrays and objects inside each other.
-fn check_depth(payload: &[u8]) -> std::result::Result<(), Refusal> {
+/// No more than [`DEPTH_MAX`] arrays and objects inside each other; gives a bound of how many there are.
+fn check_depth(payload: &[u8]) -> std::result::Result<usize, Refusal> {
     // Counting brackets is a fraction of the cost of following them, and nearly always says enough.
     let opening: usize = payload
         .chunks(255)
         .map(|chunk| usize::from(chunk.iter().map(|&b| u8::from(b | 0x20 == b'{')).sum::<u8>()))
         .sum();
-    if opening <= DEPTH_MAX || depth(payload) <= DEPTH_MAX {
-        return Ok(());
+    if opening <= SHALLOW {
+        return Ok(opening);
     }
-    Err((RejectReason::NotJson, format!("nested deeper than {DEPTH_MAX} arrays and objects")))
+    let depth = depth(payload);
+    if depth > DEPTH_MAX {
+        return Err((RejectReason::NotJson, format!("nested deeper than {DEPTH_MAX} arrays and objects")));
+    }
+    Ok(depth)
 }
 
 /// The deepest nesting, brackets in strings not counted.

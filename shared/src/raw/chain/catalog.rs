@@ -14,14 +14,16 @@ pub async fn topics(store: &dyn Store, cluster: &ClusterName) -> Result<Vec<Topi
     Ok(names.into_iter().filter_map(|name| Topic::new(name).ok()).collect())
 }
 
-/// The generations of a topic that have a chain, ascending.
+/// The generations of a topic that landing has read, with or without records, ascending.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn generations(store: &dyn Store, cluster: &ClusterName, topic: &Topic) -> Result<Vec<Generation>> {
-    let names = folders(store, &ledger_prefix(cluster, topic, Ledger::Batches)).await?;
+    let mut names = folders(store, &ledger_prefix(cluster, topic, Ledger::Batches)).await?;
+    names.extend(folders(store, &ledger_prefix(cluster, topic, Ledger::Progress)).await?);
     let mut generations: Vec<_> = names.iter().filter_map(|name| name.parse().ok()).map(Generation).collect();
     generations.sort_unstable();
+    generations.dedup();
     Ok(generations)
 }
 

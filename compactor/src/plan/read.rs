@@ -1,0 +1,171 @@
+//! The plan's reading side: chains in, [`Plan`] out. Nothing is written.
+
+use std::sync::Arc;
+
+use firn_shared::config::domain::{Ingestion, TopicSelector};
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{EventHour, Offset, PartitionRef, TopicRef};
+use firn_shared::raw::chain::{Chain, catalog};
+use firn_shared::store::Store;
+use futures::{StreamExt, TryStreamExt, stream};
+use regex::Regex;
+
+use super::consume::{Consumption, Revisit};
+use super::position::Position;
+use super::{Plan, Scope, SliceObject, cut};
+
+/// Partitions whose chains are read at once.
+const PARTITIONS_AT_ONCE: usize = 8;
+
+/// How much a plan takes, and how it is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// A slice holds at most this many uncompressed bytes (or one object).
+    pub slice_raw_bytes_max: u64,
+    /// A run takes at most about this many uncompressed bytes; shared evenly by the partitions, and every partition
+    /// with something new takes one batch at least. `None`: everything.
+    pub run_raw_bytes_max: Option<u64>,
+}
+
+/// The topics of a pipeline that the raw zone knows, in all generations up to the configured one: what an earlier
+/// incarnation still has to say is read before it is left.
+///
+/// # Errors
+/// `Config` for a broken pattern, else those of the store.
+pub async fn topics(store: &dyn Store, ingestion: &Ingestion) -> Result<Vec<TopicRef>> {
+    let cluster = &ingestion.cluster;
+    let names = match &ingestion.topics {
+        TopicSelector::List(topics) => topics.clone(),
+        TopicSelector::Pattern(pattern) => {
+            let regex = Regex::new(&format!("^(?:{pattern})$"))
+                .map_err(|e| Error::config(format!("topic pattern `{pattern}` is no regular expression: {e}")))?;
+            let known = catalog::topics(store, cluster).await?;
+            known.into_iter().filter(|topic| regex.is_match(topic.as_str())).collect()
+        }
+    };
+    let mut topics = Vec::new();
+    for topic in names {
+        for generation in catalog::generations(store, cluster, &topic).await? {
+            if generation <= ingestion.generation {
+                topics.push(TopicRef { cluster: cluster.clone(), topic: topic.clone(), generation });
+            }
+        }
+    }
+    topics.sort();
+    topics.dedup();
+    Ok(topics)
+}
+
+/// The partitions of these topics that have a chain.
+///
+/// # Errors
+/// Those of the store.
+pub async fn partitions(store: &dyn Store, topics: &[TopicRef]) -> Result<Vec<PartitionRef>> {
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let numbers = catalog::partitions(store, topic).await?;
+        partitions.extend(numbers.into_iter().map(|partition| PartitionRef { topic: topic.clone(), partition }));
+    }
+    Ok(partitions)
+}
+
+/// Plans a run over these topics, for a table that stands at `position` in `base_snapshot`.
+///
+/// # Errors
+/// `Data` when the ledger is broken or does not fit the table's position; `Config` for an empty range of hours; those of
+/// the store.
+pub async fn plan(
+    store: &Arc<dyn Store>,
+    topics: &[TopicRef],
+    (base_snapshot, position): (Option<i64>, Position),
+    scope: Scope,
+    bounds: Bounds,
+) -> Result<Plan> {
+    let mut partitions = partitions(&**store, topics).await?;
+    // A chain that the table has read from and that is gone is an error, not an empty partition.
+    partitions.extend(position.iter().map(|(partition, _)| partition).filter(|p| topics.contains(&p.topic)));
+    partitions.sort();
+    partitions.dedup();
+    let mut plan =
+        Plan { scope, base_snapshot, from: position.clone(), to: position, slices: Vec::new(), ledger: Vec::new() };
+    let mut objects: Vec<SliceObject> = Vec::new();
+    match scope {
+        Scope::New => {
+            let share = bounds.run_raw_bytes_max.map(|bytes| bytes / partitions.len().max(1) as u64);
+            let mut taken = stream::iter(partitions)
+                .map(|partition| {
+                    let from = plan.from.get(&partition).unwrap_or(0);
+                    take_new(Arc::clone(store), partition, from, share)
+                })
+                .buffered(PARTITIONS_AT_ONCE);
+            while let Some((partition, consumption)) = taken.try_next().await? {
+                let (next, ledger, mut found) = consumption.finish();
+                if let Some(ledger) = ledger {
+                    plan.to.advance(&partition, next)?;
+                    plan.ledger.push(ledger);
+                    objects.append(&mut found);
+                }
+            }
+        }
+        Scope::Hours { from, to } => {
+            if from >= to {
+                return Err(Error::config(format!("cannot reprocess {from} to {to}: the range holds no hour")));
+            }
+            let read = partitions.into_iter().filter_map(|partition| Some((plan.from.get(&partition)?, partition)));
+            let mut found = stream::iter(read.collect::<Vec<_>>())
+                .map(|(position, partition)| revisit(Arc::clone(store), partition, position, (from, to)))
+                .buffered(PARTITIONS_AT_ONCE);
+            while let Some(mut found) = found.try_next().await? {
+                objects.append(&mut found);
+            }
+        }
+    }
+    plan.slices = cut(objects, bounds.slice_raw_bytes_max);
+    Ok(plan)
+}
+
+async fn take_new(
+    store: Arc<dyn Store>,
+    partition: PartitionRef,
+    from: Offset,
+    share: Option<u64>,
+) -> Result<(PartitionRef, Consumption)> {
+    let mut chain = Chain::new(store, partition.clone());
+    let mut consumption = Consumption::new(partition.clone(), from);
+    let end = end_beyond(&mut chain, from).await?;
+    if end > from {
+        chain
+            .scan(from, &mut |batch| {
+                consumption.take(batch)?;
+                Ok(share.is_none_or(|share| consumption.raw_bytes() < share))
+            })
+            .await?;
+    }
+    Ok((partition, consumption))
+}
+
+async fn revisit(
+    store: Arc<dyn Store>,
+    partition: PartitionRef,
+    position: Offset,
+    hours: (EventHour, EventHour),
+) -> Result<Vec<SliceObject>> {
+    let mut chain = Chain::new(store, partition.clone());
+    end_beyond(&mut chain, position).await?;
+    let mut revisit = Revisit::new(partition, position, hours);
+    chain.scan(0, &mut |batch| revisit.look(batch)).await?;
+    Ok(revisit.finish())
+}
+
+/// The chain's end, which a table cannot have passed.
+async fn end_beyond(chain: &mut Chain, position: Offset) -> Result<Offset> {
+    let end = chain.end_after(Some(position)).await?.map_or(0, |end| end.end);
+    if end < position {
+        return Err(Error::data(format!(
+            "cannot plan {}: the table has read up to offset {position}, but the ledger ends at {end}; the raw zone is not \
+             the one the table was written from",
+            chain.partition()
+        )));
+    }
+    Ok(end)
+}

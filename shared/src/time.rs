@@ -124,8 +124,8 @@ fn fraction(tail: &[u8]) -> Option<(i64, &[u8])> {
         return None;
     }
     let mut micros = 0;
-    for at in 0..6 {
-        micros = micros * 10 + if at < len { i64::from(digits[at] - b'0') } else { 0 };
+    for digit in digits[..len].iter().chain(b"000000").take(6) {
+        micros = micros * 10 + i64::from(digit - b'0');
     }
     Some((micros, &digits[len..]))
 }
@@ -216,8 +216,8 @@ mod tests {
 
     use super::*;
 
-    fn reader(format: TimeFormat) -> TimeReader {
-        TimeReader::new(&format).unwrap()
+    fn reader(format: &TimeFormat) -> TimeReader {
+        TimeReader::new(format).unwrap()
     }
 
     #[test]
@@ -294,11 +294,11 @@ mod tests {
             (EpochSeconds, "NaN", None),
         ];
         for (format, text, micros) in cases {
-            let reader = reader(format.clone());
+            let reader = reader(&format);
             assert_eq!(reader.text(text), micros, "{format:?} {text}");
             assert_eq!(reader.number(text), micros, "{format:?} {text}");
         }
-        assert_eq!(reader(TimeFormat::Rfc3339).number("1626847200"), None);
+        assert_eq!(reader(&TimeFormat::Rfc3339).number("1626847200"), None);
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
             ("%Y-%m-%d", "2021-02-30", None),
         ];
         for (pattern, text, expected) in cases {
-            let micros = reader(TimeFormat::Strftime(pattern.into())).text(text);
+            let micros = reader(&TimeFormat::Strftime(pattern.into())).text(text);
             assert_eq!(micros, expected.and_then(|e| rfc3339(e.as_bytes())), "{pattern} {text}");
         }
         assert!(TimeReader::new(&TimeFormat::Strftime("%Y-%Q".into())).is_err());
@@ -368,7 +368,7 @@ mod tests {
             let time = date.and_time(NaiveTime::from_num_seconds_from_midnight_opt(second, 0).unwrap());
             let pattern = "%Y/%m/%d %H.%M.%S";
             let text = time.format(pattern).to_string();
-            let ours = reader(TimeFormat::Strftime(pattern.into())).text(&text);
+            let ours = reader(&TimeFormat::Strftime(pattern.into())).text(&text);
             prop_assert_eq!(ours, Some(time.and_utc().timestamp_micros()));
         }
     }

@@ -260,7 +260,7 @@ fn a_date_is_sealed_when_its_last_hour_is_and_else_says_who_is_behind() {
     let date = "2026-11-22".parse().unwrap();
     let time = |text: &str| -> Option<DateTime<Utc>> { Some(text.parse().unwrap()) };
     let state = |watermark: &str| PartitionState { watermark: time(watermark), caught_up_at: None };
-    let late = Duration::from_secs(3600);
+    let late = Duration::from_hours(1);
     let decide = |states: &[PartitionState]| {
         let states = (0..).zip(states).map(|(number, &state)| (partition(number), state)).collect();
         seal::decide(date, late, &states).unwrap()

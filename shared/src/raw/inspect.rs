@@ -91,7 +91,7 @@ impl Inspector {
         let [event, time] =
             found.map_err(|e| (RejectReason::NotJson, format!("not one JSON value: broken at byte {}", e.offset())))?;
         Ok(Inspected {
-            event: event.filter(|_| self.named).map(name).transpose()?.flatten(),
+            event: event.as_ref().filter(|_| self.named).map(name).transpose()?.flatten(),
             time: self.time.as_ref().map(|reader| event_time(reader, time)).transpose()?,
         })
     }
@@ -241,7 +241,7 @@ impl Visitor<'_> for KeyOf<'_> {
 }
 
 /// The text of a captured string, without copying when nothing in it is escaped; `None` when it is no string.
-fn text(value: LazyValue<'_>) -> Option<std::result::Result<Cow<'_, str>, ()>> {
+fn text<'a>(value: &LazyValue<'a>) -> Option<std::result::Result<Cow<'a, str>, ()>> {
     let Cow::Borrowed(raw) = value.as_raw_cow() else {
         return Some(sonic_rs::from_str(value.as_raw_str()).map(Cow::Owned).map_err(drop));
     };
@@ -253,7 +253,7 @@ fn text(value: LazyValue<'_>) -> Option<std::result::Result<Cow<'_, str>, ()>> {
     })
 }
 
-fn name(value: LazyValue<'_>) -> std::result::Result<Option<Cow<'_, str>>, Refusal> {
+fn name<'a>(value: &LazyValue<'a>) -> std::result::Result<Option<Cow<'a, str>>, Refusal> {
     let raw = value.as_raw_cow();
     match raw.as_bytes().first() {
         Some(b'n' | b'{' | b'[') => Ok(None),
@@ -272,7 +272,7 @@ fn event_time(reader: &TimeReader, value: Option<LazyValue<'_>>) -> std::result:
     let raw = value.as_raw_cow();
     let time = match raw.as_bytes().first() {
         Some(b'n') => return Err(missing("the event time is null")),
-        Some(b'"') => text(value).and_then(std::result::Result::ok).and_then(|text| reader.text(&text)),
+        Some(b'"') => text(&value).and_then(std::result::Result::ok).and_then(|text| reader.text(&text)),
         Some(b'-' | b'0'..=b'9') => reader.number(&raw),
         _ => return Err(bad("the event time is neither text nor number")),
     };

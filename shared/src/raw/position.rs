@@ -137,8 +137,8 @@ mod tests {
     use super::*;
     use crate::ids::Partition;
 
-    fn chain(end: Offset, topic_id: Option<&str>) -> Option<ChainState<'_>> {
-        Some(ChainState { end, topic_id })
+    fn chain(end: Offset, topic_id: Option<&str>) -> ChainState<'_> {
+        ChainState { end, topic_id }
     }
 
     fn kafka(low: Offset, high: Offset, topic_id: Option<&str>) -> KafkaState<'_> {
@@ -153,13 +153,18 @@ mod tests {
             ("an empty topic", None, kafka(0, 0, None), Start(0)),
             ("a topic never read", None, kafka(0, 9, Some("A")), Start(0)),
             ("never read, with history", None, kafka(4, 9, None), DeclareGap(range(0, 4), GapReason::BeforeFirstRead)),
-            ("a restart", chain(5, Some("A")), kafka(0, 9, Some("A")), Resume(5)),
-            ("nothing new", chain(9, Some("A")), kafka(0, 9, Some("A")), Resume(9)),
-            ("retention just behind us", chain(5, None), kafka(5, 9, None), Resume(5)),
-            ("everything expired, all read", chain(9, None), kafka(9, 9, None), Resume(9)),
-            ("retention ahead of us", chain(5, None), kafka(7, 9, None), DeclareGap(range(5, 7), GapReason::Expired)),
-            ("a broker that tells no id", chain(5, Some("A")), kafka(0, 9, None), Resume(5)),
-            ("a chain from before ids", chain(5, None), kafka(0, 9, Some("A")), Resume(5)),
+            ("a restart", Some(chain(5, Some("A"))), kafka(0, 9, Some("A")), Resume(5)),
+            ("nothing new", Some(chain(9, Some("A"))), kafka(0, 9, Some("A")), Resume(9)),
+            ("retention just behind us", Some(chain(5, None)), kafka(5, 9, None), Resume(5)),
+            ("everything expired, all read", Some(chain(9, None)), kafka(9, 9, None), Resume(9)),
+            (
+                "retention ahead of us",
+                Some(chain(5, None)),
+                kafka(7, 9, None),
+                DeclareGap(range(5, 7), GapReason::Expired),
+            ),
+            ("a broker that tells no id", Some(chain(5, Some("A"))), kafka(0, 9, None), Resume(5)),
+            ("a chain from before ids", Some(chain(5, None)), kafka(0, 9, Some("A")), Resume(5)),
         ];
         for (what, chain, kafka, expected) in cases {
             assert_eq!(decide(chain, kafka), Ok(expected), "{what}");
@@ -169,13 +174,13 @@ mod tests {
     #[test]
     fn a_recreated_topic_stops_with_the_way_out() {
         let partition = PartitionRef { topic: "events/t/1".parse().unwrap(), partition: Partition(2) };
-        let error = on_assignment(&partition, chain(5, Some("A")), kafka(0, 9, Some("B"))).unwrap_err();
+        let error = on_assignment(&partition, Some(chain(5, Some("A"))), kafka(0, 9, Some("B"))).unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot read events/t/1[2]: the topic was deleted and made again (its id was A and is B); set its \
              `generation` to 2 to begin a new chain, what was read before stays"
         );
-        let error = on_assignment(&partition, chain(5, Some("A")), kafka(0, 4, Some("A"))).unwrap_err();
+        let error = on_assignment(&partition, Some(chain(5, Some("A"))), kafka(0, 4, Some("A"))).unwrap_err();
         assert!(error.to_string().contains("(it ends at offset 4, but offsets up to 5 were read)"), "{error}");
     }
 }

@@ -186,7 +186,7 @@ mod tests {
                     (partition(n), PartitionState { watermark: at(watermark), caught_up_at: at(caught_up) })
                 })
                 .collect();
-            let seal = sealed(hour, Duration::from_secs(6 * 3600), &states);
+            let seal = sealed(hour, Duration::from_hours(6), &states);
             assert_eq!(seal == Seal::Sealed, expected, "{states:?}");
         }
     }

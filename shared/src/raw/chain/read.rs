@@ -26,18 +26,15 @@ impl Chain {
         let checkpoints = self.checkpoints_near(hint.unwrap_or(0)).await?;
         let folded = checkpoints.last().map_or(0, |checkpoint| checkpoint.end());
         let tail = self.starts_from(folded).await?;
-        let last = match tail.last() {
-            Some(&start) => self.manifest_at(start).await?,
-            // Manifests stay, so the last folded one can be read from the checkpoint alone.
-            None => match checkpoints.last() {
-                Some(&range) => self.read_checkpoint(range).await?.pop().ok_or_else(|| {
-                    Error::data(format!("checkpoint {range} of {} holds no manifest", self.partition))
-                })?,
-                None => {
-                    self.end = Some(0);
-                    return Ok(None);
-                }
-            },
+        let last = if let Some(&start) = tail.last() {
+            self.manifest_at(start).await?
+        } else if let Some(&range) = checkpoints.last() {
+            // Nothing after the last checkpoint, whose last manifest is the chain's.
+            let last = self.read_checkpoint(range).await?.pop();
+            last.ok_or_else(|| Error::data(format!("checkpoint {range} of {} holds no manifest", self.partition)))?
+        } else {
+            self.end = Some(0);
+            return Ok(None);
         };
         let end = last.range.end();
         self.end = Some(end);

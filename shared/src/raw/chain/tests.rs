@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ fn manifest(start: Offset, len: u64, writer: &str) -> BatchManifest {
         written_at: DateTime::UNIX_EPOCH,
         objects: vec![],
         quarantine: vec![],
-        rejects: Default::default(),
+        rejects: BTreeMap::default(),
         absent: len,
         gap: None,
         watermark: DateTime::from_timestamp((start + len) as i64, 0),

@@ -20,7 +20,7 @@ mod text;
 mod write;
 
 pub use quarantine::QuarantineLine;
-pub use read::{Envelope, MalformedLine};
+pub use read::{Envelope, Headers, MalformedLine};
 pub use text::Bytes;
 pub use write::{LineWriter, Record};
 

@@ -27,6 +27,9 @@ pub struct Envelope<'a> {
     line_feeds: Option<&'a [u8]>,
 }
 
+/// Header names and values, in order.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
+
 /// A line that is not an envelope. The caller knows the object and adds its name and the line's position in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MalformedLine {
@@ -69,7 +72,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// When the field is not a list of pairs.
-    pub fn headers(&self) -> Result<Vec<(String, Option<Vec<u8>>)>, MalformedLine> {
+    pub fn headers(&self) -> Result<Headers, MalformedLine> {
         let headers: Vec<(String, Option<Bytes>)> = field(self.headers, "headers")?;
         Ok(headers.into_iter().map(|(name, value)| (name, value.map(|value| value.0))).collect())
     }
@@ -86,13 +89,11 @@ impl<'a> Envelope<'a> {
         let positions: Vec<usize> = field(line_feeds, "positions of line feeds")?;
         let mut payload = self.value.to_vec();
         for position in positions {
-            match payload.get_mut(position) {
-                Some(byte @ b' ') => *byte = b'\n',
-                _ => {
-                    let expected = format!("a blank at position {position} of the value, where `lf` has a line feed");
-                    return Err(MalformedLine { at: 0, expected });
-                }
-            }
+            let Some(byte @ b' ') = payload.get_mut(position) else {
+                let expected = format!("a blank at position {position} of the value, where `lf` has a line feed");
+                return Err(MalformedLine { at: 0, expected });
+            };
+            *byte = b'\n';
         }
         Ok(Some(Cow::Owned(payload)))
     }

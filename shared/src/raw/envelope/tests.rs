@@ -4,8 +4,6 @@ use super::*;
 use crate::ids::{Partition, Topic};
 use crate::raw::manifest::RejectReason;
 
-type Headers = Vec<(String, Option<Vec<u8>>)>;
-
 fn writer() -> LineWriter {
     LineWriter::new(&Topic::new("github.events").unwrap(), Partition(3))
 }

@@ -1,114 +1,87 @@
 //! `docs/configuration.md` is made of the schemas; `FIRN_UPDATE=1 cargo test -p firn-e2e configuration_reference` rewrites it.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use firn_e2e::rig::procs::source_dir;
 use serde_json::Value;
 
-/// The name of the definition that a property's schema refers to, through optional and list wrappers.
-fn definition(schema: &Value) -> Option<String> {
+/// A schema without references and without "or null".
+fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     if let Some(name) = schema["$ref"].as_str() {
-        return name.rsplit('/').next().map(str::to_owned);
+        return resolve(root, root.pointer(name.trim_start_matches('#')).unwrap_or(&Value::Null));
     }
-    let variants = schema["anyOf"].as_array().into_iter().flatten();
-    variants
-        .chain([&schema["items"], &schema["additionalProperties"]].into_iter().filter(|v| v.is_object()))
-        .find_map(definition)
-}
-
-/// How a value is written.
-fn kind(schema: &Value) -> String {
-    if let Some(values) = schema["enum"].as_array() {
-        let words: Vec<String> = values.iter().filter_map(|v| Some(format!("`{}`", v.as_str()?))).collect();
-        return words.join(", ");
-    }
-    if let Some(word) = schema["const"].as_str() {
-        return format!("`{word}`");
-    }
-    if let Some(name) = schema["$ref"].as_str() {
-        return format!("[{0}](#{0})", name.rsplit('/').next().unwrap_or(name)).to_lowercase();
-    }
-    for key in ["anyOf", "oneOf"] {
-        if let Some(variants) = schema[key].as_array() {
-            let kinds: Vec<String> = variants.iter().map(kind).filter(|k| k != "null").collect();
-            return kinds.join(" or ");
-        }
-    }
-    let types: Vec<&str> = match &schema["type"] {
-        Value::String(one) => vec![one],
-        Value::Array(many) => many.iter().filter_map(Value::as_str).filter(|t| *t != "null").collect(),
-        _ => vec!["any"],
-    };
-    match types.as_slice() {
-        ["array"] => format!("list of {}", kind(&schema["items"])),
-        ["object"] if schema["additionalProperties"].is_object() => {
-            format!("names to {}", kind(&schema["additionalProperties"]))
-        }
-        _ => types.join(" or ").replace("string", "text"),
+    match schema["anyOf"].as_array().map(Vec::as_slice) {
+        Some([one, null]) if null["type"] == "null" => resolve(root, one),
+        _ => schema,
     }
 }
 
-fn table(page: &mut String, object: &Value) {
-    let required: BTreeSet<&str> =
-        object["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let Some(properties) = object["properties"].as_object() else { return };
-    page.push_str("\n| key | value | meaning |\n| --- | --- | --- |\n");
-    for (key, schema) in properties {
-        let must = if required.contains(key.as_str()) { " (required)" } else { "" };
-        let meaning = schema["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
-        writeln!(page, "| `{key}`{must} | {} | {meaning} |", kind(schema)).unwrap();
-    }
+/// The ways in which a value may be written, each a schema.
+fn variants<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s Value> {
+    let schema = resolve(root, schema);
+    let several = ["anyOf", "oneOf"].iter().find_map(|key| schema[*key].as_array());
+    several.map_or_else(|| vec![schema], |all| all.iter().flat_map(|one| variants(root, one)).collect())
 }
 
-/// The definitions below a schema in the order in which a reader meets them.
-fn in_order(root: &Value) -> Vec<String> {
-    let mut order: Vec<String> = Vec::new();
-    let mut queue = vec![root];
-    while let Some(object) = queue.pop() {
-        let branches = object["oneOf"].as_array().into_iter().flatten().filter_map(|b| b["properties"].as_object());
-        let properties = object["properties"].as_object().into_iter().chain(branches).flat_map(|p| p.values());
-        let named = properties
-            .filter_map(definition)
-            .chain(object["items"].as_object().and_then(|_| definition(&object["items"])));
-        let mut next = Vec::new();
-        for name in named {
-            if !order.contains(&name) {
-                next.push(&root["$defs"][&name]);
-                order.push(name);
-            }
+/// How a value is written, in a few words.
+fn kind(root: &Value, schema: &Value) -> String {
+    let mut kinds: Vec<String> = Vec::new();
+    for one in variants(root, schema) {
+        let words = one["enum"].as_array().into_iter().flatten().chain(one.get("const"));
+        let words: Vec<String> = words.filter_map(|v| Some(format!("`{}`", v.as_str()?))).collect();
+        let types = match &one["type"] {
+            Value::String(name) => vec![name.as_str()],
+            Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        match types.into_iter().find(|name| *name != "null") {
+            _ if !words.is_empty() => kinds.extend(words),
+            Some("array") => kinds.push("list".to_owned()),
+            Some("object") => kinds.push("keys below".to_owned()),
+            Some("string") => kinds.push("text".to_owned()),
+            Some(other) => kinds.push(other.to_owned()),
+            None => {}
         }
-        queue.extend(next.into_iter().rev());
     }
-    order
+    kinds.dedup();
+    kinds.join(" or ")
+}
+
+/// Writes a row for every key below a schema.
+fn describe(page: &mut String, root: &Value, path: &str, schema: &Value) {
+    for one in variants(root, schema) {
+        if one["items"].is_object() {
+            describe(page, root, &format!("{path}[]"), &one["items"]);
+        }
+        if one["additionalProperties"].is_object() {
+            describe(page, root, &format!("{path}.NAME"), &one["additionalProperties"]);
+        }
+        let required: Vec<&Value> = one["required"].as_array().into_iter().flatten().collect();
+        for (key, value) in one["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{key}");
+            let path = path.trim_start_matches('.');
+            let told = [&value["description"], &resolve(root, value)["description"]];
+            let meaning =
+                told.iter().find_map(|d| d.as_str()).unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+            let must = if required.iter().any(|r| *r == key) { "**" } else { "" };
+            writeln!(page, "| {must}`{path}`{must} | {} | {meaning} |", kind(root, value)).unwrap();
+            describe(page, root, path, value);
+        }
+    }
 }
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a switch of the test, not of the product")]
 fn configuration_reference_is_current() {
-    let mut page = "# Configuration\n\nGenerated from the JSON Schemas in `schema/`, which editors understand too; a test keeps it so.\n".to_owned();
+    let mut page = "# Configuration\n\nGenerated from the JSON Schemas in `schema/`, which editors understand too; a test keeps it so. \
+        Required keys are bold; `[]` is an element of a list, `NAME` a name of your choice.\n"
+        .to_owned();
     for (file, what) in [("firn", "`firn.yaml`: where"), ("pipeline", "`pipelines/*.yaml`: what")] {
         let text = std::fs::read_to_string(source_dir().join(format!("schema/{file}.schema.json"))).unwrap();
         let root: Value = serde_json::from_str(&text).unwrap();
-        writeln!(page, "\n## {what}\n\n{}", root["description"].as_str().unwrap_or_default()).unwrap();
-        table(&mut page, &root);
-        for name in in_order(&root) {
-            let object = &root["$defs"][&name];
-            writeln!(page, "\n### {}\n\n{}", name.to_lowercase(), object["description"].as_str().unwrap_or_default())
-                .unwrap();
-            if object["properties"].is_object() {
-                table(&mut page, object);
-            } else if let Some(branches) =
-                object["oneOf"].as_array().filter(|b| b.iter().any(|b| b["properties"].is_object()))
-            {
-                page.push_str("\nOne of these keys:\n");
-                for branch in branches {
-                    table(&mut page, branch);
-                }
-            } else {
-                writeln!(page, "\n{}", kind(object)).unwrap();
-            }
-        }
+        let about = root["description"].as_str().unwrap_or_default();
+        write!(page, "\n## {what}\n\n{about}\n\n| key | value | meaning |\n| --- | --- | --- |\n").unwrap();
+        describe(&mut page, &root, "", &root);
     }
     let path = source_dir().join("docs/configuration.md");
     if std::env::var("FIRN_UPDATE").is_ok() {

@@ -155,7 +155,9 @@ impl Access {
         let answer =
             duckdb().ask(&json!({"do": "locate", "name": self.name, "catalog": self.pyiceberg, "table": table}));
         match answer {
-            Err(error) if error.to_string().contains("NoSuchTableError") => Ok(None),
+            Err(error) if ["NoSuchTableError", "no such table"].iter().any(|none| error.to_string().contains(none)) => {
+                Ok(None)
+            }
             other => other.map(Some),
         }
     }

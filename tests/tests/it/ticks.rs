@@ -1,8 +1,10 @@
 //! Numbered events for tests that count: every number must be in the table exactly once, whatever happened on the way.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use firn_e2e::rig::kafka::{Kafka, Record};
-use firn_e2e::rig::readers::Access;
+use firn_e2e::rig::readers::{Access, duckdb_sql};
 use firn_e2e::rig::samples::tick;
 use firn_e2e::rig::workspace::{Workspace, tick_pipeline};
 use rand::rngs::SmallRng;
@@ -52,6 +54,7 @@ impl<'k> Ticks<'k> {
     /// Lands and compacts what is left and checks that every number is in the table once and all accounts agree.
     pub fn settle(&self, workspace: &Workspace) -> Result<()> {
         workspace.land()?;
+        check_raw(workspace, &self.topic, self.produced)?;
         workspace.compact()?;
         check_numbers(workspace.access(), self.produced)?;
         workspace.reconcile()?;
@@ -68,6 +71,41 @@ pub fn check_numbers(access: &Access, count: u64) -> Result<()> {
         rows == [[count, count, 0, count].map(serde_json::Value::from).to_vec()],
         "expected {count} numbers, the table has {rows:?}"
     );
+    Ok(())
+}
+
+/// Checks that the objects that manifests name hold the numbers `0..count`, each once, and that chains have no hole.
+fn check_raw(workspace: &Workspace, topic: &str, count: u64) -> Result<()> {
+    let mut objects = Vec::new();
+    let mut ranges: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
+    for generation in [1, 2] {
+        workspace.manifests(topic, generation, |manifest| {
+            let keys = manifest["objects"].as_array().into_iter().flatten().filter_map(|o| o["key"].as_str());
+            objects.extend(keys.map(|key| format!("'{}'", workspace.dir().join("raw").join(key).display())));
+            let chain = ranges.entry(format!("{generation}/{}", manifest["partition"])).or_default();
+            chain.insert(manifest["range"][0].as_u64().unwrap(), manifest["range"][1].as_u64().unwrap());
+        })?;
+    }
+    for (chain, batches) in ranges {
+        let mut expected = *batches.keys().next().unwrap();
+        for (start, end) in batches {
+            ensure!(start == expected, "chain {chain} has a batch {start}..{end} where {expected} should begin one");
+            expected = end;
+        }
+    }
+    if objects.is_empty() {
+        ensure!(count == 0, "nothing has landed of {count} numbers");
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT count(*), count(DISTINCT value.n) FROM read_json([{}], columns = {{value: 'STRUCT(n VARCHAR)'}}) WHERE value IS NOT NULL",
+        objects.join(", ")
+    );
+    let rows = duckdb_sql(&sql)?;
+    let (records, distinct) = (rows[0][0].as_u64(), rows[0][1].as_u64());
+    ensure!(distinct >= Some(count), "{count} numbers, the raw zone has {rows:?}");
+    // The bad records of a test are not counted among its numbers and repeat them.
+    ensure!(records == Some(count) || topic.ends_with(".bad"), "{count} numbers, the raw zone has {rows:?}");
     Ok(())
 }
 

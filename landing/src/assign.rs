@@ -1,5 +1,6 @@
 //! Where an assigned partition starts: at the end of its chain, whatever the group's offset says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firn_shared::error::{Error, Result};
@@ -41,12 +42,17 @@ pub async fn decide(
     shared: &Arc<Shared>,
     wanted: Vec<(Topic, Partition, Option<Offset>)>,
 ) -> Result<Vec<((Topic, Partition), Decision)>> {
+    let (observer, topics) = (shared.observer.clone(), wanted.iter().map(|(topic, ..)| topic.clone()));
+    let topics: Vec<_> = topics.collect::<BTreeSet<_>>().into_iter().collect();
+    let panicked = |e| Error::bug("a question to kafka panicked").with_source(e);
+    let ids = tokio::task::spawn_blocking(move || observer.topic_ids(&topics)).await.map_err(panicked)?;
     stream::iter(wanted)
-        .map(|(topic, partition, hint)| async move {
+        .map(|(topic, partition, hint)| (ids.get(&topic).cloned(), topic, partition, hint))
+        .map(|(topic_id, topic, partition, hint)| async move {
             let (observer, asked) = (shared.observer.clone(), topic.clone());
             let bounds = tokio::task::spawn_blocking(move || observer.bounds(&asked, partition));
-            let bounds = bounds.await.map_err(|e| Error::bug("a question to kafka panicked").with_source(e))??;
-            let kafka = Kafka { low: bounds.0, high: bounds.1, topic_id: None };
+            let bounds = bounds.await.map_err(panicked)??;
+            let kafka = Kafka { low: bounds.0, high: bounds.1, topic_id };
             let decision = ledger::position(shared, shared.partition(&topic, partition), kafka, hint).await?;
             Ok(((topic, partition), decision))
         })

@@ -252,14 +252,13 @@ impl Reader {
             let mut slots = self.consumer.context().slots();
             (slots.take_failure(), slots.take_all())
         };
-        let hints = Slots::close(slots, deadline);
+        let (hints, failed) = Slots::close(slots, deadline);
         if hints.count() > 0
             && let Err(error) = self.consumer.commit(&hints, CommitMode::Sync)
         {
             tracing::debug!(%error, "the group offset, a hint, was not committed");
         }
-        // A failure is found again by the chain's next reader; a daemon that is told to stop has only to stop.
-        failure.map_or(Ok(()), Err)
+        failure.or(failed).map_or(Ok(()), Err)
     }
 }
 

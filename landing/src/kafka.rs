@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
 use crate::memory::Shares;
+use crate::topic_id::topic_ids;
 
 /// How long a question to a broker may take.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -193,10 +194,10 @@ impl Observer {
         Ok((low.max(0) as Offset, high.max(0) as Offset))
     }
 
-    /// Time of the first record at or after an offset, by asking for it; `None` when there is none. Blocks.
+    /// Kafka's ids of topics, as far as the brokers tell. Blocks.
     #[must_use]
-    pub fn client(&self) -> &BaseConsumer<Logged> {
-        &self.0
+    pub fn topic_ids(&self, topics: &[Topic]) -> BTreeMap<Topic, String> {
+        topic_ids(self.0.client().native_ptr(), topics, PATIENCE)
     }
 }
 

@@ -136,6 +136,8 @@ struct Open {
 pub struct Lane {
     /// The partition.
     pub partition: PartitionRef,
+    /// Kafka's id of the topic when the lane began.
+    pub topic_id: Option<String>,
     /// Its metrics.
     pub metrics: PartitionMetrics,
     rules: Arc<LaneRules>,
@@ -173,10 +175,11 @@ impl Lane {
         let Origin { partition, topic_id, start, watermark } = origin;
         let identity = uuid::Uuid::new_v4().simple().to_string();
         let space = (Arc::clone(&rules.memory), rules.frame);
-        let batch = Batch::new(partition.clone(), topic_id, identity, space, start, watermark);
+        let batch = Batch::new(partition.clone(), topic_id.clone(), identity, space, start, watermark);
         let lane = Self {
             writer: LineWriter::new(&partition.topic.topic, partition.partition),
             partition,
+            topic_id,
             metrics,
             rules,
             queue: Mutex::default(),

@@ -31,6 +31,7 @@ pub mod rotate;
 pub mod server;
 pub mod status;
 pub mod summary;
+pub mod topic_id;
 pub mod upload;
 
 pub use daemon::{Options, run};

@@ -120,9 +120,11 @@ impl Slots {
         taken
     }
 
-    /// Drains slots together until `deadline`, abandons what is left, and returns how far each one's chain came.
-    pub fn close(slots: Vec<Slot>, deadline: Instant) -> TopicPartitionList {
+    /// Drains slots together until `deadline`, abandons what is left, and returns how far each one's chain came, and
+    /// what failed on the way.
+    pub fn close(slots: Vec<Slot>, deadline: Instant) -> (TopicPartitionList, Option<Error>) {
         let mut ends = TopicPartitionList::new();
+        let mut failure = None;
         let mut lanes = Vec::new();
         for slot in slots {
             if !slot.chunk.is_empty() {
@@ -134,13 +136,14 @@ impl Slots {
         for lane in lanes {
             lane.drain(deadline);
             lane.end();
+            failure = failure.or_else(|| lane.status().failure.map(|f| Error::new(f.kind, f.message)));
             let (topic, partition) = (lane.partition.topic.topic.as_str(), lane.partition.partition.0 as i32);
             let end = KafkaOffset::Offset(lane.status().committed as i64);
             if let Err(error) = ends.add_partition_offset(topic, partition, end) {
                 tracing::debug!(%error, "cannot name an offset");
             }
         }
-        ends
+        (ends, failure)
     }
 }
 
@@ -222,7 +225,10 @@ impl Membership {
                 slot.lane.end();
             }
         }
-        let ends = Slots::close(taken, deadline);
+        let (ends, failure) = Slots::close(taken, deadline);
+        if let Some(failure) = failure {
+            self.slots().failure.get_or_insert(failure);
+        }
         if !lost
             && ends.count() > 0
             && let Err(error) = consumer.commit(&ends, CommitMode::Sync)

@@ -319,7 +319,16 @@ async fn observe_ends(shared: &Arc<Shared>) -> Result<()> {
     let lanes: Vec<_> = shared.state().lanes.values().cloned().collect();
     let shared = Arc::clone(shared);
     blocking(move || {
+        let topics: BTreeSet<_> = lanes.iter().map(|lane| lane.partition.topic.topic.clone()).collect();
+        let ids = shared.observer.topic_ids(&topics.into_iter().collect::<Vec<_>>());
         for lane in lanes {
+            if let (Some(was), Some(is)) = (&lane.topic_id, ids.get(&lane.partition.topic.topic))
+                && was != is
+            {
+                // The assignment that follows stops the topic and says what to do.
+                lane.fail(Error::unavailable(format!("{}: the topic was made again", lane.partition)));
+                continue;
+            }
             // Before the question: whatever the answer leaves out came later.
             let at = shared.rules.clock.now();
             let (_, end) = shared.observer.bounds(&lane.partition.topic.topic, lane.partition.partition)?;

@@ -1,31 +1,46 @@
 //! The process dies after (or before) each store operation in turn and is started again.
 
+use std::sync::Arc;
+
 use firn_shared::store::{Fault, Faults};
 
-use crate::support::{Kafka, assert_all, config, events, land, landed, raw_zone};
+use crate::support::{Kafka, Produced, assert_all, config, events, land, landed, raw_zone};
 
+/// Runs the crash at every place, several places at a time.
 async fn matrix(fault: Fault) {
     let kafka = Kafka::start("t", 2);
-    let produced = events(120, 2, 3);
+    let produced = Arc::new(events(120, 2, 3));
     kafka.produce("t", &produced);
-    for n in 1.. {
-        let dir = tempfile::tempdir().unwrap();
-        // Its own group: what another run committed is no hint here.
-        let mut config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 4KiB, age: 5m}");
-        config.deployment.landing.group_prefix = format!("{fault:?}-{n}-").replace(['(', ')', ' '], "");
-        let store = raw_zone(dir.path());
-        let faults = Faults::at_write(n, fault);
-        let first = land(&config, faults.around(store.clone())).await;
-        assert_eq!(first.is_err(), faults.is_dead(), "operation {n}: {first:?}");
-        if faults.is_dead() {
-            land(&config, store.clone()).await.unwrap_or_else(|e| panic!("after operation {n}: {e}"));
+    for places in (1..).step_by(8) {
+        let runs: Vec<_> = (places..places + 8)
+            .map(|n| tokio::spawn(crash_at(n, fault, kafka.brokers(), Arc::clone(&produced))))
+            .collect();
+        let mut fired = true;
+        for run in runs {
+            fired &= run.await.unwrap();
         }
-        assert_all(&landed(&store, "t", 2).await, &produced);
-        if !faults.fired() {
-            assert!(n > 8, "the run had operations to die at, not {n}");
+        if !fired {
+            assert!(places > 8, "the run had more than 8 operations to die at");
             return;
         }
     }
+}
+
+/// Dies at operation `n`, starts again and compares; says whether the run was long enough to die.
+async fn crash_at(n: u64, fault: Fault, brokers: String, produced: Arc<Vec<Produced>>) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    // Its own group: what another run committed is no hint here.
+    let mut config = config(dir.path(), &brokers, "t", "", "{size: 4KiB, age: 5m}");
+    config.deployment.landing.group_prefix = format!("crash-{n}-");
+    let store = raw_zone(dir.path());
+    let faults = Faults::at_write(n, fault);
+    let first = land(&config, faults.around(store.clone())).await;
+    assert_eq!(first.is_err(), faults.is_dead(), "operation {n}: {first:?}");
+    if faults.is_dead() {
+        land(&config, store.clone()).await.unwrap_or_else(|e| panic!("after operation {n}: {e}"));
+    }
+    assert_all(&landed(&store, "t", 2).await, &produced);
+    faults.fired()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,18 +58,26 @@ async fn a_lost_reply_loses_and_doubles_nothing() {
     let kafka = Kafka::start("t", 2);
     let produced = events(120, 2, 3);
     kafka.produce("t", &produced);
-    for seed in 0..6 {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 4KiB, age: 5m}");
-        config.deployment.landing.group_prefix = format!("lost-{seed}-");
-        let store = raw_zone(dir.path());
-        let faults = Faults::random(seed, 0.1);
-        // Each failure ends a run; nothing but the raw zone survives it.
-        let mut runs = 0;
-        while land(&config, faults.around(store.clone())).await.is_err() {
-            runs += 1;
-            assert!(runs < 100, "seed {seed} makes no progress");
-        }
-        assert_all(&landed(&store, "t", 2).await, &produced);
+    let runs: Vec<_> = (0..6)
+        .map(|seed| {
+            let (brokers, produced) = (kafka.brokers(), produced.clone());
+            tokio::spawn(async move {
+                let dir = tempfile::tempdir().unwrap();
+                let mut config = config(dir.path(), &brokers, "t", "", "{size: 4KiB, age: 5m}");
+                config.deployment.landing.group_prefix = format!("lost-{seed}-");
+                let store = raw_zone(dir.path());
+                let faults = Faults::random(seed, 0.1);
+                // Each failure ends a run; nothing but the raw zone survives it.
+                let mut runs = 0;
+                while land(&config, faults.around(store.clone())).await.is_err() {
+                    runs += 1;
+                    assert!(runs < 50, "seed {seed} makes no progress");
+                }
+                assert_all(&landed(&store, "t", 2).await, &produced);
+            })
+        })
+        .collect();
+    for run in runs {
+        run.await.unwrap();
     }
 }

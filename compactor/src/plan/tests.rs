@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use firn_shared::config::domain::{EventTime, Ingestion, LateThen, TopicSelector};
 use firn_shared::error::ErrorKind;
-use firn_shared::ids::{Offset, TopicRef};
+use firn_shared::ids::{Generation, Offset, TopicRef};
 use firn_shared::raw::chain::{AppendOutcome, Chain};
 use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RejectReason};
 use firn_shared::raw::progress::{self, PartitionState, Progress};
@@ -252,6 +253,46 @@ fn a_position_that_does_not_fit_the_ledger_is_an_error_that_names_both() {
         let other: TopicRef = "events/other/1".parse().unwrap();
         let none = plan(&zone.store, &[other], (None, at(&[(0, 10)])), Scope::New, ALL).await.unwrap();
         assert!(none.is_empty(), "a topic that is no longer read keeps its position");
+    });
+}
+
+#[test]
+fn topics_are_read_in_every_generation_up_to_the_configured_one() {
+    let ingestion = |topics, generation| Ingestion {
+        cluster: topic().cluster,
+        topics,
+        retention: None,
+        consumers: 1,
+        generation: Generation(generation),
+        event_name: None,
+        event_time: EventTime::KafkaTimestamp,
+        whitelist: None,
+        late_allowed: Duration::ZERO,
+        late_then: LateThen::Accept,
+        max_record_bytes: 1,
+        rotate_size: 1,
+        rotate_age: Duration::ZERO,
+    };
+    let pattern = |pattern: &str| TopicSelector::Pattern(pattern.into());
+    run(async {
+        let zone = Zone::new();
+        for name in ["events/t/1", "events/t/2", "events/tt/1", "other/t/1"] {
+            let progress = Progress { end: 0, caught_up_at: DateTime::UNIX_EPOCH, watermark: None };
+            let partition = PartitionRef { topic: name.parse().unwrap(), partition: Partition(0) };
+            progress::write(&*zone.store, &partition, &progress).await.unwrap();
+        }
+        for (selector, generation, expected) in [
+            (TopicSelector::List(vec![topic().topic]), 1, vec!["events/t/1"]),
+            (TopicSelector::List(vec![topic().topic]), 3, vec!["events/t/1", "events/t/2"]),
+            (pattern("t"), 1, vec!["events/t/1"]),
+            (pattern("t|tt"), 1, vec!["events/t/1", "events/tt/1"]),
+            (pattern("x.*"), 1, vec![]),
+        ] {
+            let found = read::topics(&*zone.store, &ingestion(selector, generation)).await.unwrap();
+            assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+        }
+        let error = read::topics(&*zone.store, &ingestion(pattern("("), 1)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
     });
 }
 

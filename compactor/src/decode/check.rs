@@ -10,22 +10,15 @@ use super::reject::{RejectKind, Rejected};
 /// Deepest nesting of objects and lists; `serde_json` has the same limit.
 pub const MAX_DEPTH: usize = 127;
 
-/// What the checks learnt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// Whether any string has an escape.
-    pub escapes: bool,
-}
-
 /// The payload as text, its nesting bounded, its `\u` escapes characters.
-pub(super) fn check(payload: &[u8]) -> Result<(&str, Facts), Rejected> {
+pub(super) fn check(payload: &[u8]) -> Result<&str, Rejected> {
     let text = simdutf8::basic::from_utf8(payload).map_err(|_| not_utf8(payload))?;
     if payload.len() > MAX_DEPTH && openers(payload) > MAX_DEPTH && depth(payload) > MAX_DEPTH {
         let detail = format!("nested deeper than {MAX_DEPTH} levels");
         return Err(Rejected::whole(RejectKind::TooDeep, detail));
     }
-    let escapes = check_escapes(payload)?;
-    Ok((text, Facts { escapes }))
+    check_escapes(payload)?;
+    Ok(text)
 }
 
 #[cold]
@@ -70,8 +63,8 @@ fn string_end(payload: &[u8], mut at: usize) -> usize {
 }
 
 /// Checks the hex digits and the surrogate pairs of every `\u`; the letters after other backslashes are the parser's.
-fn check_escapes(payload: &[u8]) -> Result<bool, Rejected> {
-    let Some(first) = memchr(b'\\', payload) else { return Ok(false) };
+fn check_escapes(payload: &[u8]) -> Result<(), Rejected> {
+    let Some(first) = memchr(b'\\', payload) else { return Ok(()) };
     let mut at = first;
     loop {
         if payload.get(at + 1) == Some(&b'u') {
@@ -81,7 +74,7 @@ fn check_escapes(payload: &[u8]) -> Result<bool, Rejected> {
         }
         match payload.get(at..).and_then(|rest| memchr(b'\\', rest)) {
             Some(next) => at += next,
-            None => return Ok(true),
+            None => return Ok(()),
         }
     }
 }

@@ -31,6 +31,8 @@ pub(super) enum Column {
 pub(super) struct List {
     pub slots: Slots,
     pub child: Column,
+    /// Bytes of one element besides text.
+    pub width: usize,
     field: FieldRef,
 }
 
@@ -40,6 +42,8 @@ pub(super) struct Map {
     pub slots: Slots,
     pub keys: Leaf,
     pub values: Column,
+    /// Bytes of one entry besides text.
+    pub width: usize,
     field: FieldRef,
     fields: Fields,
 }
@@ -76,7 +80,7 @@ impl Slots {
     }
 
     /// Ends position `at`: the elements put since the last one are its.
-    pub fn close(&mut self, at: usize) -> Result<(), Fault> {
+    pub fn close(&mut self, at: usize) -> Result<(), Box<Fault>> {
         let end = i32::try_from(self.elements);
         let end = end.map_err(|_| Fault::new(RejectKind::TooLarge, "list column would pass 2^31 elements"))?;
         self.pad(at);
@@ -121,18 +125,22 @@ impl Column {
     /// An empty column of `logical`; `name` is for messages.
     pub fn new(name: &str, logical: &LogicalType, format: Option<&TimeFormat>) -> Result<Self> {
         Ok(match logical {
-            LogicalType::List(element) => Self::List(Box::new(List {
-                slots: Slots::new(),
-                child: Self::new(name, element, format)?,
-                field: Arc::new(element_field(element)),
-            })),
-            LogicalType::Map(value) => Self::Map(Box::new(Map {
-                slots: Slots::new(),
-                keys: Leaf::new(LogicalType::String, None),
-                values: Self::new(name, value, format)?,
-                field: Arc::new(entries_field(value)),
-                fields: entry_fields(value),
-            })),
+            LogicalType::List(element) => {
+                let child = Self::new(name, element, format)?;
+                let (width, field) = (child.width(), Arc::new(element_field(element)));
+                Self::List(Box::new(List { slots: Slots::new(), child, width, field }))
+            }
+            LogicalType::Map(value) => {
+                let values = Self::new(name, value, format)?;
+                Self::Map(Box::new(Map {
+                    slots: Slots::new(),
+                    keys: Leaf::new(LogicalType::String, None),
+                    width: 4 + values.width(),
+                    values,
+                    field: Arc::new(entries_field(value)),
+                    fields: entry_fields(value),
+                }))
+            }
             LogicalType::Struct(fields) => {
                 if fields.is_empty() {
                     return Err(Error::config(format!("column {name}: a struct needs at least one field")));

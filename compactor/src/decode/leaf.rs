@@ -15,16 +15,15 @@ use base64::Engine;
 use firn_shared::config::domain::TimeFormat;
 use firn_shared::types::LogicalType;
 
+use super::cursor::Raw;
 use super::reject::{Fault, RejectKind, kind_of};
 use super::text::unquote;
 use super::{number, time};
 use crate::arrow_types::UTC;
 
-/// What a leaf needs to know of the record it reads from, and what it counts.
+/// What leaves share.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
-    /// Whether the payload has any escape.
-    pub escapes: bool,
     /// Bytes of text and of list elements buffered so far.
     pub bytes: usize,
     /// Room for unescaped text.
@@ -123,18 +122,18 @@ impl Leaf {
 
     /// Puts the value with this raw JSON text at position `at`, the end of the column or beyond it. Null puts nothing.
     /// A value that does not fit leaves no trace.
-    pub fn put(&mut self, raw: &str, at: usize, meter: &mut Meter) -> Result<(), Fault> {
-        if raw == "null" {
+    pub fn put(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Box<Fault>> {
+        if raw.is_null() {
             return Ok(());
         }
         match self.logical {
             LogicalType::String => {
-                let text = unquoted(raw, &self.logical, meter.escapes, &mut meter.scratch)?;
+                let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
                 meter.bytes += text.len();
                 self.push_bytes(text.as_bytes(), at)
             }
             LogicalType::Long => {
-                let value = number::long(numeral(raw, &self.logical)?).map_err(|f| f.of(&self.logical))?;
+                let value = number::long(numeral(raw, &self.logical)?.as_bytes()).map_err(|f| f.of(&self.logical))?;
                 self.push_i64(value, at);
                 Ok(())
             }
@@ -142,14 +141,14 @@ impl Leaf {
         }
     }
 
-    fn put_other(&mut self, raw: &str, at: usize, meter: &mut Meter) -> Result<(), Fault> {
+    fn put_other(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Box<Fault>> {
         let logical = &self.logical;
         match logical {
             LogicalType::Boolean => {
-                let value = match raw {
+                let value = match raw.text {
                     "true" => true,
                     "false" => false,
-                    _ => return Err(Fault::wrong_type(logical, kind_of(raw))),
+                    _ => return Err(Fault::wrong_type(logical, kind_of(raw.text))),
                 };
                 self.pad(at);
                 self.validity.append_non_null();
@@ -158,11 +157,11 @@ impl Leaf {
                 }
             }
             LogicalType::Int => {
-                let value = number::int(numeral(raw, logical)?).map_err(|f| f.of(logical))?;
+                let value = number::int(numeral(raw, logical)?.as_bytes()).map_err(|f| f.of(logical))?;
                 self.push_i32(value, at);
             }
             LogicalType::Float => {
-                let value = number::float(numeral_text(raw, logical)?).map_err(|f| f.of(logical))?;
+                let value = number::float(numeral(raw, logical)?).map_err(|f| f.of(logical))?;
                 self.pad(at);
                 self.validity.append_non_null();
                 if let Values::F32(v) = &mut self.values {
@@ -170,7 +169,7 @@ impl Leaf {
                 }
             }
             LogicalType::Double => {
-                let value = number::double(numeral_text(raw, logical)?).map_err(|f| f.of(logical))?;
+                let value = number::double(numeral(raw, logical)?).map_err(|f| f.of(logical))?;
                 self.pad(at);
                 self.validity.append_non_null();
                 if let Values::F64(v) = &mut self.values {
@@ -178,7 +177,8 @@ impl Leaf {
                 }
             }
             LogicalType::Decimal { precision, scale } => {
-                let value = number::decimal(numeral(raw, logical)?, *precision, *scale).map_err(|f| f.of(logical))?;
+                let value = number::decimal(numeral(raw, logical)?.as_bytes(), *precision, *scale)
+                    .map_err(|f| f.of(logical))?;
                 self.pad(at);
                 self.validity.append_non_null();
                 if let Values::I128(v) = &mut self.values {
@@ -195,7 +195,7 @@ impl Leaf {
                 self.push_i64(value, at);
             }
             LogicalType::Uuid => {
-                let text = unquoted(raw, logical, meter.escapes, &mut meter.scratch)?;
+                let text = unquoted(raw, logical, &mut meter.scratch)?;
                 let uuid = (text.len() == 36).then(|| uuid::Uuid::try_parse(text).ok()).flatten();
                 let uuid = uuid.ok_or_else(|| Fault::new(RejectKind::BadFormat, "expected uuid, found other text"))?;
                 meter.bytes += 36;
@@ -203,7 +203,7 @@ impl Leaf {
                 return self.push_bytes(uuid.hyphenated().encode_lower(&mut lower).as_bytes(), at);
             }
             LogicalType::Binary => {
-                let text = unquoted(raw, logical, meter.escapes, &mut meter.scratch)?;
+                let text = unquoted(raw, logical, &mut meter.scratch)?;
                 let bytes = base64::engine::general_purpose::STANDARD.decode(text);
                 let bytes =
                     bytes.map_err(|_| Fault::new(RejectKind::BadFormat, "expected base64, found other text"))?;
@@ -211,18 +211,18 @@ impl Leaf {
                 return self.push_bytes(&bytes, at);
             }
             _ => {
-                meter.bytes += raw.len();
-                return self.push_bytes(raw.as_bytes(), at);
+                meter.bytes += raw.text.len();
+                return self.push_bytes(raw.text.as_bytes(), at);
             }
         }
         Ok(())
     }
 
-    fn date(&self, raw: &str, meter: &mut Meter) -> Result<i32, Fault> {
+    fn date(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i32, Box<Fault>> {
         if let Some(micros) = self.epoch(raw)? {
             return i32::try_from(micros.div_euclid(86_400_000_000)).map_err(|_| self.bad_time());
         }
-        let text = unquoted(raw, &self.logical, meter.escapes, &mut meter.scratch)?;
+        let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
         let days = match &self.format {
             Some(TimeFormat::Strftime(pattern)) => time::date_by(text, pattern),
             _ => time::date(text.as_bytes()),
@@ -230,11 +230,11 @@ impl Leaf {
         days.ok_or_else(|| self.bad_time())
     }
 
-    fn time(&self, raw: &str, meter: &mut Meter) -> Result<i64, Fault> {
+    fn time(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i64, Box<Fault>> {
         if let Some(micros) = self.epoch(raw)? {
             return if (0..86_400_000_000).contains(&micros) { Ok(micros) } else { Err(self.bad_time()) };
         }
-        let text = unquoted(raw, &self.logical, meter.escapes, &mut meter.scratch)?;
+        let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
         let micros = match &self.format {
             Some(TimeFormat::Strftime(pattern)) => time::time_by(text, pattern),
             _ => time::time(text.as_bytes()),
@@ -242,11 +242,11 @@ impl Leaf {
         micros.ok_or_else(|| self.bad_time())
     }
 
-    fn timestamp(&self, raw: &str, meter: &mut Meter) -> Result<i64, Fault> {
+    fn timestamp(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i64, Box<Fault>> {
         if let Some(micros) = self.epoch(raw)? {
             return Ok(micros);
         }
-        let text = unquoted(raw, &self.logical, meter.escapes, &mut meter.scratch)?;
+        let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
         let micros = match &self.format {
             Some(TimeFormat::Strftime(pattern)) => time::timestamp_by(text, pattern),
             _ => time::timestamp(text.as_bytes()),
@@ -256,19 +256,20 @@ impl Leaf {
 
     /// Microseconds of a number (or a number in text) when the format counts from the epoch; a number without such a
     /// format is refused, as its unit would be a guess.
-    fn epoch(&self, raw: &str) -> Result<Option<i64>, Fault> {
+    fn epoch(&self, raw: Raw<'_>) -> Result<Option<i64>, Box<Fault>> {
         let scale = match self.format {
             Some(TimeFormat::EpochSeconds) => 6,
             Some(TimeFormat::EpochMillis) => 3,
             Some(TimeFormat::EpochMicros) => 0,
             _ => return Ok(None),
         };
-        let micros = number::scaled_down(numeral(raw, &self.logical)?, scale).map_err(|f| f.of(&self.logical))?;
+        let micros =
+            number::scaled_down(numeral(raw, &self.logical)?.as_bytes(), scale).map_err(|f| f.of(&self.logical))?;
         i64::try_from(micros).map(Some).map_err(|_| number::NumberFault::Overflow.of(&self.logical))
     }
 
     #[cold]
-    fn bad_time(&self) -> Fault {
+    fn bad_time(&self) -> Box<Fault> {
         let form = match &self.format {
             Some(TimeFormat::Strftime(pattern)) => format!(" as {pattern}"),
             _ => String::new(),
@@ -293,7 +294,7 @@ impl Leaf {
     }
 
     /// Puts bytes at position `at`.
-    pub fn push_bytes(&mut self, value: &[u8], at: usize) -> Result<(), Fault> {
+    pub fn push_bytes(&mut self, value: &[u8], at: usize) -> Result<(), Box<Fault>> {
         self.pad(at);
         let Values::Bytes { offsets, data } = &mut self.values else { return Ok(()) };
         let end = i32::try_from(data.len() + value.len());
@@ -352,23 +353,28 @@ fn finish_bytes(
     })
 }
 
-fn unquoted<'a>(raw: &'a str, logical: &LogicalType, escapes: bool, scratch: &'a mut String) -> Result<&'a str, Fault> {
-    if raw.starts_with('"') {
-        Ok(unquote(raw, escapes, scratch))
+#[inline]
+fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) -> Result<&'a str, Box<Fault>> {
+    if raw.text.starts_with('"') {
+        Ok(unquote(raw, scratch))
     } else {
-        Err(Fault::wrong_type(logical, kind_of(raw)))
+        Err(Fault::wrong_type(logical, kind_of(raw.text)))
     }
 }
 
-/// The text of a number, or of a string that may hold one (escapes in it make it none).
-fn numeral_text<'a>(raw: &'a str, logical: &LogicalType) -> Result<&'a str, Fault> {
-    match raw.as_bytes()[0] {
-        b'-' | b'0'..=b'9' => Ok(raw),
-        b'"' => Ok(&raw[1..raw.len() - 1]),
-        _ => Err(Fault::wrong_type(logical, kind_of(raw))),
+/// The text of a number, or of a string that holds one (escapes in it make it none).
+#[inline]
+fn numeral<'a>(raw: Raw<'a>, logical: &LogicalType) -> Result<&'a str, Box<Fault>> {
+    match raw.text.as_bytes()[0] {
+        b'-' | b'0'..=b'9' => Ok(raw.text),
+        b'"' => {
+            let inner = &raw.text[1..raw.text.len() - 1];
+            if number::is_number(inner.as_bytes()) {
+                Ok(inner)
+            } else {
+                Err(number::NumberFault::Malformed.of(logical))
+            }
+        }
+        _ => Err(Fault::wrong_type(logical, kind_of(raw.text))),
     }
-}
-
-fn numeral<'a>(raw: &'a str, logical: &LogicalType) -> Result<&'a [u8], Fault> {
-    numeral_text(raw, logical).map(str::as_bytes)
 }

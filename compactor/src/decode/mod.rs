@@ -1,8 +1,8 @@
 //! Payload bytes to Arrow, driven by the columns that are wanted.
 //!
-//! `check` looks at the payload as a whole (UTF-8, nesting, escapes); `visit` walks it with a SIMD parser along the `tree`
-//! of wanted keys; `column` and `leaf` keep the values, each `leaf` reading raw JSON text through `number`, `time` and
-//! `text`. What does not fit is a [`Rejected`] with its path: never an error of the run, never a null or a zero by accident.
+//! `check` looks at the payload as a whole (UTF-8, nesting, escapes); `walk` follows the `tree` of wanted keys through it
+//! with a `cursor`, which leaves what is skipped to a SIMD parser; `column` and `leaf` keep the values, each `leaf` reading
+//! raw JSON text through `number`, `time` and `text`. What does not fit is a [`Rejected`] with its path: never an error of the run, never a null or a zero by accident.
 //!
 //! What fits what:
 //! - integers and decimals take numbers and numbers in strings, if they are exact: `1.0` and `1e3` are integers, `1.5` is
@@ -16,13 +16,14 @@
 
 mod check;
 mod column;
+mod cursor;
 mod leaf;
 mod number;
 mod reject;
 mod text;
 mod time;
 mod tree;
-mod visit;
+mod walk;
 
 use std::sync::Arc;
 
@@ -30,13 +31,14 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{Field, Schema, SchemaRef};
 use firn_shared::config::domain;
 use firn_shared::error::{Error, Result};
-use serde::de::DeserializeSeed;
 
 pub use self::check::MAX_DEPTH;
+use self::cursor::Cursor;
+use self::reject::Fault;
 pub use self::reject::{RejectKind, Rejected};
 pub(crate) use self::time::timestamp as parse_timestamp;
 use self::tree::Node;
-use self::visit::{ObjectSeed, Walk};
+use self::walk::Walk;
 use crate::arrow_types::data_type;
 
 /// Turns payloads into rows of one schema. Not shared: one per slice, on one thread.
@@ -85,55 +87,44 @@ impl Decoder {
     /// # Errors
     /// The payload's fault; the decoder is then as it was before.
     pub fn push(&mut self, payload: &[u8]) -> Result<(), Rejected> {
-        let (text, facts) = check::check(payload)?;
-        self.walk.meter.escapes = facts.escapes;
+        let text = check::check(payload)?;
         let bytes = self.walk.meter.bytes;
         let mut outcome = self.walk(text);
-        // A fault may lie in a value that a later duplicate of its key replaces: only the second walk knows.
-        if outcome.is_err() && (self.walk.duplicate || self.walk.fault.is_some()) {
+        if outcome.is_err() {
+            // A fault may lie in a value that a later duplicate of its key replaces: only the second walk knows.
             self.roll_back(bytes);
             self.walk.last_wins = true;
             outcome = self.walk(text);
             self.walk.last_wins = false;
         }
-        if outcome.is_err() {
+        if let Err(fault) = outcome {
+            let rejected = self.rejected(*fault);
             self.roll_back(bytes);
-        } else {
-            self.rows += 1;
+            return Err(rejected);
         }
-        outcome
+        self.rows += 1;
+        Ok(())
     }
 
-    fn walk(&mut self, text: &str) -> Result<(), Rejected> {
-        let mut parser = sonic_rs::Deserializer::from_str(text);
-        let at = self.rows;
-        let seed = ObjectSeed { node: &mut self.root, at, walk: &mut self.walk };
-        match seed.deserialize(&mut parser).and_then(|object| parser.end().map(|()| object)) {
-            Ok(true) => {}
-            Ok(false) => return Err(Rejected::whole(RejectKind::NotObject, "expected object, found null")),
-            Err(error) => return Err(self.rejected(&error)),
+    #[inline]
+    fn walk(&mut self, text: &str) -> Result<(), Box<Fault>> {
+        let mut cursor = Cursor::new(text);
+        if !self.walk.object(&mut cursor, &mut self.root, self.rows)? {
+            cursor.end()?;
+            return Err(Fault::wrong_type("object", "null"));
         }
-        let walk = &mut self.walk;
-        self.root.check_required(at, &mut walk.trail).map_err(|fault| Rejected {
-            path: walk.trail.render(),
-            reason: fault.reason,
-            detail: fault.detail,
-        })
+        cursor.end()?;
+        self.root.check_required(self.rows, &mut self.walk.trail)
     }
 
-    /// What a walk's error means. The parser's own message quotes the payload, so only its position is told.
     #[cold]
-    fn rejected(&self, error: &sonic_rs::Error) -> Rejected {
-        match &self.walk.fault {
-            Some(fault) => {
-                let path = self.walk.trail.render();
-                let reason = if path == "$" { RejectKind::NotObject } else { fault.reason };
-                Rejected { path, reason, detail: fault.detail.clone() }
-            }
-            None => {
-                let what = if error.is_eof() { "truncated" } else { "invalid JSON" };
-                Rejected::whole(RejectKind::NotJson, format!("{what} at byte {}", error.offset()))
-            }
+    fn rejected(&self, Fault { reason, detail }: Fault) -> Rejected {
+        let path = self.walk.trail.render();
+        match reason {
+            // Syntax is a matter of the whole payload.
+            RejectKind::NotJson => Rejected::whole(reason, detail),
+            RejectKind::WrongType if path == "$" => Rejected::whole(RejectKind::NotObject, detail),
+            _ => Rejected { path, reason, detail },
         }
     }
 
@@ -142,8 +133,6 @@ impl Decoder {
     fn roll_back(&mut self, bytes: usize) {
         self.root.truncate(self.rows);
         self.walk.meter.bytes = bytes;
-        self.walk.fault = None;
-        self.walk.duplicate = false;
         self.walk.trail = reject::Trail::default();
     }
 

@@ -3,15 +3,18 @@
 use memchr::memchr;
 
 use super::check::hex4;
+use super::cursor::Raw;
 
 /// The string whose raw JSON text (with quotes) this is; escapes are written out into `scratch`.
 ///
-/// The raw text has passed [`super::check::check`] and the parser, so every escape in it is whole.
-pub(super) fn unquote<'a>(raw: &'a str, escapes: bool, scratch: &'a mut String) -> &'a str {
-    let inner = &raw[1..raw.len() - 1];
-    if !escapes {
-        return inner;
-    }
+/// The raw text has passed [`super::check::check`] and the cursor, so every escape in it is whole.
+#[inline]
+pub(super) fn unquote<'a>(raw: Raw<'a>, scratch: &'a mut String) -> &'a str {
+    let inner = &raw.text[1..raw.text.len() - 1];
+    if raw.escaped { unescaped(inner, scratch) } else { inner }
+}
+
+fn unescaped<'a>(inner: &'a str, scratch: &'a mut String) -> &'a str {
     let Some(first) = memchr(b'\\', inner.as_bytes()) else { return inner };
     scratch.clear();
     unescape(inner, first, scratch);
@@ -69,13 +72,13 @@ mod tests {
                 }).collect();
             }
             let mut scratch = String::new();
-            prop_assert_eq!(unquote(&raw, true, &mut scratch), text.as_str());
+            prop_assert_eq!(unquote(Raw { text: &raw, escaped: true }, &mut scratch), text.as_str());
         }
     }
 
     #[test]
     fn every_short_escape_is_known() {
         let raw = r#""a\"\\\/\b\f\n\r\tz""#;
-        assert_eq!(unquote(raw, true, &mut String::new()), "a\"\\/\u{8}\u{c}\n\r\tz");
+        assert_eq!(unquote(Raw { text: raw, escaped: true }, &mut String::new()), "a\"\\/\u{8}\u{c}\n\r\tz");
     }
 }

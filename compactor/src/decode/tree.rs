@@ -22,6 +22,8 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Key {
     pub name: Box<str>,
+    /// The key as most writers write it: quoted, nothing escaped that need not be, a colon behind it.
+    pub quoted: Box<[u8]>,
     /// The object it was last seen in: seen twice in one object, it is a duplicate.
     pub seen: u64,
     pub wants: Vec<Want>,
@@ -41,7 +43,7 @@ impl Node {
     pub fn insert(&mut self, path: &[String], column: Column, out: usize, required: bool) {
         let Some((name, rest)) = path.split_first() else { return };
         let at = self.keys.iter().position(|k| *k.name == **name).unwrap_or_else(|| {
-            self.keys.push(Key { name: name.as_str().into(), seen: 0, wants: Vec::new() });
+            self.keys.push(Key::new(name));
             self.keys.len() - 1
         });
         let wants = &mut self.keys[at].wants;
@@ -71,17 +73,14 @@ impl Node {
         self.required = (0..self.keys.len()).filter(|i| self.keys[*i].wants.iter().any(Want::is_required)).collect();
     }
 
-    /// The wanted key of this name; `hint` is where it is likely to be.
+    /// The number of the wanted key of this name.
     #[inline]
-    pub fn find(&self, name: &str, hint: usize) -> Option<usize> {
-        if self.keys.get(hint).is_some_and(|k| *k.name == *name) {
-            return Some(hint);
-        }
+    pub fn find(&self, name: &str) -> Option<usize> {
         self.index.find(name, &self.keys)
     }
 
     /// Checks that what is required at position `at` is there.
-    pub fn check_required(&self, at: usize, trail: &mut Trail) -> Result<(), Fault> {
+    pub fn check_required(&self, at: usize, trail: &mut Trail) -> Result<(), Box<Fault>> {
         for i in &self.required {
             let key = &self.keys[*i];
             for want in &key.wants {
@@ -140,6 +139,15 @@ impl Node {
             return Err(error);
         }
         arrays.into_iter().map(|a| a.ok_or_else(|| ArrowError::SchemaError("a column has no path".into()))).collect()
+    }
+}
+
+impl Key {
+    fn new(name: &str) -> Self {
+        // A text has one JSON form that serde_json writes; were there none, the key would be found by its name.
+        let quoted =
+            serde_json::to_string(name).map_or_else(|_| Vec::new(), |quoted| format!("{quoted}:").into_bytes());
+        Self { name: name.into(), quoted: quoted.into(), seen: 0, wants: Vec::new() }
     }
 }
 

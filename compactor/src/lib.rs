@@ -7,4 +7,5 @@ pub mod plan;
 pub mod provenance;
 pub mod reconcile;
 pub mod seam;
+pub mod table;
 pub mod write;

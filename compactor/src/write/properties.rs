@@ -1,9 +1,12 @@
 //! How Parquet files are written, in one place.
 
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-
 use firn_shared::error::{Error, Result};
+use iceberg::spec::TableMetadata;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use crate::provenance;
 
 /// A row group is closed at this many rows, whatever its size.
 pub const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
@@ -23,6 +26,34 @@ pub fn properties(zstd_level: i32) -> Result<WriterPropertiesBuilder> {
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX)))
+}
+
+/// The same for a table: page statistics where readers prune by them (partition sources, sort columns, the event hour),
+/// because on every column they cost time and footer; and offsets as differences.
+///
+/// # Errors
+/// `Config` for a zstd level that does not exist.
+pub fn for_table(metadata: &TableMetadata, zstd_level: i32) -> Result<WriterProperties> {
+    let mut properties = properties(zstd_level)?;
+    let schema = metadata.current_schema();
+    let partition = metadata.default_partition_spec().fields().iter().map(|f| f.source_id);
+    let sort = metadata.default_sort_order().fields.iter().map(|f| f.source_id);
+    let hour = schema.field_id_by_name(&format!("{}.{}", provenance::COLUMN, provenance::EVENT_HOUR));
+    for id in partition.chain(sort).chain(hour) {
+        if let Some(name) = schema.name_by_field_id(id) {
+            properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::Page);
+        }
+    }
+    // Offsets are distinct and nearly ascending: as differences they take a few bits, as a dictionary eight bytes each.
+    let offset = path(&format!("{}.{}", provenance::COLUMN, provenance::OFFSET));
+    Ok(properties
+        .set_column_dictionary_enabled(offset.clone(), false)
+        .set_column_encoding(offset, Encoding::DELTA_BINARY_PACKED)
+        .build())
+}
+
+fn path(name: &str) -> ColumnPath {
+    ColumnPath::new(name.split('.').map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,275 @@
+//! The Iceberg REST protocol: the server checks requirements, applies updates and writes the metadata.
+//!
+//! Storage credentials that a server hands out are ignored: table files go through our own stores.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use firn_shared::config::domain::Secret;
+use firn_shared::error::{Error, ErrorKind, Result};
+use iceberg::io::FileIO;
+use iceberg::spec::{FormatVersion, TableMetadata};
+use iceberg::table::Table;
+use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
+use reqwest::{Client, Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::{Catalog, CommitOutcome, Created, pointer};
+
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of a server's error text is repeated.
+const ERROR_TEXT_MAX: usize = 300;
+
+/// How we prove who we are.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// OAuth2 `client:secret`; a token is fetched with it.
+    pub credential: Option<Secret>,
+    /// A token that is ready.
+    pub token: Option<Secret>,
+    /// OAuth2 scope.
+    pub scope: String,
+}
+
+/// A REST catalog server.
+#[derive(Debug)]
+pub struct RestCatalog {
+    http: Client,
+    uri: String,
+    /// `/v1` or `/v1/{prefix}`.
+    base: String,
+    access: Access,
+    token: Mutex<Option<Secret>>,
+    file_io: FileIO,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default)]
+    defaults: HashMap<String, String>,
+    #[serde(default)]
+    overrides: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct TableAnswer {
+    metadata_location: Option<String>,
+    metadata: TableMetadata,
+}
+
+/// An answer that is not a success, or none at all.
+struct Refusal {
+    status: Option<StatusCode>,
+    error: Error,
+}
+
+impl RestCatalog {
+    /// Asks the server for its settings; `uri` is without `/v1`.
+    ///
+    /// # Errors
+    /// `Config` when access is refused, `Unavailable` when nobody answers.
+    pub async fn connect(uri: &str, warehouse: Option<&str>, access: Access, file_io: FileIO) -> Result<Self> {
+        let http = Client::builder().timeout(TIMEOUT).build();
+        let http = http.map_err(|e| Error::config("cannot make an HTTP client").with_source(e))?;
+        let token = Mutex::new(access.token.clone());
+        let uri = uri.trim_end_matches('/').to_owned();
+        let mut catalog = Self { http, uri, base: "/v1".to_owned(), access, token, file_io };
+        let path = match warehouse {
+            Some(warehouse) => format!("/v1/config?warehouse={}", escape(warehouse)),
+            None => "/v1/config".to_owned(),
+        };
+        let settings: Settings = catalog.read(Method::GET, &path, None).await.map_err(|r| r.error)?;
+        let setting = |key: &str| settings.overrides.get(key).or_else(|| settings.defaults.get(key)).cloned();
+        if let Some(uri) = settings.overrides.get("uri") {
+            catalog.uri = uri.trim_end_matches('/').to_owned();
+        }
+        if let Some(prefix) = setting("prefix").filter(|p| !p.is_empty()) {
+            // A prefix may have several segments; what it holds is the server's own text.
+            catalog.base = format!("/v1/{}", prefix.split('/').map(escape).collect::<Vec<_>>().join("/"));
+        }
+        Ok(catalog)
+    }
+
+    fn table_path(&self, ident: &TableIdent) -> Result<String> {
+        let namespace = pointer::database(ident.namespace())?;
+        Ok(format!("{}/namespaces/{}/tables/{}", self.base, escape(namespace), escape(ident.name())))
+    }
+
+    /// One request and its answer as JSON; a token that has run out is fetched again, once.
+    async fn read<T: for<'a> Deserialize<'a>>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, Refusal> {
+        let first = self.request(method.clone(), path, body).await;
+        let bytes = match first {
+            // Refused before anything was done, so that sending again is safe even for a commit.
+            Err(r) if r.status == Some(StatusCode::UNAUTHORIZED) && self.access.credential.is_some() => {
+                *self.token.lock().await = None;
+                self.request(method, path, body).await?
+            }
+            other => other?,
+        };
+        serde_json::from_slice(&bytes).map_err(|e| Refusal {
+            status: None,
+            error: Error::data(format!("the answer of {}{path} cannot be read: {e}", self.uri)).with_source(e),
+        })
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<bytes::Bytes, Refusal> {
+        let url = format!("{}{path}", self.uri);
+        let mut request = self.http.request(method.clone(), &url);
+        if let Some(token) =
+            self.bearer().await.map_err(|error| Refusal { status: Some(StatusCode::FORBIDDEN), error })?
+        {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let silent = |e: reqwest::Error| {
+            // A connection that was never made carried nothing: as if the server had said that it is not ready.
+            let status = e.is_connect().then_some(StatusCode::TOO_MANY_REQUESTS);
+            Refusal { status, error: Error::unavailable(format!("{method} {url} got no answer: {e}")).with_source(e) }
+        };
+        let answer = request.send().await.map_err(silent)?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(|e| Refusal {
+            status: None,
+            error: Error::unavailable(format!("{method} {url}: the answer broke off: {e}")).with_source(e),
+        })?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        let text: String = String::from_utf8_lossy(&bytes).chars().take(ERROR_TEXT_MAX).collect();
+        let kind = match status {
+            StatusCode::CONFLICT => ErrorKind::Conflict,
+            s if s.is_server_error() || s == StatusCode::TOO_MANY_REQUESTS => ErrorKind::Unavailable,
+            _ => ErrorKind::Config,
+        };
+        Err(Refusal { status: Some(status), error: Error::new(kind, format!("{method} {url}: {status}: {text}")) })
+    }
+
+    /// The token to send, fetched with the credential at first use.
+    async fn bearer(&self) -> Result<Option<Secret>> {
+        let mut token = self.token.lock().await;
+        if let (None, Some(credential)) = (token.as_ref(), &self.access.credential) {
+            let url = format!("{}/v1/oauth/tokens", self.uri);
+            let (id, secret) = credential.expose().split_once(':').unwrap_or(("", credential.expose()));
+            let mut form = vec![("grant_type", "client_credentials"), ("client_secret", secret)];
+            form.push(("scope", &self.access.scope));
+            if !id.is_empty() {
+                form.push(("client_id", id));
+            }
+            let failed = |e: reqwest::Error| Error::unavailable(format!("cannot get a token at {url}")).with_source(e);
+            let answer = self.http.post(&url).form(&form).send().await.map_err(failed)?;
+            if !answer.status().is_success() {
+                let status = answer.status();
+                let kind = if status.is_server_error() { ErrorKind::Unavailable } else { ErrorKind::Config };
+                return Err(Error::new(kind, format!("{url} gave no token: {status}; check the catalog's credential")));
+            }
+            *token = Some(Secret::new(answer.json::<TokenAnswer>().await.map_err(failed)?.access_token));
+        }
+        Ok(token.clone())
+    }
+
+    fn table(&self, ident: &TableIdent, answer: TableAnswer) -> Result<Table> {
+        let location = answer
+            .metadata_location
+            .ok_or_else(|| Error::data(format!("{} sent {ident} without a metadata location", self.describe())))?;
+        pointer::table(ident, location, answer.metadata, &self.file_io)
+    }
+}
+
+/// Percent-encodes what is not safe in a path segment or query value.
+fn escape(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[async_trait]
+impl Catalog for RestCatalog {
+    fn describe(&self) -> String {
+        format!("the REST catalog {}", self.uri)
+    }
+
+    async fn load(&self, ident: &TableIdent) -> Result<Option<Table>> {
+        match self.read::<TableAnswer>(Method::GET, &self.table_path(ident)?, None).await {
+            Ok(answer) => Ok(Some(self.table(ident, answer)?)),
+            Err(r) if r.status == Some(StatusCode::NOT_FOUND) => Ok(None),
+            Err(r) => Err(r.error),
+        }
+    }
+
+    async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        let name = pointer::database(namespace)?;
+        let body = json!({"namespace": [name], "properties": {}});
+        match self.read::<Value>(Method::POST, &format!("{}/namespaces", self.base), Some(&body)).await {
+            Ok(_) => Ok(()),
+            Err(r) if r.status == Some(StatusCode::CONFLICT) => Ok(()),
+            Err(r) => Err(r.error),
+        }
+    }
+
+    async fn create(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Created> {
+        let ident = TableIdent::new(namespace.clone(), creation.name.clone());
+        if let Some(table) = self.load(&ident).await? {
+            return Ok(Created::Existing(table));
+        }
+        let mut properties = creation.properties.clone();
+        let version = if creation.format_version == FormatVersion::V3 { "3" } else { "2" };
+        properties.insert("format-version".to_owned(), version.to_owned());
+        let body = json!({
+            "name": creation.name,
+            "location": creation.location,
+            "schema": creation.schema,
+            "partition-spec": creation.partition_spec,
+            "write-order": creation.sort_order,
+            "stage-create": false,
+            "properties": properties,
+        });
+        let path = format!("{}/namespaces/{}/tables", self.base, escape(pointer::database(namespace)?));
+        match self.read::<TableAnswer>(Method::POST, &path, Some(&body)).await {
+            Ok(answer) => Ok(Created::New(self.table(&ident, answer)?)),
+            Err(r) if r.status == Some(StatusCode::CONFLICT) => {
+                let table = self.load(&ident).await?;
+                table.map(Created::Existing).ok_or(r.error)
+            }
+            Err(r) => Err(r.error),
+        }
+    }
+
+    async fn commit(
+        &self,
+        base: &Table,
+        updates: Vec<TableUpdate>,
+        requirements: Vec<TableRequirement>,
+    ) -> Result<CommitOutcome> {
+        let ident = base.identifier();
+        let body = json!({
+            "identifier": {"namespace": ident.namespace(), "name": ident.name()},
+            "requirements": requirements,
+            "updates": updates,
+        });
+        match self.read::<TableAnswer>(Method::POST, &self.table_path(ident)?, Some(&body)).await {
+            Ok(answer) => Ok(CommitOutcome::Committed(self.table(ident, answer)?)),
+            Err(Refusal { status: Some(StatusCode::CONFLICT), error }) => {
+                Ok(CommitOutcome::Conflict(error.to_string()))
+            }
+            // Refused before anything was done.
+            Err(Refusal { status: Some(status), error }) if status.is_client_error() => Err(error),
+            Err(Refusal { error, .. }) => Ok(CommitOutcome::Unknown(error)),
+        }
+    }
+}

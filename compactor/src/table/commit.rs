@@ -1,0 +1,170 @@
+//! Makes a change visible, exactly once.
+//!
+//! Each attempt loads the table, asks whether the commit is there already, validates, stages, and lets the catalog swap
+//! the pointer. A conflict is tried again on the new state; an unknown outcome is resolved by looking. What a crash
+//! leaves behind is said at each step: always either the old table or the new one, and files that nothing names.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use firn_shared::clock::Clock;
+use firn_shared::error::{Error, ErrorKind, Result};
+use iceberg::TableIdent;
+use iceberg::spec::ManifestContentType;
+use iceberg::table::Table;
+use rand::Rng;
+
+use super::catalog::{Catalog, CommitOutcome};
+use super::snapshot::{Change, Staged, produce};
+use super::{error, offsets, validate};
+
+/// Attempts before giving up; with the waits below about half a minute.
+const ATTEMPTS: u32 = 10;
+/// The first wait; doubles up to [`WAIT_MAX`], each with full jitter.
+const WAIT: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Commits changes to the tables of one catalog.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    catalog: Arc<dyn Catalog>,
+    clock: Arc<dyn Clock>,
+    attempts: u32,
+}
+
+/// A change that is part of the table.
+#[derive(Debug)]
+pub struct Committed {
+    /// The table with it.
+    pub table: Table,
+    /// Its snapshot.
+    pub snapshot_id: i64,
+    /// Attempts it took; 0 when it was found to have landed before.
+    pub attempts: u32,
+}
+
+impl Committer {
+    /// Commits through `catalog`.
+    #[must_use]
+    pub fn new(catalog: Arc<dyn Catalog>, clock: Arc<dyn Clock>) -> Self {
+        Self { catalog, clock, attempts: ATTEMPTS }
+    }
+
+    /// Gives up after this many attempts.
+    #[must_use]
+    pub fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Makes `change` part of the table; a change whose commit id is in the table already is not done again.
+    ///
+    /// # Errors
+    /// `Conflict` when the change no longer fits (plan again) or others were faster every time, `Unavailable` when
+    /// catalog or store do not answer; then the change may or may not have landed, and doing it again is safe.
+    pub async fn commit(&self, ident: &TableIdent, change: &Change) -> Result<Committed> {
+        let mut last = Error::bug("no attempt was made");
+        for attempt in 1..=self.attempts {
+            if attempt > 1 {
+                tokio::time::sleep(wait(attempt)).await;
+            }
+            let base = match self.load(ident).await {
+                Ok(base) => base,
+                Err(e) if e.kind() == ErrorKind::Unavailable => {
+                    last = e;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            // An earlier attempt, or an earlier process with the same commit id, may have got through unseen.
+            if let Some(snapshot_id) = offsets::landed(base.metadata(), &change.commit_id)? {
+                return Ok(Committed { table: base, snapshot_id, attempts: attempt - 1 });
+            }
+            self.validate(&base, change).await?;
+            // A crash from here to the swap leaves manifests that nothing names: orphan removal takes them. The data
+            // files of the change are in the same case until the swap.
+            let staged = produce(&base, change, self.clock.now()).await?;
+            let (updates, requirements) = (staged.updates.clone(), staged.requirements.clone());
+            match self.catalog.commit(&base, updates, requirements).await {
+                // A crash after the swap leaves the new table, complete; the next run finds its offsets in it.
+                Ok(CommitOutcome::Committed(table)) => {
+                    return Ok(Committed { table, snapshot_id: staged.snapshot_id, attempts: attempt });
+                }
+                Ok(CommitOutcome::Conflict(why)) => {
+                    tracing::warn!(table = %ident, attempt, why, "commit lost a race");
+                    last = Error::conflict(format!(
+                        "cannot commit {ident}: {why} (attempt {attempt} of {}); run again, nothing was lost",
+                        self.attempts
+                    ));
+                    discard(&base, &staged).await;
+                }
+                // The files stay: the table may name them already, or soon.
+                Ok(CommitOutcome::Unknown(e)) => {
+                    tracing::warn!(table = %ident, attempt, error = %e, "outcome of a commit is unknown, looking");
+                    last = Error::new(e.kind(), format!("cannot tell whether the commit to {ident} landed; run again"))
+                        .with_source(e);
+                }
+                Err(e) => {
+                    discard(&base, &staged).await;
+                    if e.kind() != ErrorKind::Unavailable {
+                        return Err(e);
+                    }
+                    last = e;
+                }
+            }
+        }
+        // The last attempt's outcome may still be unknown: look once more before saying so.
+        let table = self.load(ident).await?;
+        match offsets::landed(table.metadata(), &change.commit_id)? {
+            Some(snapshot_id) => Ok(Committed { table, snapshot_id, attempts: self.attempts }),
+            None => Err(last),
+        }
+    }
+
+    async fn load(&self, ident: &TableIdent) -> Result<Table> {
+        let table = self.catalog.load(ident).await?;
+        table.ok_or_else(|| Error::config(format!("no table {ident} in {}; run ddl first", self.catalog.describe())))
+    }
+
+    async fn validate(&self, base: &Table, change: &Change) -> Result<()> {
+        let (ident, metadata) = (base.identifier(), base.metadata());
+        if let Some(expected) = &change.expect.position {
+            validate::position_unmoved(ident, metadata, expected)?;
+        }
+        let Some((since, rows)) = &change.expect.no_new_files else { return Ok(()) };
+        let newer = validate::since(ident, metadata, *since)?;
+        let Some(current) = metadata.current_snapshot().filter(|_| !newer.is_empty()) else { return Ok(()) };
+        let list = base.manifest_list_reader(current).load().await;
+        let list = list.map_err(|e| error(format!("cannot read {}", current.manifest_list()), e))?;
+        for manifest in list.entries() {
+            // Files added since are only in manifests that were written since.
+            if !newer.contains(&manifest.added_snapshot_id) {
+                continue;
+            }
+            let loaded = manifest.load_manifest(base.file_io()).await;
+            let loaded = loaded.map_err(|e| error(format!("cannot read {}", manifest.manifest_path), e))?;
+            for entry in loaded.entries().iter().filter(|e| e.is_alive()) {
+                if entry.snapshot_id().is_some_and(|id| newer.contains(&id)) {
+                    let data = manifest.content == ManifestContentType::Data;
+                    let hit = !data || rows.may_be_in(metadata.current_schema(), entry.data_file());
+                    validate::untouched(ident, entry.file_path(), entry.content_type(), hit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what an attempt wrote, after a definite no.
+async fn discard(base: &Table, staged: &Staged) {
+    for file in &staged.files {
+        if let Err(e) = base.file_io().delete(file).await {
+            tracing::warn!(file, error = %e, "a manifest of an attempt that lost stays behind");
+        }
+    }
+}
+
+fn wait(attempt: u32) -> Duration {
+    let cap = WAIT.saturating_mul(1 << (attempt - 2).min(8)).min(WAIT_MAX);
+    rand::rng().random_range(Duration::ZERO..=cap)
+}

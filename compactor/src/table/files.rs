@@ -1,0 +1,46 @@
+//! A data file on its way into a table.
+
+use firn_shared::error::{Error, Result};
+use iceberg::spec::{DataFile, TableMetadata, deserialize_data_file_from_json, serialize_data_file_to_json};
+
+/// A data file that was written and not yet committed, with its partition spec, which the crate's type does not tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewFile {
+    /// The partition spec it was written under.
+    pub spec_id: i32,
+    /// Path, partition and metrics.
+    pub file: DataFile,
+}
+
+impl NewFile {
+    /// As JSON, for runs whose slices are executed by other processes.
+    ///
+    /// # Errors
+    /// `Bug` when the spec is not one of the table's.
+    pub fn to_json(&self, metadata: &TableMetadata) -> Result<String> {
+        let partition = partition_type(metadata, self.spec_id)?;
+        serialize_data_file_to_json(self.file.clone(), &partition, metadata.format_version())
+            .map_err(|e| super::error(format!("cannot describe {}", self.file.file_path()), e))
+    }
+
+    /// Reads what [`NewFile::to_json`] wrote.
+    ///
+    /// # Errors
+    /// `Data` when the text is not a data file of this table and spec.
+    pub fn from_json(json: &str, spec_id: i32, metadata: &TableMetadata) -> Result<Self> {
+        let partition = partition_type(metadata, spec_id)?;
+        deserialize_data_file_from_json(json, spec_id, &partition, metadata.current_schema())
+            .map(|file| Self { spec_id, file })
+            .map_err(|e| super::error("cannot read the description of a data file", e))
+    }
+}
+
+fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<iceberg::spec::StructType> {
+    let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| unknown_spec(metadata, spec_id))?;
+    spec.partition_type(metadata.current_schema()).map_err(|e| super::error("cannot type the partition", e))
+}
+
+/// The error for a spec id that the table does not have.
+pub(super) fn unknown_spec(metadata: &TableMetadata, spec_id: i32) -> Error {
+    Error::bug(format!("the table at {} has no partition spec {spec_id}", metadata.location()))
+}

@@ -1,0 +1,54 @@
+//! Iceberg tables: what the `iceberg` crate leaves out, on top of its specification types.
+//!
+//! Data flows down this list: [`schema`] turns checked columns into Iceberg's and Arrow's types, [`create`] makes the
+//! table or loads it, [`crate::write`] writes data files, [`snapshot`] turns files into manifests and one snapshot,
+//! [`validate`] says whether that snapshot still makes sense on the table as it is now, and [`commit`] swaps the pointer
+//! in a [`catalog`], again and again until it knows how it went. [`offsets`] keeps the consumed position in the same
+//! metadata. [`read`] and [`overwrite`] serve `reprocess`, the quarantine and `reconcile --deep`. [`storage`] stands
+//! below all of it: every byte goes through our own object store.
+
+pub mod catalog;
+pub mod commit;
+pub mod create;
+mod files;
+pub mod offsets;
+pub mod overwrite;
+pub mod read;
+pub mod schema;
+pub mod snapshot;
+pub mod storage;
+pub mod validate;
+
+use firn_shared::error::{Error, ErrorKind};
+use firn_shared::ids::{DatabaseName, TableName};
+use iceberg::{NamespaceIdent, TableIdent};
+
+pub use catalog::{Catalog, CommitOutcome};
+pub use commit::{Committed, Committer};
+pub use files::NewFile;
+pub use snapshot::Change;
+
+/// The catalog's name for a table.
+#[must_use]
+pub fn ident(database: &DatabaseName, table: &TableName) -> TableIdent {
+    TableIdent::new(NamespaceIdent::new(database.to_string()), table.to_string())
+}
+
+/// An error of the `iceberg` crate as one of ours. The kind is that of our own error below it, when the object store or
+/// a catalog caused it; else it follows from what the crate says.
+pub fn error(what: impl Into<String>, error: iceberg::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(&error);
+    let mut kind = match error.kind() {
+        iceberg::ErrorKind::CatalogCommitConflicts => ErrorKind::Conflict,
+        iceberg::ErrorKind::FeatureUnsupported => ErrorKind::Config,
+        iceberg::ErrorKind::DataInvalid => ErrorKind::Data,
+        _ => ErrorKind::Bug,
+    };
+    while let Some(e) = cause {
+        if let Some(ours) = e.downcast_ref::<Error>() {
+            kind = ours.kind();
+        }
+        cause = e.source();
+    }
+    Error::new(kind, format!("{}: {error}", what.into())).with_source(error)
+}

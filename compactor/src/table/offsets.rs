@@ -1,0 +1,174 @@
+//! Where a table says how far it has consumed its topics.
+//!
+//! Every snapshot of ours carries the position, the account and the id of its commit in its summary. The table's
+//! position is that of the nearest ancestor of the current snapshot that has one: a rollback by hand rolls the position
+//! back too, and the rows come again; branches and tags do not count.
+//!
+//! Somebody else's expiry may remove every snapshot of ours. For that case the same metadata commit puts the same
+//! [`State`] into a table property, with the snapshot's id and sequence number. It counts only if no ancestor is ours,
+//! that snapshot is gone, and its sequence number is below that of every ancestor left: then it was expired, not rolled
+//! back. What this cannot tell apart: a rollback by hand, then a foreign commit, then an expiry of everything older, with
+//! no run of ours between them. The rolled-back rows then stay away until `reprocess` brings them.
+//!
+//! A cherry-pick publishes a snapshot's files under a new snapshot whose summary names the source. If the source is ours
+//! and follows on the position below the cherry-pick, its position holds; else nobody can say what the table contains,
+//! and that is an error.
+
+use std::collections::HashMap;
+
+use firn_shared::error::{Error, Result};
+use iceberg::spec::{Snapshot, SnapshotRef, TableMetadata};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::position::Position;
+use crate::reconcile::account::Account;
+
+/// Summary key: the position after the snapshot.
+pub const POSITION: &str = "firn.position";
+/// Summary key: the position before the snapshot.
+pub const BASE_POSITION: &str = "firn.base-position";
+/// Summary key: the account after the snapshot.
+pub const ACCOUNT: &str = "firn.account";
+/// Summary key: the commit's identity; the answer to "did it land?".
+pub const COMMIT_ID: &str = "firn.commit-id";
+/// Table property: the [`State`] of our last snapshot.
+pub const STATE_PROPERTY: &str = "firn.state";
+/// Summary key of Iceberg: the snapshot that a cherry-pick copied.
+const SOURCE_SNAPSHOT: &str = "source-snapshot-id";
+
+/// What our snapshots say of the consumed offsets.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Next offset to read, per partition.
+    pub position: Position,
+    /// What became of the offsets so far.
+    pub account: Account,
+    /// The snapshot that said so.
+    pub snapshot_id: i64,
+    /// Its sequence number.
+    pub sequence_number: i64,
+    /// The commit that wrote it.
+    pub commit_id: String,
+}
+
+/// The current snapshot of `main` and what is left of its ancestors, newest first.
+pub fn ancestry(metadata: &TableMetadata) -> impl Iterator<Item = &SnapshotRef> {
+    let parent = |s: &&SnapshotRef| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
+    // A damaged file could hold a circle; no walk is longer than the number of snapshots.
+    std::iter::successors(metadata.current_snapshot(), parent).take(metadata.snapshots().len())
+}
+
+/// What the table says now; `None` when nothing of ours was ever committed, or all of it was rolled back.
+///
+/// # Errors
+/// `Data` when a summary or the property cannot be read, or a cherry-pick makes the position unknowable.
+pub fn current(metadata: &TableMetadata) -> Result<Option<State>> {
+    let mut picked: Option<&SnapshotRef> = None;
+    for snapshot in ancestry(metadata) {
+        if let Some(state) = of_snapshot(snapshot)? {
+            return match picked {
+                Some(source) => follows(source, Some(&state)).map(Some),
+                None => Ok(Some(state)),
+            };
+        }
+        if let Some(source) = picked_source(metadata, snapshot) {
+            if let Some(earlier) = picked {
+                return Err(unknowable(earlier));
+            }
+            picked = Some(source);
+        }
+    }
+    let expired = from_property(metadata)?;
+    match picked {
+        Some(source) => follows(source, expired.as_ref()).map(Some),
+        None => Ok(expired),
+    }
+}
+
+/// Whether the commit is part of the table: in a summary of the ancestry, or in the property while that counts.
+///
+/// # Errors
+/// `Data` when the property cannot be read.
+pub fn landed(metadata: &TableMetadata, commit_id: &str) -> Result<Option<i64>> {
+    let ours = |s: &&SnapshotRef| summary(s).get(COMMIT_ID).is_some_and(|id| id == commit_id);
+    if let Some(snapshot) = ancestry(metadata).find(ours) {
+        return Ok(Some(snapshot.snapshot_id()));
+    }
+    Ok(from_property(metadata)?.filter(|s| s.commit_id == commit_id).map(|s| s.snapshot_id))
+}
+
+fn summary(snapshot: &Snapshot) -> &HashMap<String, String> {
+    &snapshot.summary().additional_properties
+}
+
+fn of_snapshot(snapshot: &Snapshot) -> Result<Option<State>> {
+    let Some(position) = summary(snapshot).get(POSITION) else { return Ok(None) };
+    let id = snapshot.snapshot_id();
+    let account = match summary(snapshot).get(ACCOUNT) {
+        Some(text) => parse(text, ACCOUNT, id)?,
+        None => Account::default(),
+    };
+    Ok(Some(State {
+        position: parse(position, POSITION, id)?,
+        account,
+        snapshot_id: id,
+        sequence_number: snapshot.sequence_number(),
+        commit_id: summary(snapshot).get(COMMIT_ID).cloned().unwrap_or_default(),
+    }))
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, key: &str, snapshot: i64) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::data(format!("{key} of snapshot {snapshot} cannot be read: {e}; roll the table back before it"))
+            .with_source(e)
+    })
+}
+
+fn from_property(metadata: &TableMetadata) -> Result<Option<State>> {
+    let Some(text) = metadata.properties().get(STATE_PROPERTY) else { return Ok(None) };
+    let state: State = serde_json::from_str(text).map_err(|e| {
+        Error::data(format!("table property {STATE_PROPERTY} cannot be read: {e}; restore or remove it")).with_source(e)
+    })?;
+    Ok(property_counts(metadata, &state).then_some(state))
+}
+
+/// The rule of the module's documentation. Expiry never takes the current snapshot, so a table without one was rolled
+/// back to nothing, not expired.
+fn property_counts(metadata: &TableMetadata, state: &State) -> bool {
+    let mut ancestors = ancestry(metadata).peekable();
+    ancestors.peek().is_some()
+        && metadata.snapshot_by_id(state.snapshot_id).is_none()
+        && ancestors.all(|s| !summary(s).contains_key(POSITION) && s.sequence_number() > state.sequence_number)
+}
+
+/// The snapshot of ours that `snapshot` is a cherry-picked copy of.
+fn picked_source<'a>(metadata: &'a TableMetadata, snapshot: &Snapshot) -> Option<&'a SnapshotRef> {
+    let source = summary(snapshot).get(SOURCE_SNAPSHOT)?.parse().ok()?;
+    metadata.snapshot_by_id(source).filter(|s| summary(s).contains_key(POSITION))
+}
+
+/// The state of a cherry-picked snapshot, if it was made on the position that lies `below` it here.
+fn follows(source: &SnapshotRef, below: Option<&State>) -> Result<State> {
+    let base: Position = match summary(source).get(BASE_POSITION) {
+        Some(text) => parse(text, BASE_POSITION, source.snapshot_id())?,
+        None => return Err(unknowable(source)),
+    };
+    let here = below.map(|s| s.position.clone()).unwrap_or_default();
+    match of_snapshot(source)? {
+        Some(state) if base == here => Ok(state),
+        _ => Err(unknowable(source)),
+    }
+}
+
+fn unknowable(source: &Snapshot) -> Error {
+    let id = source.snapshot_id();
+    Error::data(format!(
+        "snapshot {id} was cherry-picked out of its order, so the consumed offsets of the table are unknown; \
+         roll back before the cherry-pick and run again"
+    ))
+}
+
+#[cfg(test)]
+#[path = "offsets_tests.rs"]
+mod tests;

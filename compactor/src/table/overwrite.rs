@@ -1,0 +1,188 @@
+//! Replaces rows by where they came from: what `reprocess` and the quarantine's idempotent commit are made of.
+//!
+//! [`remove`] reads the provenance of candidate files and sorts them into three heaps: a file whose rows are all meant is
+//! removed, one with some is rewritten without them, one with none is kept. Nothing is visible before the commit, which
+//! checks that the files are still live and that nobody added rows or deletes meanwhile ([`Removal::apply_to`]).
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::PartitionRef;
+use futures::TryStreamExt;
+use iceberg::scan::FileScanTask;
+use iceberg::table::Table;
+use tokio::sync::mpsc;
+
+use super::read::{Origins, Rows, batches, live_files, tasks};
+use super::{Change, NewFile};
+use crate::provenance;
+use crate::write::{DataWriter, WriteSpec};
+
+/// Batches that may wait between reading and encoding.
+const BATCHES: usize = 2;
+
+/// Files and rows that go out of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Removal {
+    /// Which rows.
+    pub rows: Rows,
+    /// The snapshot it was made on; `None` for a table without one.
+    pub base_snapshot: Option<i64>,
+    /// Paths of files that go, rewritten ones included.
+    pub removed: Vec<String>,
+    /// What is left of the rewritten ones.
+    pub rewritten: Vec<NewFile>,
+    /// Rows that go, per partition they came from.
+    pub rows_removed: BTreeMap<PartitionRef, u64>,
+}
+
+impl Removal {
+    /// Whether nothing goes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty()
+    }
+
+    /// Puts the removal into a change, with what must hold for it.
+    pub fn apply_to(self, change: &mut Change) {
+        change.remove.extend(self.removed);
+        change.add.extend(self.rewritten);
+        change.expect.no_new_files = Some((self.base_snapshot, self.rows));
+    }
+}
+
+/// What one file holds.
+#[derive(Default)]
+struct Holding {
+    meant: u64,
+    others: u64,
+    by_partition: BTreeMap<PartitionRef, u64>,
+}
+
+/// Finds the files that hold `rows` and rewrites the mixed ones through a writer made from `spec`. Memory: one batch of
+/// rows, and the writer's bound.
+///
+/// # Errors
+/// `Config` for a table without provenance; else as reading and writing say.
+pub async fn remove(table: &Table, rows: Rows, spec: WriteSpec) -> Result<Removal> {
+    let mut removal = Removal {
+        base_snapshot: table.metadata().current_snapshot_id(),
+        rows,
+        removed: Vec::new(),
+        rewritten: Vec::new(),
+        rows_removed: BTreeMap::new(),
+    };
+    if table.metadata().current_schema().field_by_name(provenance::COLUMN).is_none() {
+        let (table, column) = (table.identifier(), provenance::COLUMN);
+        return Err(Error::config(format!(
+            "{table} has no column {column}, so rows cannot be replaced by their origin"
+        )));
+    }
+    let candidates = live_files(table, &removal.rows).await?;
+    let paths: HashSet<&str> = candidates.iter().map(|f| f.file.file_path()).collect();
+    if paths.is_empty() {
+        return Ok(removal);
+    }
+    let mut mixed: HashSet<String> = HashSet::new();
+    for task in tasks(table, Some(&[provenance::COLUMN]), &paths).await? {
+        let path = task.data_file_path.clone();
+        let holding = look(table, task, &removal.rows).await?;
+        if holding.meant == 0 {
+            continue;
+        }
+        if holding.others > 0 {
+            mixed.insert(path.clone());
+        }
+        removal.removed.push(path);
+        for (partition, count) in holding.by_partition {
+            *removal.rows_removed.entry(partition).or_default() += count;
+        }
+    }
+    removal.removed.sort();
+    if !mixed.is_empty() {
+        let paths = mixed.iter().map(String::as_str).collect();
+        let tasks = tasks(table, None, &paths).await?;
+        removal.rewritten = rewrite(table, tasks, removal.rows.clone(), spec).await?;
+    }
+    Ok(removal)
+}
+
+/// Counts the rows of a file, deletes applied.
+async fn look(table: &Table, task: FileScanTask, rows: &Rows) -> Result<Holding> {
+    let mut holding = Holding::default();
+    let mut stream = batches(table, vec![task])?;
+    // Rows of one file come from few partitions: the reference is built once a partition, not once a row.
+    let mut partitions: HashMap<(String, String, i32, i32), PartitionRef> = HashMap::new();
+    while let Some(batch) = stream.try_next().await? {
+        let selected = rows.select(&batch)?;
+        holding.meant += selected.true_count() as u64;
+        holding.others += (batch.num_rows() - selected.true_count()) as u64;
+        let column = batch.column_by_name(provenance::COLUMN).and_then(|c| c.as_struct_opt());
+        let Some(column) = column else { continue };
+        let origins = Origins::of(column)?;
+        let mut counts: HashMap<(&str, &str, i32, i32), u64> = HashMap::new();
+        for row in selected.values().set_indices() {
+            let (cluster, topic) = (origins.clusters.value(row), origins.topics.value(row));
+            let key = (cluster, topic, origins.generations.value(row), origins.partitions.value(row));
+            let count = counts.entry(key).or_default();
+            *count += 1;
+            if *count == 1 {
+                let owned = (cluster.to_owned(), topic.to_owned(), key.2, key.3);
+                if let (std::collections::hash_map::Entry::Vacant(new), Some(partition)) =
+                    (partitions.entry(owned), origins.partition(row)?)
+                {
+                    new.insert(partition);
+                }
+            }
+        }
+        for ((cluster, topic, generation, partition), count) in counts {
+            let key = (cluster.to_owned(), topic.to_owned(), generation, partition);
+            if let Some(partition) = partitions.get(&key) {
+                *holding.by_partition.entry(partition.clone()).or_default() += count;
+            }
+        }
+    }
+    Ok(holding)
+}
+
+/// Writes the rows of `tasks` that are not meant, all columns, in their order.
+async fn rewrite(table: &Table, tasks: Vec<FileScanTask>, rows: Rows, spec: WriteSpec) -> Result<Vec<NewFile>> {
+    let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES);
+    // Encoding is synchronous and waits for uploads: it has a thread of its own, reading stays on the runtime.
+    let writing = tokio::task::spawn_blocking(move || -> Result<Vec<NewFile>> {
+        let mut writer = DataWriter::new(spec)?;
+        while let Some(batch) = receiver.blocking_recv() {
+            let meant = rows.select(&batch)?;
+            let others = arrow_array::BooleanArray::new(!meant.values(), None);
+            let kept = arrow_select::filter::filter_record_batch(&batch, &others);
+            writer.write(&kept.map_err(|e| Error::bug("cannot filter rows").with_source(e))?)?;
+        }
+        writer.finish()
+    });
+    let mut stream = batches(table, tasks)?;
+    let mut failed = None;
+    loop {
+        match stream.try_next().await {
+            Ok(Some(batch)) => {
+                // The writer ended early: its own error says why.
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(e) => {
+                failed = Some(e);
+                break;
+            }
+        }
+    }
+    drop(sender);
+    let written = writing.await.map_err(|e| Error::bug("the rewriting thread died").with_source(e))?;
+    match failed {
+        // Files that were written meanwhile are orphans.
+        Some(e) => Err(e),
+        None => written,
+    }
+}

@@ -1,0 +1,245 @@
+//! Rows of live data files, with projection, deletes applied, and files that cannot matter left out.
+//!
+//! [`Rows`] says which rows are meant by where they came from; [`live_files`] lists candidates from the manifests;
+//! [`rows`] streams their record batches.
+
+use std::collections::HashSet;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, BooleanArray, RecordBatch, StructArray};
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{EventHour, OffsetRange, PartitionRef};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use iceberg::scan::FileScanTask;
+use iceberg::spec::{DataFile, Datum, ManifestContentType, PrimitiveLiteral, Schema};
+use iceberg::table::Table;
+
+use super::{NewFile, error};
+use crate::provenance;
+
+/// Rows by where they came from; rows without provenance are never meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// Of the event hours `from..to`.
+    Hours {
+        /// First hour.
+        from: EventHour,
+        /// First hour after the range.
+        to: EventHour,
+    },
+    /// Of these offsets.
+    Offsets(Vec<(PartitionRef, OffsetRange)>),
+    /// All of them.
+    All,
+}
+
+impl Rows {
+    /// Whether a file may hold such rows, as far as its bounds tell. `schema` is any schema with the file's field ids.
+    #[must_use]
+    pub fn may_be_in(&self, schema: &Schema, file: &DataFile) -> bool {
+        let bounds = |field: &str| {
+            let id = schema.field_id_by_name(&format!("{}.{field}", provenance::COLUMN));
+            let of = |map: &std::collections::HashMap<i32, Datum>| id.and_then(|id| map.get(&id).cloned());
+            (of(file.lower_bounds()), of(file.upper_bounds()))
+        };
+        match self {
+            Self::All => true,
+            Self::Hours { from, to } => {
+                let last = to.start().timestamp_micros() - 1;
+                numbers_meet(&bounds(provenance::EVENT_HOUR), from.start().timestamp_micros(), last)
+            }
+            Self::Offsets(ranges) => {
+                let (topic, partition) = (bounds(provenance::TOPIC), bounds(provenance::PARTITION));
+                let offset = bounds(provenance::OFFSET);
+                ranges.iter().any(|(of, range)| {
+                    let number = i64::from(of.partition.0);
+                    text_meets(&topic, of.topic.topic.as_str())
+                        && numbers_meet(&partition, number, number)
+                        && numbers_meet(&offset, range.start() as i64, range.end() as i64 - 1)
+                })
+            }
+        }
+    }
+
+    /// Which rows of a batch are meant, from its provenance column.
+    ///
+    /// # Errors
+    /// `Data` when the column does not have the shape of ours.
+    pub fn select(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let Some(column) = batch.column_by_name(provenance::COLUMN) else {
+            return Err(Error::config(format!(
+                "the table has no column {}; rows cannot be told apart",
+                provenance::COLUMN
+            )));
+        };
+        let origin = Origins::of(column.as_struct_opt().ok_or_else(wrong_shape)?)?;
+        Ok((0..batch.num_rows()).map(|row| Some(self.holds(&origin, row))).collect())
+    }
+
+    fn holds(&self, origin: &Origins<'_>, row: usize) -> bool {
+        if origin.column.is_null(row) {
+            return false;
+        }
+        match self {
+            Self::All => true,
+            Self::Hours { from, to } => {
+                (from.start().timestamp_micros()..to.start().timestamp_micros()).contains(&origin.hours.value(row))
+            }
+            Self::Offsets(ranges) => ranges.iter().any(|(of, range)| {
+                origin.partitions.value(row) == of.partition.0 as i32
+                    && range.contains(origin.offsets.value(row) as u64)
+                    && origin.topics.value(row) == of.topic.topic.as_str()
+                    && origin.generations.value(row) == of.topic.generation.0 as i32
+                    && origin.clusters.value(row) == of.topic.cluster.as_str()
+            }),
+        }
+    }
+}
+
+fn number(datum: Option<&Datum>) -> Option<i64> {
+    match datum?.literal() {
+        PrimitiveLiteral::Long(value) => Some(*value),
+        PrimitiveLiteral::Int(value) => Some(i64::from(*value)),
+        _ => None,
+    }
+}
+
+/// Whether `low..=high` meets the bounds; unknown bounds meet everything.
+fn numbers_meet((lower, upper): &(Option<Datum>, Option<Datum>), low: i64, high: i64) -> bool {
+    number(lower.as_ref()).is_none_or(|lower| lower <= high) && number(upper.as_ref()).is_none_or(|upper| upper >= low)
+}
+
+/// The same for text; bounds may be shortened, which only makes them wider.
+fn text_meets((lower, upper): &(Option<Datum>, Option<Datum>), text: &str) -> bool {
+    let of = |datum: &Option<Datum>| match datum.as_ref().map(Datum::literal) {
+        Some(PrimitiveLiteral::String(value)) => Some(value.clone()),
+        _ => None,
+    };
+    of(lower).is_none_or(|lower| lower.as_str() <= text) && of(upper).is_none_or(|upper| upper.as_str() >= text)
+}
+
+fn wrong_shape() -> Error {
+    Error::data(format!("column {} does not have the fields {:?}", provenance::COLUMN, provenance::FIELDS))
+}
+
+/// The provenance column, taken apart.
+pub struct Origins<'a> {
+    column: &'a StructArray,
+    /// Cluster names.
+    pub clusters: &'a arrow_array::StringArray,
+    /// Topic names.
+    pub topics: &'a arrow_array::StringArray,
+    /// Topic incarnations.
+    pub generations: &'a arrow_array::Int32Array,
+    /// Kafka partitions.
+    pub partitions: &'a arrow_array::Int32Array,
+    /// Kafka offsets.
+    pub offsets: &'a arrow_array::Int64Array,
+    /// First instants of event hours, microseconds.
+    pub hours: &'a arrow_array::TimestampMicrosecondArray,
+}
+
+impl<'a> Origins<'a> {
+    /// Takes the column apart.
+    ///
+    /// # Errors
+    /// `Data` when a field is missing or has another type.
+    pub fn of(column: &'a StructArray) -> Result<Self> {
+        let field = |name: &str| column.column_by_name(name).ok_or_else(wrong_shape);
+        Ok(Self {
+            column,
+            clusters: field(provenance::CLUSTER)?.as_string_opt().ok_or_else(wrong_shape)?,
+            topics: field(provenance::TOPIC)?.as_string_opt().ok_or_else(wrong_shape)?,
+            generations: field(provenance::GENERATION)?.as_primitive_opt::<Int32Type>().ok_or_else(wrong_shape)?,
+            partitions: field(provenance::PARTITION)?.as_primitive_opt::<Int32Type>().ok_or_else(wrong_shape)?,
+            offsets: field(provenance::OFFSET)?.as_primitive_opt::<Int64Type>().ok_or_else(wrong_shape)?,
+            hours: field(provenance::EVENT_HOUR)?
+                .as_primitive_opt::<TimestampMicrosecondType>()
+                .ok_or_else(wrong_shape)?,
+        })
+    }
+
+    /// The partition a row came from; `None` for a row without provenance.
+    ///
+    /// # Errors
+    /// `Data` for names and numbers that no topic has.
+    pub fn partition(&self, row: usize) -> Result<Option<PartitionRef>> {
+        use firn_shared::ids::{ClusterName, Generation, Partition, Topic, TopicRef};
+        if self.column.is_null(row) {
+            return Ok(None);
+        }
+        let positive = |n: i32| u32::try_from(n).map_err(|e| wrong_shape().with_source(e));
+        Ok(Some(PartitionRef {
+            topic: TopicRef {
+                cluster: ClusterName::new(self.clusters.value(row))?,
+                topic: Topic::new(self.topics.value(row))?,
+                generation: Generation(positive(self.generations.value(row))?),
+            },
+            partition: Partition(positive(self.partitions.value(row))?),
+        }))
+    }
+}
+
+/// Live data files that may hold `rows`: manifests are skipped by their partition summaries where the table is
+/// partitioned by the event hour itself, files by their bounds.
+///
+/// # Errors
+/// As the store says; `Data` for a manifest that cannot be read.
+pub async fn live_files(table: &Table, rows: &Rows) -> Result<Vec<NewFile>> {
+    let metadata = table.metadata();
+    let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
+    let list = table.manifest_list_reader(snapshot).load().await;
+    let list = list.map_err(|e| error(format!("cannot read {}", snapshot.manifest_list()), e))?;
+    let data = list.entries().iter().filter(|m| m.content == ManifestContentType::Data);
+    let mut manifests = futures::stream::iter(data.cloned())
+        .map(|manifest| async move {
+            let loaded = manifest.load_manifest(table.file_io()).await;
+            let loaded = loaded.map_err(|e| error(format!("cannot read {}", manifest.manifest_path), e))?;
+            Ok::<_, Error>((manifest.partition_spec_id, loaded))
+        })
+        .buffered(8);
+    let mut files = Vec::new();
+    while let Some((spec_id, manifest)) = manifests.try_next().await? {
+        let live = manifest.entries().iter().filter(|e| e.is_alive());
+        let candidates = live.filter(|e| rows.may_be_in(metadata.current_schema(), e.data_file()));
+        files.extend(candidates.map(|e| NewFile { spec_id, file: e.data_file().clone() }));
+    }
+    Ok(files)
+}
+
+/// What the scanner needs to read each of `paths`, delete files included.
+pub(super) async fn tasks(table: &Table, columns: Option<&[&str]>, paths: &HashSet<&str>) -> Result<Vec<FileScanTask>> {
+    let wrap = |e| error(format!("cannot plan a scan of {}", table.identifier()), e);
+    let scan = match columns {
+        Some(columns) => table.scan().select(columns.iter().copied()),
+        None => table.scan().select_all(),
+    };
+    let planned = scan.build().map_err(wrap)?.plan_files().await.map_err(wrap)?;
+    let wanted = planned.try_filter(|task| std::future::ready(paths.contains(task.data_file_path.as_str())));
+    wanted.try_collect().await.map_err(wrap)
+}
+
+/// The record batches of some files, in the order of `tasks`, deletes applied.
+pub(super) fn batches(table: &Table, tasks: Vec<FileScanTask>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let ident = table.identifier().clone();
+    let wrap = move |e| error(format!("cannot read {ident}"), e);
+    let reader = table.reader_builder().with_data_file_concurrency_limit(1).build();
+    let result = reader.read(futures::stream::iter(tasks.into_iter().map(Ok)).boxed()).map_err(&wrap)?;
+    Ok(result.stream().map_err(wrap).boxed())
+}
+
+/// Streams the rows of all live files that may hold `rows`, only `columns` of them. Rows that are not meant come too:
+/// pruning is by file; ask [`Rows::select`].
+///
+/// # Errors
+/// As the store says; `Config` for a column that the table does not have.
+pub async fn rows(table: &Table, columns: &[&str], rows: &Rows) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let files = live_files(table, rows).await?;
+    let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path()).collect();
+    if paths.is_empty() {
+        return Ok(futures::stream::empty().boxed());
+    }
+    batches(table, tasks(table, Some(columns), &paths).await?)
+}

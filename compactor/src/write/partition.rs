@@ -1,0 +1,113 @@
+//! Batches split by the table's partition spec.
+
+use std::collections::HashMap;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_row::{RowConverter, SortField};
+use firn_shared::error::{Error, Result};
+use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
+use iceberg::spec::{Literal, PartitionSpecRef, SchemaRef, Struct};
+
+use crate::table::error;
+
+/// A partition value in a path is cut to this many characters.
+const PATH_VALUE_MAX: usize = 64;
+
+/// Computes partition values and groups rows by them.
+pub(super) struct Splitter {
+    schema: SchemaRef,
+    spec: PartitionSpecRef,
+    /// `None` for unpartitioned tables.
+    values: Option<(PartitionValueCalculator, RowConverter)>,
+}
+
+/// The rows of one partition.
+pub(super) struct Part {
+    /// Equal for equal partition values.
+    pub key: Vec<u8>,
+    /// The partition value.
+    pub value: Struct,
+    /// Its rows, in their order.
+    pub batch: RecordBatch,
+}
+
+impl Splitter {
+    pub fn new(schema: SchemaRef, spec: PartitionSpecRef) -> Result<Self> {
+        if spec.is_unpartitioned() {
+            return Ok(Self { schema, spec, values: None });
+        }
+        let calculator = PartitionValueCalculator::try_new(&spec, &schema);
+        let calculator = calculator.map_err(|e| error("cannot partition rows", e))?;
+        let field = SortField::new(calculator.partition_arrow_type().clone());
+        let converter = RowConverter::new(vec![field]).map_err(|e| Error::bug("partition values").with_source(e))?;
+        Ok(Self { schema, spec, values: Some((calculator, converter)) })
+    }
+
+    /// The batch by partition, in order of first appearance.
+    pub fn split(&mut self, batch: &RecordBatch) -> Result<Vec<Part>> {
+        let Some((calculator, converter)) = &mut self.values else {
+            return Ok(vec![Part { key: Vec::new(), value: Struct::empty(), batch: batch.clone() }]);
+        };
+        let values = calculator.calculate(batch).map_err(|e| error("cannot compute partition values", e))?;
+        let failed = |e: arrow_schema::ArrowError| Error::bug(format!("cannot group rows: {e}")).with_source(e);
+        let rows = converter.convert_columns(std::slice::from_ref(&values)).map_err(failed)?;
+        let mut parts: Vec<(Vec<u8>, Vec<u32>)> = Vec::new();
+        let mut index: HashMap<&[u8], usize> = HashMap::new();
+        // Neighbours are mostly of one partition: raw objects hold one event hour each.
+        let mut last: Option<(&[u8], usize)> = None;
+        for (number, row) in rows.iter().enumerate() {
+            let key = row.data();
+            let part = match last {
+                Some((previous, part)) if previous == key => part,
+                _ => *index.entry(key).or_insert_with(|| {
+                    parts.push((key.to_vec(), Vec::new()));
+                    parts.len() - 1
+                }),
+            };
+            last = Some((key, part));
+            parts[part].1.push(number as u32);
+        }
+        let whole = parts.len() == 1;
+        let value_of = |row: u32| partition_value(calculator, &values, row as usize);
+        let part = |(key, numbers): (Vec<u8>, Vec<u32>)| {
+            let value = value_of(numbers[0])?;
+            let batch = if whole {
+                batch.clone()
+            } else {
+                arrow_select::take::take_record_batch(batch, &UInt32Array::from(numbers)).map_err(failed)?
+            };
+            Ok(Part { key, value, batch })
+        };
+        parts.into_iter().map(part).collect()
+    }
+
+    /// Directory of a partition, for people: `created_at_hour=2026-11-22-07/id_bucket=3`.
+    pub fn path(&self, value: &Struct) -> String {
+        let Ok(types) = self.spec.partition_type(&self.schema) else { return String::new() };
+        let segment = |((field, r#type), value): ((_, &iceberg::spec::NestedFieldRef), Option<&Literal>)| {
+            let field: &iceberg::spec::PartitionField = field;
+            let value = field.transform.to_human_string(&r#type.field_type, value);
+            format!("{}={}", plain(&field.name), plain(&value))
+        };
+        let segments: Vec<String> =
+            self.spec.fields().iter().zip(types.fields()).zip(value.iter()).map(segment).collect();
+        segments.join("/")
+    }
+}
+
+fn partition_value(calculator: &PartitionValueCalculator, values: &ArrayRef, row: usize) -> Result<Struct> {
+    debug_assert!(values.as_struct_opt().is_some());
+    let literals = arrow_struct_to_literal(&values.slice(row, 1), calculator.partition_type());
+    match literals.map_err(|e| error("cannot read a partition value", e))?.into_iter().next().flatten() {
+        Some(Literal::Struct(value)) => Ok(value),
+        _ => Err(Error::bug("a partition value is not a struct")),
+    }
+}
+
+/// Readers never parse paths; what could be read as a directory, a blank or an escape is replaced.
+fn plain(text: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    let text: String = text.chars().take(PATH_VALUE_MAX).map(safe).collect();
+    if text.chars().all(|c| c == '.') { "_".repeat(text.len().max(1)) } else { text }
+}

@@ -130,8 +130,8 @@ impl OpenFile {
         let finished = self.writer.finish();
         let parquet = self.explain(finished)?;
         let bytes = self.writer.bytes_written() as u64;
-        let upload = self.writer.into_inner();
-        let upload = upload.map_err(|e| Error::bug(format!("cannot end {}: {e}", self.url)).with_source(e))?.close();
+        // `into_inner` would write a second footer.
+        let upload = self.writer.inner_mut().close();
         let Self { template, url, partition, runs, .. } = self;
         Ok(Closing { template, url, partition, parquet, bytes, runs, upload })
     }

@@ -56,12 +56,13 @@ impl Upload {
     }
 
     /// Sends what is left and asks for the object to be made visible.
-    pub fn close(mut self) -> Pending {
+    pub fn close(&mut self) -> Pending {
         // When the upload has ended, its answer says why.
         if self.buffer.is_empty() || self.push().is_ok() {
             let _ = self.sender.blocking_send(Message::Close);
         }
-        Pending(self.done)
+        // Whoever asks for a failure from now on is told of none.
+        Pending(std::mem::replace(&mut self.done, oneshot::channel().1))
     }
 
     /// Why the upload ended early.

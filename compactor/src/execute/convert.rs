@@ -1,0 +1,339 @@
+//! One slice on worker threads: lines to batches of rows, rejects and counts. Knows no store and no table.
+//!
+//! The caller pushes an object's bytes and takes [`Step`]s until more bytes are needed, so that at most one batch exists
+//! at a time. Every record of an object ends as exactly one of: row, reject, tombstone, filtered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{Field, Schema};
+use bytes::Bytes;
+use firn_shared::config::domain::{Column, Output};
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{Offset, PartitionRef};
+use firn_shared::raw::envelope::Envelope;
+use firn_shared::raw::manifest::RawObject;
+
+use super::inflate::Inflate;
+use crate::decode::{Decoder, Rejected};
+use crate::plan::SliceObject;
+use crate::provenance::{self, Origin};
+use crate::quarantine::{Reject, Rejects};
+use crate::reconcile::account::{Fate, OTHER_EVENT};
+use crate::transform::{Outcome, Transformer};
+
+/// Rows of a batch at most.
+const BATCH_ROWS: usize = 32 * 1024;
+
+/// What a table's conversion needs to know; shared by all slices of a run.
+#[derive(Debug)]
+pub struct Conversion {
+    columns: Vec<Column>,
+    transformer: Transformer,
+    events: Option<BTreeSet<String>>,
+    provenance: bool,
+    line_max: usize,
+}
+
+impl Conversion {
+    /// Checks the transformations against the columns. Records of up to `record_bytes_max` bytes pass.
+    ///
+    /// # Errors
+    /// `Config`, naming the step.
+    pub fn new(output: &Output, record_bytes_max: u64) -> Result<Self> {
+        Ok(Self {
+            columns: output.table.columns.clone(),
+            transformer: Transformer::new(&output.transformations, &output.table.columns)?,
+            events: output.events.as_ref().map(|events| events.iter().cloned().collect()),
+            provenance: output.table.provenance,
+            // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them.
+            line_max: usize::try_from(record_bytes_max.saturating_mul(4)).unwrap_or(usize::MAX).max(1 << 20),
+        })
+    }
+
+    /// Whether records of this event belong to the table.
+    #[must_use]
+    pub fn wants(&self, event: Option<&str>) -> bool {
+        match (&self.events, event) {
+            (None, _) => true,
+            (Some(events), Some(event)) => events.contains(event),
+            (Some(_), None) => false,
+        }
+    }
+}
+
+/// What comes out next.
+#[derive(Debug)]
+pub enum Step {
+    /// The object's next bytes are needed, or its end.
+    NeedBytes,
+    /// Rows of the table.
+    Rows(RecordBatch),
+    /// Rows of the quarantine table.
+    Rejects(RecordBatch),
+}
+
+/// A slice in work. Moves between worker threads, one at a time.
+#[derive(Debug)]
+pub struct Converter {
+    inflate: Inflate,
+    sink: Sink,
+}
+
+/// Where records go.
+#[derive(Debug)]
+struct Sink {
+    conversion: Arc<Conversion>,
+    decoder: Decoder,
+    batch_bytes: usize,
+    origins: Vec<Origin>,
+    /// Origin and offset of each row in the decoder.
+    rows: Vec<(u32, Offset)>,
+    /// Raw records of the rows in the decoder, when a step may still reject them.
+    kept: Kept,
+    rejects: Rejects,
+    fates: BTreeMap<PartitionRef, Fate>,
+    tombstones: u64,
+    last: Option<Offset>,
+}
+
+/// Payloads one after the other, and of each its end, event and timestamp.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    records: Vec<(usize, Option<String>, Option<i64>)>,
+}
+
+impl Converter {
+    /// A converter whose batches take about `batch_bytes`.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`].
+    pub fn new(conversion: Arc<Conversion>, batch_bytes: usize) -> Result<Self> {
+        let inflate = Inflate::new(conversion.line_max)?;
+        let decoder = Decoder::new(&conversion.columns)?;
+        let sink = Sink {
+            conversion,
+            decoder,
+            batch_bytes,
+            origins: Vec::new(),
+            rows: Vec::new(),
+            kept: Kept::default(),
+            rejects: Rejects::default(),
+            fates: BTreeMap::new(),
+            tombstones: 0,
+            last: None,
+        };
+        Ok(Self { inflate, sink })
+    }
+
+    /// Begins with an object; `url` names it in errors.
+    ///
+    /// # Errors
+    /// `Data` for an object without event hour.
+    pub fn begin(&mut self, object: &SliceObject, url: &str) -> Result<()> {
+        self.inflate.begin(url)?;
+        let hour = object.object.event_hour;
+        let hour = hour.ok_or_else(|| Error::data(format!("the manifest gives raw object {url} no event hour")))?;
+        let origin = Origin { partition: object.partition_ref(), hour };
+        if self.sink.origins.last() != Some(&origin) {
+            self.sink.origins.push(origin);
+        }
+        (self.sink.last, self.sink.tombstones) = (None, 0);
+        Ok(())
+    }
+
+    /// Takes the object's next bytes; the last step must have been [`Step::NeedBytes`].
+    pub fn push(&mut self, bytes: Bytes) {
+        self.inflate.push(bytes);
+    }
+
+    /// Works until something comes out.
+    ///
+    /// # Errors
+    /// `Data`, naming object and line, for what is not an envelope of this object.
+    pub fn step(&mut self, object: &RawObject) -> Result<Step> {
+        let Self { inflate, sink } = self;
+        loop {
+            if sink.rejects.bytes() >= sink.batch_bytes {
+                return sink.rejects.finish(&sink.origins).map(Step::Rejects);
+            }
+            if sink.is_full()
+                && let Some(rows) = sink.flush()?
+            {
+                return Ok(Step::Rows(rows));
+            }
+            let Some(line) = inflate.next_line()? else { return Ok(Step::NeedBytes) };
+            if let Err(what) = sink.record(line, object) {
+                return Err(Error::data(format!("{}: {what}; nothing was committed", inflate.place())));
+            }
+        }
+    }
+
+    /// Ends the object: everything the manifest says of it must be so.
+    ///
+    /// # Errors
+    /// `Data`, naming the object and what differs.
+    pub fn end_object(&mut self, object: &RawObject) -> Result<()> {
+        self.inflate.finish(object)?;
+        if self.sink.tombstones != object.tombstones {
+            let what = format!("{} tombstones, the manifest says {}", self.sink.tombstones, object.tombstones);
+            return Err(self.inflate.corrupt(what));
+        }
+        Ok(())
+    }
+
+    /// What is left after the last object; to be called until it gives nothing more.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn drain(&mut self) -> Result<Option<Step>> {
+        let sink = &mut self.sink;
+        if sink.decoder.rows() > 0
+            && let Some(rows) = sink.flush()?
+        {
+            return Ok(Some(Step::Rows(rows)));
+        }
+        if sink.rejects.is_empty() {
+            return Ok(None);
+        }
+        sink.rejects.finish(&sink.origins).map(|batch| Some(Step::Rejects(batch)))
+    }
+
+    /// What became of the slice's records, per partition.
+    #[must_use]
+    pub fn into_fates(self) -> BTreeMap<PartitionRef, Fate> {
+        self.sink.fates
+    }
+}
+
+impl Sink {
+    fn is_full(&self) -> bool {
+        self.decoder.rows() >= BATCH_ROWS
+            || (self.decoder.rows() > 0
+                && (self.decoder.bytes() >= self.batch_bytes || self.kept.bytes.len() >= self.batch_bytes))
+    }
+
+    /// Takes one line; an error is a text without the place.
+    fn record(&mut self, line: &[u8], object: &RawObject) -> Result<(), String> {
+        let envelope = Envelope::parse(line).map_err(|e| e.to_string())?;
+        let offset = envelope.offset;
+        if !(object.min_offset..=object.max_offset).contains(&offset) {
+            return Err(format!("offset {offset} is outside {}..={}", object.min_offset, object.max_offset));
+        }
+        if let Some(last) = self.last
+            && last >= offset
+        {
+            return Err(format!("offset {offset} comes after {last}"));
+        }
+        self.last = Some(offset);
+        let origin = self.origins.len() as u32 - 1;
+        if envelope.tombstone {
+            self.tombstones += 1;
+            self.fate(origin).tombstones += 1;
+            return Ok(());
+        }
+        if !self.conversion.wants(envelope.event.as_deref()) {
+            count(&mut self.fate(origin).filtered, OTHER_EVENT);
+            return Ok(());
+        }
+        match self.decoder.push(envelope.value) {
+            Ok(()) => {
+                self.rows.push((origin, offset));
+                if self.conversion.transformer.can_reject() {
+                    let payload = envelope.payload().map_err(|e| e.to_string())?;
+                    self.kept.bytes.extend_from_slice(payload.as_deref().unwrap_or_default());
+                    let event = envelope.event.as_deref().map(str::to_owned);
+                    self.kept.records.push((self.kept.bytes.len(), event, envelope.timestamp));
+                }
+            }
+            Err(why) => {
+                let payload = envelope.payload().map_err(|e| e.to_string())?;
+                self.rejects.push(&Reject {
+                    payload: payload.as_deref().unwrap_or_default(),
+                    why: &why,
+                    step: None,
+                    event: envelope.event.as_deref(),
+                    timestamp: envelope.timestamp,
+                    origin,
+                    offset,
+                });
+                self.fate(origin).quarantined += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn fate(&mut self, origin: u32) -> &mut Fate {
+        let partition = &self.origins[origin as usize].partition;
+        self.fates.entry(partition.clone()).or_default()
+    }
+
+    /// The decoder's rows through the transformations; `None` when no row is left.
+    fn flush(&mut self) -> Result<Option<RecordBatch>> {
+        let batch = self.decoder.finish()?;
+        let entered = std::mem::take(&mut self.rows);
+        let kept = std::mem::take(&mut self.kept);
+        let conversion = Arc::clone(&self.conversion);
+        let Outcome { batch, rows, filtered, rejected } = conversion.transformer.apply(batch)?;
+        for (name, rows) in filtered {
+            for row in rows {
+                count(&mut self.fate(entered[row as usize].0).filtered, &name);
+            }
+        }
+        for reject in rejected {
+            self.reject(&kept, &entered, reject.row, &reject.why, &reject.step)?;
+        }
+        let left = match rows {
+            None => entered,
+            Some(rows) => rows.into_iter().map(|row| entered[row as usize]).collect(),
+        };
+        for run in left.chunk_by(|a, b| a.0 == b.0) {
+            self.fate(run[0].0).rows += run.len() as u64;
+        }
+        if left.is_empty() {
+            return Ok(None);
+        }
+        if conversion.provenance { with_provenance(batch, &self.origins, &left).map(Some) } else { Ok(Some(batch)) }
+    }
+
+    fn reject(&mut self, kept: &Kept, entered: &[(u32, Offset)], row: u32, why: &Rejected, step: &str) -> Result<()> {
+        let at = row as usize;
+        let (end, event, timestamp) =
+            kept.records.get(at).ok_or_else(|| Error::bug(format!("step {step} rejected a row that was not kept")))?;
+        let start = at.checked_sub(1).map_or(0, |before| kept.records[before].0);
+        let (origin, offset) = entered[at];
+        self.rejects.push(&Reject {
+            payload: &kept.bytes[start..*end],
+            why,
+            step: Some(step),
+            event: event.as_deref(),
+            timestamp: *timestamp,
+            origin,
+            offset,
+        });
+        self.fate(origin).quarantined += 1;
+        Ok(())
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, reason: &str) {
+    match counts.get_mut(reason) {
+        Some(count) => *count += 1,
+        None => {
+            counts.insert(reason.to_owned(), 1);
+        }
+    }
+}
+
+fn with_provenance(batch: RecordBatch, origins: &[Origin], rows: &[(u32, Offset)]) -> Result<RecordBatch> {
+    let column = provenance::column(origins, rows)?;
+    let (schema, mut arrays, count) = batch.into_parts();
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(provenance::COLUMN, column.data_type().clone(), true)));
+    arrays.push(Arc::new(column) as ArrayRef);
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+        .map_err(|e| Error::bug("rows and their origins differ in number").with_source(e))
+}

@@ -1,0 +1,284 @@
+//! Slices of a plan to data files. Only ever adds objects that nothing names yet; a crash leaves orphans and no change.
+//!
+//! A slice is one task: it reads raw objects in pieces, and for each piece sends its [`Work`] through the one door to the
+//! worker threads, where [`inflate`] and [`convert`] make batches that the writers encode at once. Memory: a slice holds a
+//! permit for all it may buffer (pieces in flight, one batch, the writers' bound) for as long as it lives, and the permits
+//! together are the run's bound.
+
+pub mod convert;
+mod inflate;
+mod progress;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{PartitionRef, RunId};
+use firn_shared::raw::manifest::RawObject;
+use firn_shared::store::{Store, Stores, read_chunks};
+use futures::{StreamExt, TryStreamExt, stream};
+use iceberg::table::Table;
+use tokio::sync::OnceCell;
+
+pub use convert::Conversion;
+pub use progress::Progress;
+
+use crate::plan::{Plan, Slice};
+use crate::reconcile::account::Fate;
+use crate::seam::{Cpu, Permit};
+use crate::table::create::Definition;
+use crate::table::{Catalog, NewFile};
+use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
+use convert::{Converter, Step};
+
+/// Below this a slice's writers make tiny row groups; fewer slices run at once instead.
+const SLICE_BYTES_MIN: u64 = 48 * 1024 * 1024;
+
+/// Everything a run's slices share.
+#[derive(Debug)]
+pub struct Execution {
+    /// The run; part of every file name.
+    pub run: RunId,
+    /// Where raw objects are.
+    pub raw: Arc<dyn Store>,
+    /// Where data files go.
+    pub stores: Stores,
+    /// Worker threads and memory.
+    pub cpu: Cpu,
+    /// What becomes of a record.
+    pub conversion: Arc<Conversion>,
+    /// The table, as it was when the plan was made.
+    pub table: Table,
+    /// Where rejects go.
+    pub quarantine: Quarantine,
+    /// Data files are closed at this many bytes.
+    pub target_file_bytes: u64,
+    /// zstd level of the pages.
+    pub zstd_level: i32,
+    /// Who is told how far it is.
+    pub progress: Progress,
+}
+
+/// The quarantine table, made when the first record needs it.
+#[derive(Debug)]
+pub struct Quarantine {
+    /// Its definition.
+    pub definition: Definition,
+    /// Where it is made.
+    pub catalog: Arc<dyn Catalog>,
+    /// The table, once somebody asked for it.
+    pub made: OnceCell<Table>,
+}
+
+impl Quarantine {
+    /// The table; makes it when there is none.
+    ///
+    /// # Errors
+    /// As [`Definition::ensure`].
+    pub async fn table(&self) -> Result<&Table> {
+        let make = || async {
+            // A crash right after leaves an empty table, which the next run uses.
+            self.definition.ensure(&*self.catalog).await.map(crate::table::catalog::Created::into_table)
+        };
+        self.made.get_or_try_init(make).await
+    }
+}
+
+/// What slices made: files that nothing names yet, and what became of every record.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Data files of the table.
+    pub files: Vec<NewFile>,
+    /// Data files of the quarantine table.
+    pub rejects: Vec<NewFile>,
+    /// Records by fate, per partition.
+    pub fates: BTreeMap<PartitionRef, Fate>,
+}
+
+impl Written {
+    fn merge(&mut self, other: Self) {
+        self.files.extend(other.files);
+        self.rejects.extend(other.rejects);
+        for (partition, fate) in &other.fates {
+            self.fates.entry(partition.clone()).or_default().merge(fate);
+        }
+    }
+}
+
+/// Converts all slices of `plan`, as many at a time as threads and memory allow.
+///
+/// # Errors
+/// Of the first slice that fails: `Data` naming the raw object and place, else those of the stores.
+pub async fn execute(plan: &Plan, execution: &Execution) -> Result<Written> {
+    let memory = execution.cpu.memory();
+    let at_once = (memory / SLICE_BYTES_MIN).clamp(1, execution.cpu.threads() as u64);
+    let bytes = memory / at_once;
+    let mut written = Written::default();
+    let slices = plan.slices.iter().map(|slice| convert_slice(slice, execution, bytes));
+    let mut slices = stream::iter(slices).buffer_unordered(at_once as usize);
+    while let Some(slice) = slices.try_next().await? {
+        written.merge(slice);
+    }
+    // The order of completion is chance; manifests should not depend on it.
+    written.files.sort_by(|a, b| a.file.file_path().cmp(b.file.file_path()));
+    written.rejects.sort_by(|a, b| a.file.file_path().cmp(b.file.file_path()));
+    Ok(written)
+}
+
+/// A slice in work; moves between tokio and the worker threads.
+struct Work {
+    converter: Converter,
+    data: DataWriter,
+    rejects: Option<DataWriter>,
+}
+
+/// Why work came back.
+enum Pause {
+    /// It needs the object's next bytes, or its end.
+    NeedBytes,
+    /// It has rejects and no quarantine table yet.
+    NeedQuarantine(RecordBatch),
+}
+
+async fn convert_slice(slice: &Slice, execution: &Execution, bytes: u64) -> Result<Written> {
+    let permit = execution.cpu.permit(bytes).await?;
+    let held = permit.bytes();
+    let batch_bytes = (held / 16).clamp(1 << 20, 64 << 20);
+    let mut work = Work {
+        converter: Converter::new(Arc::clone(&execution.conversion), batch_bytes as usize)?,
+        data: DataWriter::new(write_spec(execution, &execution.table, slice, "", held / 2))?,
+        rejects: None,
+    };
+    for object in &slice.objects {
+        let url = format!("{}/{}", execution.raw.url(), object.object.key);
+        work.converter.begin(object, &url)?;
+        let pieces = read_chunks(Arc::clone(&execution.raw), &object.object.key, (held / 64).clamp(64 << 10, 4 << 20));
+        let mut pieces = std::pin::pin!(pieces.await?);
+        while let Some(piece) = pieces.try_next().await? {
+            execution.progress.advance(piece.len() as u64);
+            work = feed(work, piece, &object.object, execution, slice, &permit).await?;
+        }
+        work.converter.end_object(&object.object)?;
+    }
+    let written = finish(work, execution, slice, &permit).await?;
+    execution.progress.slice_done(slice.number, slice.records());
+    Ok(written)
+}
+
+/// Works off one piece of an object.
+async fn feed(
+    mut work: Work,
+    piece: Bytes,
+    object: &RawObject,
+    execution: &Execution,
+    slice: &Slice,
+    permit: &Permit,
+) -> Result<Work> {
+    work.converter.push(piece);
+    let object = Arc::new(object.clone());
+    loop {
+        let of = Arc::clone(&object);
+        let (back, pause) = execution
+            .cpu
+            .run(permit, move || {
+                let pause = advance(&mut work, &of);
+                (work, pause)
+            })
+            .await?;
+        work = back;
+        match pause? {
+            Pause::NeedBytes => return Ok(work),
+            Pause::NeedQuarantine(batch) => work = with_quarantine(work, batch, execution, slice, permit).await?,
+        }
+    }
+}
+
+/// On a worker thread: lines to batches, batches to files, until something is needed from outside.
+fn advance(work: &mut Work, object: &RawObject) -> Result<Pause> {
+    loop {
+        match work.converter.step(object)? {
+            Step::NeedBytes => return Ok(Pause::NeedBytes),
+            Step::Rows(batch) => work.data.write(&batch)?,
+            Step::Rejects(batch) => match &mut work.rejects {
+                Some(writer) => writer.write(&batch)?,
+                None => return Ok(Pause::NeedQuarantine(batch)),
+            },
+        }
+    }
+}
+
+async fn with_quarantine(
+    mut work: Work,
+    batch: RecordBatch,
+    execution: &Execution,
+    slice: &Slice,
+    permit: &Permit,
+) -> Result<Work> {
+    let table = execution.quarantine.table().await?;
+    let mut writer = DataWriter::new(write_spec(execution, table, slice, "q", permit.bytes() / 8))?;
+    let (writer, result) = execution
+        .cpu
+        .run(permit, move || {
+            let result = writer.write(&batch);
+            (writer, result)
+        })
+        .await?;
+    result?;
+    work.rejects = Some(writer);
+    Ok(work)
+}
+
+async fn finish(mut work: Work, execution: &Execution, slice: &Slice, permit: &Permit) -> Result<Written> {
+    loop {
+        let (back, left) = execution
+            .cpu
+            .run(permit, move || {
+                let left = drain(&mut work);
+                (work, left)
+            })
+            .await?;
+        work = back;
+        match left? {
+            Some(batch) => work = with_quarantine(work, batch, execution, slice, permit).await?,
+            None => break,
+        }
+    }
+    let Work { converter, data, rejects } = work;
+    let close = move || {
+        let files = data.finish()?;
+        let rejects = rejects.map(DataWriter::finish).transpose()?.unwrap_or_default();
+        Ok::<_, Error>(Written { files, rejects, fates: converter.into_fates() })
+    };
+    execution.cpu.run(permit, close).await?
+}
+
+/// On a worker thread: the last batches. Gives rejects back when there is no quarantine table yet.
+fn drain(work: &mut Work) -> Result<Option<RecordBatch>> {
+    while let Some(step) = work.converter.drain()? {
+        match step {
+            Step::NeedBytes => {}
+            Step::Rows(batch) => work.data.write(&batch)?,
+            Step::Rejects(batch) => match &mut work.rejects {
+                Some(writer) => writer.write(&batch)?,
+                None => return Ok(Some(batch)),
+            },
+        }
+    }
+    Ok(None)
+}
+
+fn write_spec(execution: &Execution, table: &Table, slice: &Slice, what: &str, memory: u64) -> WriteSpec {
+    WriteSpec {
+        metadata: table.metadata_ref(),
+        stores: execution.stores.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        run: execution.run,
+        slice: format!("{what}{}", slice.number),
+        target_file_bytes: execution.target_file_bytes,
+        memory,
+        open_files_max: OPEN_FILES_MAX,
+        zstd_level: execution.zstd_level,
+    }
+}

@@ -2,10 +2,15 @@
 
 pub mod arrow_types;
 pub mod bench;
+pub mod cli;
 pub mod decode;
+pub mod execute;
 pub mod plan;
 pub mod provenance;
+pub mod quarantine;
 pub mod reconcile;
+pub mod run;
 pub mod seam;
 pub mod table;
+pub mod transform;
 pub mod write;

@@ -1,0 +1,217 @@
+//! Each command: environment in, printed findings and exit code out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use firn_shared::clock::Clock;
+use firn_shared::config::{self, Config};
+use firn_shared::error::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, tell};
+use crate::execute::Conversion;
+use crate::run::{Env, Options, Outcome, RunReport, Target, dates, every, once, prove};
+use crate::table::catalog::Created;
+use crate::table::schema::compare;
+
+/// Dates are asked again this often while `--wait` lasts.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+
+pub async fn command(command: Command, format: Format, config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<u8> {
+    let open = || Env::open(Arc::clone(&config), Arc::clone(&clock));
+    match command {
+        Command::Run { which, event_date, wait, every, dry_run } => {
+            let env = open().await?;
+            let date = event_date.map(|text| dates::parse(&text, clock.now().date_naive())).transpose()?;
+            let options = Options { hours: None, event_date: date, dry_run };
+            match every {
+                Some(every) => run_every(&env, &which, &options, format, every).await,
+                None => run_all(&env, &which, &options, format, wait.unwrap_or_default()).await,
+            }
+        }
+        Command::Reprocess { which, from, to, dry_run } => {
+            let options = Options { hours: Some((from, to)), event_date: None, dry_run };
+            run_all(&open().await?, &which, &options, format, Duration::ZERO).await
+        }
+        Command::Plan { which } => plan(&open().await?, &which, format).await,
+        Command::Ddl { which, dry_run } => ddl(&config, &clock, &which, dry_run, format).await,
+        Command::Reconcile { which, deep } => reconcile(&open().await?, &which, deep, format).await,
+        Command::Check { offline } => check(&config, &clock, offline, format).await,
+        Command::Config { .. } => {
+            print!("{}", config::show(&config));
+            Ok(DONE)
+        }
+        Command::Inspect { what, which } => inspect::inspect(&open().await?, &which, what, format).await,
+        Command::Bench { .. } | Command::Completions { .. } => Ok(DONE),
+    }
+}
+
+/// Prints findings; as JSON a list, one entry a table.
+pub fn print<T: Serialize>(format: Format, found: &[T], text: impl Fn(&T) -> String) -> Result<()> {
+    match format {
+        Format::Json => {
+            let json = serde_json::to_string_pretty(found);
+            println!("{}", json.map_err(|e| Error::bug("findings do not serialise").with_source(e))?);
+        }
+        Format::Text => found.iter().for_each(|one| println!("{}", text(one))),
+    }
+    Ok(())
+}
+
+/// Runs each table; one that fails does not keep the others from running. The first failure decides the exit code.
+async fn run_all(env: &Env, which: &Which, options: &Options, format: Format, wait: Duration) -> Result<u8> {
+    let targets = Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())?;
+    let (mut reports, mut failure): (Vec<RunReport>, Option<Error>) = (Vec::new(), None);
+    let deadline = Instant::now() + wait;
+    for target in targets {
+        match run_waiting(env, target, options, deadline).await {
+            Ok(report) => reports.push(report),
+            Err(error) => {
+                if let Some(earlier) = failure.replace(error) {
+                    tell(&earlier, Format::Text);
+                }
+            }
+        }
+    }
+    print(format, &reports, ToString::to_string)?;
+    if let Some(error) = failure {
+        tell(&error, Format::Text);
+        return Ok(exit_code(error.kind()));
+    }
+    Ok(if reports.iter().any(|r| r.over_threshold.is_some()) {
+        OVER_THRESHOLD
+    } else if reports.iter().all(|r| r.outcome == Outcome::NothingToDo) {
+        NOTHING_TO_DO
+    } else {
+        DONE
+    })
+}
+
+/// Asks again until the deadline while the date is open.
+async fn run_waiting(env: &Env, target: Target<'_>, options: &Options, deadline: Instant) -> Result<RunReport> {
+    loop {
+        match once::run(env, target, options).await {
+            Err(error)
+                if error.kind() == ErrorKind::Unavailable
+                    && options.event_date.is_some()
+                    && Instant::now() < deadline =>
+            {
+                tracing::info!(reason = %error, "waiting");
+                let left = deadline.saturating_duration_since(Instant::now());
+                tokio::time::sleep(ASK_AGAIN.min(left)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Errors that may pass are reported and tried again at the next turn; others end the loop.
+async fn run_every(env: &Env, which: &Which, options: &Options, format: Format, every: Duration) -> Result<u8> {
+    let stop = every::stop_on_signals().map_err(|e| Error::bug("cannot listen for signals").with_source(e))?;
+    loop {
+        let code = run_all(env, which, options, format, Duration::ZERO).await?;
+        if !matches!(code, DONE | NOTHING_TO_DO | OVER_THRESHOLD | 1) {
+            return Ok(code);
+        }
+        if !every::pause(every, &stop).await {
+            return Ok(DONE);
+        }
+    }
+}
+
+async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {
+    let mut reports = Vec::new();
+    let mut plans = Vec::new();
+    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
+        if format == Format::Json {
+            let plan = once::plan(env, target, &Options::default()).await?;
+            plans.push(serde_json::json!({"table": target.name(), "plan": plan}));
+        } else {
+            reports.push(once::run(env, target, &Options { dry_run: true, ..Options::default() }).await?);
+        }
+    }
+    match format {
+        Format::Json => print(format, &plans, ToString::to_string)?,
+        Format::Text => print(format, &reports, ToString::to_string)?,
+    }
+    Ok(DONE)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ddl {
+    table: String,
+    outcome: &'static str,
+    ddl: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
+}
+
+async fn ddl(config: &Arc<Config>, clock: &Arc<dyn Clock>, which: &Which, dry_run: bool, format: Format) -> Result<u8> {
+    let env = if dry_run { None } else { Some(Env::open(Arc::clone(config), Arc::clone(clock)).await?) };
+    let mut found = Vec::new();
+    for target in Target::select(config, which.pipeline.as_deref(), which.table.as_deref())? {
+        let definition = target.definition();
+        definition.creation()?;
+        let outcome = match &env {
+            None => "would be created unless it exists",
+            Some(env) => match definition.ensure(&*env.catalog).await? {
+                Created::New(_) => "created",
+                Created::Existing(_) => "exists, with these columns",
+            },
+        };
+        let ddl = inspect::ddl_text(&definition, &target.output.table);
+        found.push(Ddl { table: target.name(), outcome, ddl, differences: Vec::new() });
+    }
+    print(format, &found, |one| format!("-- {}: {}\n{}", one.table, one.outcome, one.ddl))?;
+    Ok(DONE)
+}
+
+async fn reconcile(env: &Env, which: &Which, deep: bool, format: Format) -> Result<u8> {
+    let mut proofs = Vec::new();
+    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
+        proofs.push(prove::reconcile(env, target, deep).await?);
+    }
+    print(format, &proofs, ToString::to_string)?;
+    Ok(if proofs.iter().all(prove::Proof::is_clean) { DONE } else { DIFFERENCE })
+}
+
+#[derive(Serialize)]
+struct Checked {
+    table: String,
+    found: String,
+}
+
+/// Everything that a run would trip over before it reads a record.
+async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, format: Format) -> Result<u8> {
+    let env = if offline { None } else { Some(Env::open(Arc::clone(config), Arc::clone(clock)).await?) };
+    let (mut found, mut failure) = (Vec::new(), None);
+    for target in Target::select(config, None, None)? {
+        match check_table(env.as_ref(), target).await {
+            Ok(text) => found.push(Checked { table: target.name(), found: text }),
+            Err(error) => {
+                tell(&error, Format::Text);
+                failure.get_or_insert(error.kind());
+            }
+        }
+    }
+    print(format, &found, |one| format!("{}: {}", one.table, one.found))?;
+    Ok(failure.map_or(DONE, exit_code))
+}
+
+async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
+    Conversion::new(target.output, target.pipeline.ingestion.max_record_bytes)?;
+    let definition = target.definition();
+    definition.creation()?;
+    target.quarantine()?.creation()?;
+    let Some(env) = env else { return Ok("the configuration is good".to_owned()) };
+    let topics = crate::plan::read::topics(&*env.raw().await?, &target.pipeline.ingestion).await?;
+    let landed = if topics.is_empty() { "nothing landed yet".to_owned() } else { format!("{} topics", topics.len()) };
+    match env.catalog.load(&definition.ident).await? {
+        None => Ok(format!("good; the first run creates it at {}; {landed}", definition.location)),
+        Some(table) => {
+            compare(table.metadata().current_schema(), &definition.columns)?.check(&definition.ident)?;
+            Ok(format!("good; {landed}"))
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! `compactor run | reprocess | plan | ddl | reconcile | check | config show | inspect | bench | completions`.
+//!
+//! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found is printed
+//! on standard output, for people or as JSON; logs and errors go to standard error. The exit code follows from the kind
+//! of the first failure: see [`exit_code`].
+
+mod commands;
+mod inspect;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use firn_shared::clock::SystemClock;
+use firn_shared::config;
+use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::ids::EventHour;
+use firn_shared::telemetry;
+
+use crate::bench;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Reconciliation found a difference.
+pub const DIFFERENCE: u8 = 4;
+/// More records were quarantined than the table's threshold allows.
+pub const OVER_THRESHOLD: u8 = 5;
+/// Nothing to do; Airflow's code for skipped.
+pub const NOTHING_TO_DO: u8 = 99;
+
+/// Takes the raw zone into Iceberg tables, one atomic commit a run.
+#[derive(Debug, Parser)]
+#[command(name = "compactor", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The deployment.
+    #[arg(long, global = true, default_value = "firn.yaml")]
+    config: PathBuf,
+    /// Pipeline files, or directories of them.
+    #[arg(long, global = true, default_value = "pipelines")]
+    pipelines: Vec<PathBuf>,
+    /// How to print what was found.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// Which tables.
+#[derive(Debug, Clone, Args)]
+pub struct Which {
+    /// Only this pipeline.
+    #[arg(long)]
+    pipeline: Option<String>,
+    /// Only this table, `table` or `database.table`.
+    #[arg(long)]
+    table: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take everything new into the tables.
+    Run {
+        #[command(flatten)]
+        which: Which,
+        /// Only when this date (2026-11-22, or T-1D for yesterday, UTC) is complete in every partition; marks it.
+        #[arg(long, value_name = "DATE")]
+        event_date: Option<String>,
+        /// Wait so long for the date to be complete, such as 30m.
+        #[arg(long, value_name = "DURATION", value_parser = duration, requires = "event_date")]
+        wait: Option<Duration>,
+        /// Again and again, such as 1h, until SIGTERM; the run in progress then finishes.
+        #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["event_date", "dry_run"])]
+        every: Option<Duration>,
+        /// Show the plan and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Convert the raw objects of a range of event hours again, and replace exactly their rows.
+    Reprocess {
+        #[command(flatten)]
+        which: Which,
+        /// First event hour, such as 2026-11-22T07 (UTC).
+        #[arg(long, value_name = "HOUR")]
+        from: EventHour,
+        /// First event hour after the range.
+        #[arg(long, value_name = "HOUR")]
+        to: EventHour,
+        /// Show the plan and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show what `run` would do.
+    Plan {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Create the tables from their columns in YAML; tables that exist are compared with them.
+    Ddl {
+        #[command(flatten)]
+        which: Which,
+        /// Print the DDL and create nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Prove that every offset landed is a row, in quarantine, or left out for a stated reason.
+    Reconcile {
+        #[command(flatten)]
+        which: Which,
+        /// Compare the offsets in the rows with those of the raw objects, one by one.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Check the configuration, and with it catalog, raw zone and tables.
+    Check {
+        /// Ask no server.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// The effective configuration.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// Show a table's snapshots, files, or consumed offsets.
+    Inspect {
+        /// What to show.
+        #[arg(value_enum)]
+        what: inspect::What,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Measure the conversion.
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print it with defaults filled in and secrets masked.
+    Show,
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs, one JSON value.
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<config::units::Period>().map(|period| period.0).map_err(|e| e.to_string())
+}
+
+/// Runs the command line and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.output;
+    match execute(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tell(&error, format);
+            ExitCode::from(exit_code(error.kind()))
+        }
+    }
+}
+
+/// Prints an error with its causes.
+fn tell(error: &Error, format: Format) {
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    if format == Format::Json {
+        let json = serde_json::json!({
+            "error": {"kind": error.kind().to_string(), "message": error.to_string(), "causes": causes}
+        });
+        println!("{json}");
+    }
+    eprintln!("compactor: {error}");
+    for cause in causes {
+        eprintln!("  because: {cause}");
+    }
+}
+
+/// What a failure of this kind tells the scheduler.
+#[must_use]
+pub fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Conflict | ErrorKind::Unavailable => 1,
+        ErrorKind::Config => 2,
+        ErrorKind::Data => 3,
+        ErrorKind::Bug => 70,
+    }
+}
+
+fn execute(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "compactor", &mut std::io::stdout());
+            return Ok(DONE);
+        }
+        Command::Bench { command } => {
+            return match bench::run(command) {
+                Ok(()) => Ok(DONE),
+                Err(error) => {
+                    let kind = firn_shared::error::kind_of(&error);
+                    Err(Error::new(kind, format!("{error:#}")))
+                }
+            };
+        }
+        _ => {}
+    }
+    let config = Arc::new(config::load(&cli.config, &cli.pipelines)?);
+    telemetry::start(&config.deployment.telemetry)?;
+    // Before any thread starts: Polars takes the size of its pool from the environment.
+    crate::transform::bound_threads(config.deployment.compactor.threads);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("compactor-io")
+        .build()
+        .map_err(|e| Error::unavailable("cannot start the runtime").with_source(e))?;
+    runtime.block_on(commands::command(cli.command, cli.output, config, Arc::new(SystemClock)))
+}

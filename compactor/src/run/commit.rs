@@ -1,0 +1,246 @@
+//! Makes what a run wrote visible: the quarantine first, then the table with its offsets.
+//!
+//! The two tables cannot commit together. The quarantine replaces all rows of the run's offsets (or hours), so it may be
+//! committed any number of times. A crash after it leaves a quarantine ahead of its table; the next run over the same
+//! offsets replaces those rows. A crash after the table's commit leaves nothing to do.
+
+use std::collections::BTreeMap;
+
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::PartitionRef;
+use iceberg::TableIdent;
+
+use crate::execute::{Execution, Written};
+use crate::plan::{Plan, Scope};
+use crate::reconcile::account::{Account, Fate};
+use crate::table::overwrite::{self, Removal};
+use crate::table::read::Rows;
+use crate::table::validate::Expect;
+use crate::table::{Change, Committed, Committer, NewFile};
+use crate::write::{OPEN_FILES_MAX, WriteSpec};
+
+/// Summary key: what the commit was for.
+pub const SCOPE: &str = "firn.scope";
+
+/// The rows that a run replaces.
+fn rows_of(plan: &Plan) -> Rows {
+    match plan.scope {
+        Scope::New => Rows::Offsets(
+            plan.ledger
+                .iter()
+                .map(|l| (PartitionRef { topic: l.topic.clone(), partition: l.partition }, l.range))
+                .collect(),
+        ),
+        Scope::Hours { from, to } => Rows::Hours { from, to },
+    }
+}
+
+/// Replaces the quarantine's rows of this run by `rejects`, and says how many rows of each partition went. Tables
+/// without a quarantine table, and runs that change nothing in it, commit nothing.
+///
+/// # Errors
+/// `Conflict` when another run changed the same rows meanwhile; else as the table layer says.
+pub async fn quarantine(
+    plan: &Plan,
+    execution: &Execution,
+    committer: &Committer,
+    rejects: Vec<NewFile>,
+) -> Result<BTreeMap<PartitionRef, u64>> {
+    let quarantine = &execution.quarantine;
+    let ident = quarantine.definition.ident.clone();
+    let table = match quarantine.made.get() {
+        Some(_) if !rejects.is_empty() => quarantine.catalog.load(&ident).await?,
+        _ => quarantine.catalog.load(&ident).await?,
+    };
+    let Some(table) = table else { return Ok(BTreeMap::new()) };
+    let spec = write_spec(execution, &table, "qr");
+    let removal = overwrite::remove(&table, rows_of(plan), spec).await?;
+    let gone = removal.rows_removed.clone();
+    if removal.is_empty() && rejects.is_empty() {
+        return Ok(gone);
+    }
+    let mut change = change(execution, plan, &ident, rejects);
+    removal.apply_to(&mut change);
+    committer.commit(&ident, &change).await?;
+    Ok(gone)
+}
+
+/// Finds the rows of the table that a `reprocess` replaces.
+///
+/// # Errors
+/// As the table layer says.
+pub async fn replaced(plan: &Plan, execution: &Execution) -> Result<Option<Removal>> {
+    match plan.scope {
+        Scope::New => Ok(None),
+        Scope::Hours { .. } => {
+            let spec = write_spec(execution, &execution.table, "r");
+            overwrite::remove(&execution.table, rows_of(plan), spec).await.map(Some)
+        }
+    }
+}
+
+/// Commits the table: files, rows that go, position and account, together. The position must not have moved.
+///
+/// # Errors
+/// `Conflict` when another run moved the offsets; then nothing of this run is visible and its files are orphans.
+pub async fn table(
+    plan: &Plan,
+    execution: &Execution,
+    committer: &Committer,
+    (written, removal, account): (Written, Option<Removal>, Account),
+    properties: BTreeMap<String, String>,
+) -> Result<Committed> {
+    let ident = execution.table.identifier().clone();
+    let mut change = change(execution, plan, &ident, written.files);
+    change.offsets = Some((plan.to.clone(), account));
+    change.properties = properties;
+    if let Some(removal) = removal {
+        removal.apply_to(&mut change);
+    }
+    change.expect.position = Some(plan.from.clone());
+    committer.commit(&ident, &change).await
+}
+
+fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFile>) -> Change {
+    let scope = match plan.scope {
+        Scope::New => "new".to_owned(),
+        Scope::Hours { from, to } => format!("reprocess {from}..{to}"),
+    };
+    Change {
+        commit_id: format!("{}-{}", execution.run, ident.name()),
+        add,
+        remove: Vec::new(),
+        offsets: None,
+        summary: BTreeMap::from([(SCOPE.to_owned(), scope)]),
+        properties: BTreeMap::new(),
+        expect: Expect::default(),
+    }
+}
+
+fn write_spec(execution: &Execution, table: &iceberg::table::Table, what: &str) -> WriteSpec {
+    WriteSpec {
+        metadata: table.metadata_ref(),
+        stores: execution.stores.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        run: execution.run,
+        slice: what.to_owned(),
+        target_file_bytes: execution.target_file_bytes,
+        memory: execution.cpu.memory() / 2,
+        open_files_max: OPEN_FILES_MAX,
+        zstd_level: execution.zstd_level,
+    }
+}
+
+/// The account after the run. Every record of every object of the plan must have met exactly one fate.
+///
+/// # Errors
+/// `Bug` when records were lost or doubled on the way; nothing is committed then.
+pub fn account(
+    plan: &Plan,
+    mut account: Account,
+    written: &Written,
+    removal: Option<&Removal>,
+    quarantine_gone: &BTreeMap<PartitionRef, u64>,
+) -> Result<Account> {
+    let mut records: BTreeMap<PartitionRef, u64> = BTreeMap::new();
+    for object in plan.slices.iter().flat_map(|s| &s.objects) {
+        *records.entry(object.partition_ref()).or_default() += object.object.records;
+    }
+    let none = Fate::default();
+    for (partition, planned) in &records {
+        let met = written.fates.get(partition).unwrap_or(&none).records();
+        if met != *planned {
+            return Err(Error::bug(format!("{partition}: {planned} records planned, {met} accounted for")));
+        }
+    }
+    match plan.scope {
+        Scope::New => {
+            for ledger in &plan.ledger {
+                let partition = PartitionRef { topic: ledger.topic.clone(), partition: ledger.partition };
+                let totals = account.totals_mut(&partition);
+                if totals.offsets() == 0 {
+                    totals.start = ledger.range.start();
+                }
+                totals.end = ledger.range.end();
+                for (reason, count) in &ledger.totals.rejected {
+                    *totals.rejected.entry(*reason).or_default() += count;
+                }
+                totals.tombstones += ledger.totals.tombstones;
+                totals.absent += ledger.totals.absent;
+                totals.gaps += ledger.totals.gaps;
+                account.add_fate(&partition, written.fates.get(&partition).unwrap_or(&none));
+            }
+        }
+        Scope::Hours { .. } => {
+            let mut partitions: Vec<&PartitionRef> = records.keys().collect();
+            let rows_gone = removal.map(|r| &r.rows_removed);
+            partitions.extend(rows_gone.into_iter().flat_map(BTreeMap::keys));
+            partitions.sort();
+            partitions.dedup();
+            for partition in partitions {
+                let after = written.fates.get(partition).unwrap_or(&none);
+                let rows = rows_gone.and_then(|gone| gone.get(partition)).copied().unwrap_or(0);
+                let totals = account.get(partition).cloned().unwrap_or_default();
+                let quarantined = quarantine_gone.get(partition).copied().unwrap_or(0).min(totals.quarantined);
+                let before = before(rows, quarantined, after, &totals.filtered);
+                account.replace_fate(partition, &before, after)?;
+            }
+        }
+    }
+    match account.differences().first() {
+        Some((partition, difference)) => Err(Error::bug(format!(
+            "{partition}: {difference} offsets are unaccounted for after this run; nothing was committed"
+        ))),
+        None => Ok(account),
+    }
+}
+
+/// What had become of the records that are converted again. Rows and quarantined records were counted in the tables; the
+/// others had been filtered, by the same reasons as now as far as possible, else by any.
+fn before(rows: u64, quarantined: u64, after: &Fate, account: &BTreeMap<String, u64>) -> Fate {
+    let mut left = (after.records() - after.tombstones).saturating_sub(rows + quarantined);
+    let mut filtered = BTreeMap::new();
+    let mut take = |reason: &String, most: u64| {
+        let taken: &mut u64 = filtered.entry(reason.clone()).or_default();
+        let count = most.min(left).min(account.get(reason).copied().unwrap_or(0) - *taken);
+        *taken += count;
+        left -= count;
+    };
+    for (reason, count) in &after.filtered {
+        take(reason, *count);
+    }
+    for reason in account.keys() {
+        take(reason, u64::MAX);
+    }
+    filtered.retain(|_, count| *count > 0);
+    Fate { rows, quarantined, filtered, tombstones: after.tombstones }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(rows: u64, quarantined: u64, filtered: &[(&str, u64)]) -> Fate {
+        let filtered = filtered.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        Fate { rows, quarantined, filtered, tombstones: 2 }
+    }
+
+    #[test]
+    fn what_was_before_adds_up_to_the_same_records() {
+        let account = BTreeMap::from([("event".to_owned(), 50), ("old".to_owned(), 7)]);
+        // Filters unchanged; a filter gone; a new filter that took rows.
+        let cases = [
+            (60, 5, fate(60, 5, &[("event", 35)]), vec![("event", 35)]),
+            (60, 5, fate(65, 0, &[("event", 30), ("new", 5)]), vec![("event", 35)]),
+            (95, 5, fate(40, 0, &[("new", 60)]), vec![]),
+            (50, 0, fate(100, 0, &[]), vec![("event", 50)]),
+            (44, 0, fate(57, 0, &[("event", 43)]), vec![("event", 50), ("old", 6)]),
+        ];
+        for (rows, quarantined, after, expected) in cases {
+            let before = before(rows, quarantined, &after, &account);
+            let expected = expected.into_iter().map(|(r, c)| (r.to_owned(), c)).collect::<BTreeMap<_, _>>();
+            assert_eq!(before.filtered, expected);
+            assert_eq!(before.records(), after.records());
+        }
+    }
+}

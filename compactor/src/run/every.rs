@@ -1,0 +1,36 @@
+//! Runs again and again, until asked to stop.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio_util::sync::CancellationToken;
+
+/// Waits for about `every` (up to a tenth longer, so that many compactors do not fall into step), or until asked to
+/// stop; then `false`.
+pub async fn pause(every: Duration, stop: &CancellationToken) -> bool {
+    let jitter = rand::rng().random_range(0.0..0.1);
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(every.mul_f64(1.0 + jitter)) => true,
+    }
+}
+
+/// A token that SIGTERM and SIGINT set: the run in progress finishes, and no other begins.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let set = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("asked to stop; the run in progress finishes first");
+        set.cancel();
+    });
+    Ok(stop)
+}

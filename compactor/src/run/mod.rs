@@ -1,0 +1,64 @@
+//! `plan → execute → commit`, per table, and the commands built of them.
+//!
+//! [`target`] is one table with all its names; [`once`] carries out one run; [`commit`] makes it visible, quarantine
+//! first; [`dates`] waits for dates to be sealed; [`every`] repeats; [`check`] proves. [`Env`] is what they all need,
+//! put together once per process, or by a test with stores that fail.
+
+pub mod commit;
+pub mod dates;
+pub mod every;
+pub mod once;
+pub mod prove;
+pub mod target;
+
+use std::sync::Arc;
+
+use firn_shared::clock::Clock;
+use firn_shared::config::Config;
+use firn_shared::error::Result;
+use firn_shared::store::{Store, Stores};
+
+pub use once::{Options, Outcome, RunReport, run};
+pub use target::Target;
+
+use crate::seam::Cpu;
+use crate::table::Catalog;
+
+/// What every command needs.
+#[derive(Debug, Clone)]
+pub struct Env {
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// Raw zone and tables.
+    pub stores: Stores,
+    /// Where tables are found.
+    pub catalog: Arc<dyn Catalog>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Worker threads and memory.
+    pub cpu: Cpu,
+    /// Whether a terminal is to see progress bars.
+    pub bars: bool,
+}
+
+impl Env {
+    /// The environment that `config` describes.
+    ///
+    /// # Errors
+    /// `Config` and `Unavailable` as the catalog says.
+    pub async fn open(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Self> {
+        let stores = Stores::new(config.deployment.s3.clone());
+        let catalog = crate::table::catalog::open(&config.deployment.catalog, &stores).await?;
+        let options = &config.deployment.compactor;
+        let cpu = Cpu::new(options.threads, options.memory)?;
+        Ok(Self { config, stores, catalog, clock, cpu, bars: true })
+    }
+
+    /// The raw zone.
+    ///
+    /// # Errors
+    /// `Config` when it cannot be opened.
+    pub async fn raw(&self) -> Result<Arc<dyn Store>> {
+        self.stores.open(&self.config.deployment.raw).await
+    }
+}

@@ -1,0 +1,297 @@
+//! One run of one table: `plan → execute → commit`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{EventHour, RunId};
+use iceberg::table::Table;
+use serde::Serialize;
+use tokio::sync::OnceCell;
+
+use super::{Env, Target, commit, dates};
+use crate::execute::{self, Conversion, Execution, Progress, Quarantine, Written};
+use crate::plan::position::Position;
+use crate::plan::read::{Bounds, plan as read_plan, topics};
+use crate::plan::{Plan, Scope, SliceObject, cut, hours};
+use crate::reconcile::account::{Account, Fate};
+use crate::table::{Committer, offsets};
+
+/// A slice holds at least this many uncompressed bytes, so that files do not become tiny.
+const SLICE_RAW_BYTES_MIN: u64 = 64 << 20;
+/// And at most this many, so that a slice that fails loses little.
+const SLICE_RAW_BYTES_MAX: u64 = 4 << 30;
+
+/// What a run is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Everything new, or hours again.
+    pub hours: Option<(EventHour, EventHour)>,
+    /// This date must be sealed, and is marked complete by the run.
+    pub event_date: Option<chrono::NaiveDate>,
+    /// Plan only.
+    pub dry_run: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// There is a new snapshot.
+    Committed,
+    /// Nothing new; nothing was written.
+    NothingToDo,
+    /// Planned and not carried out.
+    Planned,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunReport {
+    /// `database.table`.
+    pub table: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its identity, part of its files' names.
+    pub run: RunId,
+    /// The new snapshot.
+    pub snapshot: Option<i64>,
+    /// Raw objects, and slices they were cut into.
+    pub objects: usize,
+    /// See `objects`.
+    pub slices: usize,
+    /// Records of the raw objects.
+    pub records: u64,
+    /// Records by event hour.
+    pub hours: BTreeMap<EventHour, u64>,
+    /// What became of the records.
+    pub fate: Fate,
+    /// Rows that a `reprocess` took out.
+    pub replaced: u64,
+    /// Data files written.
+    pub files: usize,
+    /// Their bytes.
+    pub file_bytes: u64,
+    /// Where the table stands afterwards.
+    pub position: Position,
+    /// Share of quarantined records, when it is above the table's threshold.
+    pub over_threshold: Option<f64>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Runs `target` once.
+///
+/// # Errors
+/// `Conflict` when another run was faster (nothing of this one is visible), `Data` for a corrupt raw object, a broken
+/// ledger or a table that does not fit, `Unavailable` when a date is not sealed or a service does not answer.
+pub async fn run(env: &Env, target: Target<'_>, options: &Options) -> Result<RunReport> {
+    let begun = std::time::Instant::now();
+    let id = RunId::new();
+    let mut report = match prepare(env, target, options).await? {
+        Prepared { plan, .. } if options.dry_run => report(target, id, &plan, Outcome::Planned),
+        Prepared { plan, mark: None, .. } if idle(&plan) => report(target, id, &plan, Outcome::NothingToDo),
+        prepared => carry_out(env, target, id, prepared).await?,
+    };
+    report.seconds = begun.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Plans `target` without carrying it out.
+///
+/// # Errors
+/// As [`run`].
+pub async fn plan(env: &Env, target: Target<'_>, options: &Options) -> Result<Plan> {
+    Ok(prepare(env, target, options).await?.plan)
+}
+
+/// Nothing to convert, and nothing to advance or replace.
+fn idle(plan: &Plan) -> bool {
+    match plan.scope {
+        Scope::New => plan.is_empty(),
+        // Rows may have to go though no object is left to replace them.
+        Scope::Hours { .. } => plan.from.is_start(),
+    }
+}
+
+/// A plan and what it was made from.
+struct Prepared {
+    plan: Plan,
+    table: Option<Table>,
+    account: Account,
+    conversion: Conversion,
+    /// The property that marks the date.
+    mark: Option<(String, String)>,
+}
+
+async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Prepared> {
+    let conversion = Conversion::new(target.output, target.pipeline.ingestion.max_record_bytes)?;
+    let raw = env.raw().await?;
+    let table = env.catalog.load(&target.ident()).await?;
+    let state = match &table {
+        Some(table) => offsets::current(table.metadata())?,
+        None => None,
+    };
+    let (position, account) = state.map(|s| (s.position, s.account)).unwrap_or_default();
+    let topics = topics(&*raw, &target.pipeline.ingestion).await?;
+    // Asked before the plan is made, so that what sealed the date is in the plan.
+    let mark = match options.event_date {
+        Some(date) => dates::sealed_mark(env, target, &raw, &topics, date, table.as_ref()).await?,
+        None => None,
+    };
+    let scope = match options.hours {
+        Some((from, to)) => {
+            if !target.output.table.provenance {
+                return Err(Error::config(format!(
+                    "cannot reprocess {}: its provenance is off, so the rows of an hour cannot be told apart",
+                    target.name()
+                )));
+            }
+            Scope::Hours { from, to }
+        }
+        None => Scope::New,
+    };
+    let base = table.as_ref().and_then(|t| t.metadata().current_snapshot_id());
+    let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
+    let mut plan = read_plan(&raw, &topics, (base, position), scope, bounds).await?;
+    reslice(&mut plan, env.cpu.threads());
+    Ok(Prepared { plan, table, account, conversion, mark })
+}
+
+/// Cuts the plan so that all threads have work and slices stay of a sensible size.
+fn reslice(plan: &mut Plan, threads: usize) {
+    let objects: Vec<SliceObject> = std::mem::take(&mut plan.slices).into_iter().flat_map(|s| s.objects).collect();
+    let total: u64 = objects.iter().map(|o| o.object.raw_bytes).sum();
+    let share = total.div_ceil(threads.max(1) as u64).clamp(SLICE_RAW_BYTES_MIN, SLICE_RAW_BYTES_MAX);
+    plan.slices = cut(objects, share);
+}
+
+async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared) -> Result<RunReport> {
+    let Prepared { plan, table, account, conversion, mark } = prepared;
+    // A crash right after leaves an empty table of the right shape.
+    let definition = target.definition();
+    let table = match table {
+        Some(table) => {
+            let live = table.metadata().current_schema();
+            crate::table::schema::compare(live, &definition.columns)?.check(&definition.ident)?;
+            table
+        }
+        None => definition.ensure(&*env.catalog).await?.into_table(),
+    };
+    let bytes = plan.slices.iter().flat_map(|s| &s.objects).map(|o| o.object.bytes).sum();
+    let progress = if env.bars { Progress::of(&target.name(), bytes) } else { Progress::quiet() };
+    let execution = Execution {
+        run: id,
+        raw: env.raw().await?,
+        stores: env.stores.clone(),
+        cpu: env.cpu.clone(),
+        conversion: Arc::new(conversion),
+        table,
+        quarantine: Quarantine {
+            definition: target.quarantine()?,
+            catalog: Arc::clone(&env.catalog),
+            made: OnceCell::new(),
+        },
+        target_file_bytes: target.output.table.target_file_size,
+        zstd_level: target.output.table.zstd_level,
+        progress,
+    };
+    let written = execute::execute(&plan, &execution).await;
+    execution.progress.end();
+    // A crash up to here leaves data files that nothing names.
+    finish(env, target, &plan, &execution, (written?, account, mark)).await
+}
+
+async fn finish(
+    env: &Env,
+    target: Target<'_>,
+    plan: &Plan,
+    execution: &Execution,
+    (mut written, account, mark): (Written, Account, Option<(String, String)>),
+) -> Result<RunReport> {
+    let committer = Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock));
+    let removal = commit::replaced(plan, execution).await?;
+    let gone = match written.quarantine_untouched(plan) {
+        true => BTreeMap::new(),
+        false => commit::quarantine(plan, execution, &committer, std::mem::take(&mut written.rejects)).await?,
+    };
+    let account = commit::account(plan, account, &written, removal.as_ref(), &gone)?;
+    let mut report = report(target, execution.run, plan, Outcome::Committed);
+    for fate in written.fates.values() {
+        report.fate.merge(fate);
+    }
+    report.files = written.files.len();
+    report.file_bytes = written.files.iter().map(|f| f.file.file_size_in_bytes()).sum();
+    report.replaced = removal.iter().flat_map(|r| r.rows_removed.values()).sum();
+    let share = report.fate.quarantined as f64 / report.records.max(1) as f64;
+    report.over_threshold = target.output.table.quarantine_threshold.is_some_and(|most| share > most).then_some(share);
+    let properties = mark.into_iter().collect();
+    let committed = commit::table(plan, execution, &committer, (written, removal, account), properties).await?;
+    report.snapshot = Some(committed.snapshot_id);
+    let RunReport { table, records, fate, .. } = &report;
+    let (rows, quarantined, snapshot) = (fate.rows, fate.quarantined, committed.snapshot_id);
+    tracing::info!(%table, snapshot, records, rows, quarantined, "committed");
+    Ok(report)
+}
+
+fn report(target: Target<'_>, run: RunId, plan: &Plan, outcome: Outcome) -> RunReport {
+    RunReport {
+        table: target.name(),
+        outcome,
+        run,
+        snapshot: None,
+        objects: plan.slices.iter().map(|s| s.objects.len()).sum(),
+        slices: plan.slices.len(),
+        records: plan.records(),
+        hours: hours(plan),
+        fate: Fate::default(),
+        replaced: 0,
+        files: 0,
+        file_bytes: 0,
+        position: plan.to.clone(),
+        over_threshold: None,
+        seconds: 0.0,
+    }
+}
+
+impl Written {
+    /// Whether the run has nothing to say to the quarantine: it consumes no offset and replaces no hour.
+    fn quarantine_untouched(&self, plan: &Plan) -> bool {
+        self.rejects.is_empty() && plan.scope == Scope::New && plan.ledger.is_empty()
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, records, objects, slices, fate, .. } = self;
+        match self.outcome {
+            Outcome::NothingToDo => return write!(f, "{table}: nothing to do"),
+            Outcome::Planned => {
+                write!(f, "{table}: would convert {records} records of {objects} raw objects in {slices} slices")?;
+                for (hour, records) in &self.hours {
+                    write!(f, "\n  {hour}  {records}")?;
+                }
+                return Ok(());
+            }
+            Outcome::Committed => {}
+        }
+        write!(f, "{table}: {records} records → {} rows", fate.rows)?;
+        if self.replaced > 0 {
+            write!(f, " in place of {}", self.replaced)?;
+        }
+        write!(f, ", {} quarantined, {} tombstones", fate.quarantined, fate.tombstones)?;
+        for (reason, count) in &fate.filtered {
+            write!(f, ", {count} filtered ({reason})")?;
+        }
+        write!(f, "; {} files, {} bytes, {:.1} s", self.files, self.file_bytes, self.seconds)?;
+        if let Some(snapshot) = self.snapshot {
+            write!(f, "; snapshot {snapshot}")?;
+        }
+        if let Some(share) = self.over_threshold {
+            write!(f, "\n{table}: {:.2} % of the records are quarantined, more than its threshold", share * 100.0)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! `reconcile`: the ledger, the snapshots and, with `--deep`, the rows themselves tell the same story.
+
+use std::sync::Arc;
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{Offset, PartitionRef};
+use futures::TryStreamExt;
+use iceberg::table::Table;
+use serde::Serialize;
+
+use super::{Env, Target};
+use crate::execute::Conversion;
+use crate::plan::position::Position;
+use crate::plan::read::topics;
+use crate::provenance;
+use crate::reconcile::deep::{DeepCheck, DeepReport};
+use crate::reconcile::ledger;
+use crate::reconcile::report::{Report, compare};
+use crate::table::offsets;
+use crate::table::read::{self, Origins, Rows};
+
+/// Examples that a deep report names of each kind.
+const EXAMPLES: usize = 10;
+
+/// The outcome for a table.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// Ledger against snapshots.
+    pub account: Report,
+    /// Ledger against rows, one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deep: Option<DeepReport>,
+}
+
+impl Proof {
+    /// Whether nothing is lost, doubled or unexplained.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.account.is_balanced() && self.deep.as_ref().is_none_or(DeepReport::is_clean)
+    }
+}
+
+impl std::fmt::Display for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.account)?;
+        match &self.deep {
+            Some(deep) => write!(f, "\n{deep}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Compares what landed with what the table has.
+///
+/// # Errors
+/// `Config` when there is no table, or no provenance for `deep`; `Data` for a broken ledger; else those of the stores.
+pub async fn reconcile(env: &Env, target: Target<'_>, deep: bool) -> Result<Proof> {
+    let raw = env.raw().await?;
+    let table = env.catalog.load(&target.ident()).await?;
+    let table = table.ok_or_else(|| Error::config(format!("there is no table {} yet; run first", target.name())))?;
+    let state = offsets::current(table.metadata())?;
+    let (position, account) = state.map(|s| (s.position, s.account)).unwrap_or_default();
+    let topics = topics(&*raw, &target.pipeline.ingestion).await?;
+    let totals = ledger::totals(&raw, &topics, &position).await?;
+    let report = compare(target.name(), &totals, (&position, &account), Some(count_rows(&table).await?));
+    if !deep {
+        return Ok(Proof { account: report, deep: None });
+    }
+    if !target.output.table.provenance {
+        let name = target.name();
+        return Err(Error::config(format!("cannot compare the offsets of {name} one by one: its provenance is off")));
+    }
+    let mut check = DeepCheck::new(EXAMPLES);
+    feed(&table, &Position::default(), |partition, offsets| check.rows(partition, offsets)).await?;
+    if let Some(quarantine) = env.catalog.load(&target.quarantine()?.ident).await? {
+        // Rows at or past the table's position belong to a run that has yet to commit its table.
+        feed(&quarantine, &position, |partition, offsets| check.quarantined(partition, offsets)).await?;
+    }
+    let conversion = Conversion::new(target.output, target.pipeline.ingestion.max_record_bytes)?;
+    let wanted: crate::reconcile::deep::Wanted = Arc::new(move |event| conversion.wants(event));
+    let deep = check.against_ledger(&raw, &env.cpu, (&position, &account), &wanted).await?;
+    Ok(Proof { account: report, deep: Some(deep) })
+}
+
+/// Rows by the manifests' counts, less position deletes.
+async fn count_rows(table: &Table) -> Result<u64> {
+    let files = read::live_files(table, &Rows::All).await?;
+    Ok(files.iter().map(|f| f.file.record_count()).sum())
+}
+
+/// Feeds the offsets of all rows below `before` (all of them when it is empty).
+async fn feed(table: &Table, before: &Position, mut found: impl FnMut(&PartitionRef, Vec<Offset>)) -> Result<()> {
+    let mut batches = read::rows(table, &[provenance::COLUMN], &Rows::All).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let column = batch.column_by_name(provenance::COLUMN).and_then(|c| c.as_struct_opt());
+        let column =
+            column.ok_or_else(|| Error::data(format!("{} has no {}", table.identifier(), provenance::COLUMN)))?;
+        let origins = Origins::of(column)?;
+        let (mut of, mut offsets): (Option<PartitionRef>, Vec<Offset>) = (None, Vec::new());
+        for row in 0..column.len() {
+            let Some(partition) = origins.partition(row)? else { continue };
+            let offset = origins.offsets.value(row) as Offset;
+            if !before.is_start() && before.get(&partition).is_none_or(|end| offset >= end) {
+                continue;
+            }
+            if of.as_ref() != Some(&partition) {
+                if let Some(of) = of.replace(partition) {
+                    found(&of, std::mem::take(&mut offsets));
+                }
+            }
+            offsets.push(offset);
+        }
+        if let Some(of) = of {
+            found(&of, offsets);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! One table that a pipeline feeds, under all its names.
+
+use firn_shared::config::domain::{Output, Pipeline, StoreUrl};
+use firn_shared::config::{Config, columns_after};
+use firn_shared::error::{Error, Result};
+use firn_shared::ids::{PipelineName, TableName};
+use iceberg::TableIdent;
+
+use crate::quarantine;
+use crate::table::create::Definition;
+use crate::table::schema::TableColumn;
+
+/// A pipeline's output.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The deployment and everything in it.
+    pub config: &'a Config,
+    /// The pipeline.
+    pub pipeline: &'a Pipeline,
+    /// The output.
+    pub output: &'a Output,
+}
+
+impl<'a> Target<'a> {
+    /// The tables of all pipelines, or of one pipeline, or one table (`table` or `database.table`).
+    ///
+    /// # Errors
+    /// `Config` when nothing has that name.
+    pub fn select(config: &'a Config, pipeline: Option<&str>, table: Option<&str>) -> Result<Vec<Self>> {
+        if let Some(name) = pipeline
+            && !config.pipelines.contains_key(&PipelineName::new(name)?)
+        {
+            let known: Vec<&str> = config.pipelines.keys().map(PipelineName::as_str).collect();
+            return Err(Error::config(format!("no pipeline `{name}`; there are: {}", known.join(", "))));
+        }
+        let chosen = config.pipelines.values().filter(|p| pipeline.is_none_or(|name| p.name.as_str() == name));
+        let all: Vec<Self> =
+            chosen.flat_map(|p| p.outputs.iter().map(move |output| Self { config, pipeline: p, output })).collect();
+        let Some(table) = table else { return Ok(all) };
+        let named = |t: &&Self| t.name() == table || t.output.table.name.as_str() == table;
+        let found: Vec<Self> = all.iter().filter(named).copied().collect();
+        if found.is_empty() {
+            let known: Vec<String> = all.iter().map(Self::name).collect();
+            return Err(Error::config(format!("no table `{table}`; there are: {}", known.join(", "))));
+        }
+        Ok(found)
+    }
+
+    /// `database.table`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.output.table.database, self.output.table.name)
+    }
+
+    /// The catalog's name.
+    #[must_use]
+    pub fn ident(&self) -> TableIdent {
+        crate::table::ident(&self.output.table.database, &self.output.table.name)
+    }
+
+    /// URL of the table's directory.
+    #[must_use]
+    pub fn location(&self) -> String {
+        let table = &self.output.table;
+        let under = |url: &StoreUrl| format!("{url}/{}/{}", table.database, table.name);
+        table.location.as_ref().map_or_else(|| under(&self.config.deployment.warehouse), ToString::to_string)
+    }
+
+    /// The table's columns, provenance included when it is on.
+    #[must_use]
+    pub fn columns(&self) -> Vec<TableColumn> {
+        let columns = columns_after(self.output).into_iter();
+        let mut columns: Vec<TableColumn> =
+            columns.map(|c| TableColumn { name: c.name, r#type: c.r#type, required: c.required, doc: c.doc }).collect();
+        if self.output.table.provenance {
+            columns.push(TableColumn::provenance());
+        }
+        columns
+    }
+
+    /// The table to be.
+    #[must_use]
+    pub fn definition(&self) -> Definition {
+        let table = &self.output.table;
+        Definition {
+            ident: self.ident(),
+            location: self.location(),
+            columns: self.columns(),
+            partition_by: table.partition_by.clone(),
+            sort_by: table.sort_by.clone(),
+            properties: table.properties.clone(),
+        }
+    }
+
+    /// The quarantine table to be: beside the table, unpartitioned.
+    ///
+    /// # Errors
+    /// `Config` when the name becomes too long.
+    pub fn quarantine(&self) -> Result<Definition> {
+        let table = &self.output.table;
+        let name = TableName::new(format!("{}{}", table.name, quarantine::SUFFIX))?;
+        Ok(Definition {
+            ident: crate::table::ident(&table.database, &name),
+            location: format!("{}{}", self.location(), quarantine::SUFFIX),
+            columns: quarantine::columns(),
+            partition_by: Vec::new(),
+            sort_by: Vec::new(),
+            properties: std::collections::BTreeMap::new(),
+        })
+    }
+}

@@ -106,3 +106,83 @@ impl Admission {
         Verdict::Admitted { event, time, hour }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use firn_shared::config::domain::{EventTime, JsonPath, TimeFormat, TopicSelector, WhitelistEntry};
+    use firn_shared::ids::{ClusterName, Generation};
+
+    use super::*;
+
+    fn rules(change: impl FnOnce(&mut Ingestion)) -> Admission {
+        let path = |key: &str| JsonPath(vec![key.to_owned()]);
+        let mut ingestion = Ingestion {
+            cluster: ClusterName::new("c").unwrap(),
+            topics: TopicSelector::List(Vec::new()),
+            retention: None,
+            consumers: 1,
+            generation: Generation(1),
+            event_name: Some(path("type")),
+            event_time: EventTime::Field { path: path("at"), format: TimeFormat::EpochSeconds },
+            whitelist: None,
+            late_allowed: Duration::from_hours(1),
+            late_then: LateThen::Accept,
+            max_record_bytes: 40,
+            rotate_size: 1,
+            rotate_age: Duration::from_secs(1),
+        };
+        change(&mut ingestion);
+        Admission::of(&ingestion).unwrap()
+    }
+
+    /// The hour of an admitted record, or why it was refused.
+    fn verdict(
+        rules: &Admission,
+        payload: Option<&str>,
+        timestamp: Option<i64>,
+        watermark: Option<i64>,
+    ) -> Result<i64, RejectReason> {
+        let watermark = watermark.and_then(|at| DateTime::from_timestamp(at, 0));
+        match rules.judge(payload.map(str::as_bytes), timestamp, watermark) {
+            Verdict::Admitted { hour, .. } => Ok(hour.epoch_hours()),
+            Verdict::Refused { reason, .. } => Err(reason),
+        }
+    }
+
+    #[test]
+    fn each_rule_refuses_with_its_reason() {
+        let open = rules(|_| ());
+        assert_eq!(verdict(&open, Some(r#"{"at":7200}"#), None, None), Ok(2));
+        assert_eq!(verdict(&open, Some(r#"{"at":7200"#), None, None), Err(RejectReason::NotJson));
+        assert_eq!(verdict(&open, Some("{}"), Some(5), None), Err(RejectReason::NoEventTime));
+        let large = format!(r#"{{"at":1,"x":"{}"}}"#, "y".repeat(40));
+        assert_eq!(verdict(&open, Some(&large), None, None), Err(RejectReason::TooLarge));
+
+        let listed = rules(|i| i.whitelist = Some([("A".to_owned(), WhitelistEntry::default())].into()));
+        assert_eq!(verdict(&listed, Some(r#"{"at":0,"type":"A"}"#), None, None), Ok(0));
+        assert_eq!(verdict(&listed, Some(r#"{"at":0,"type":"B"}"#), None, None), Err(RejectReason::NotWhitelisted));
+        assert_eq!(verdict(&listed, Some(r#"{"at":0}"#), None, None), Err(RejectReason::NotWhitelisted));
+    }
+
+    #[test]
+    fn tombstones_and_kafka_times_go_by_the_record_timestamp() {
+        let open = rules(|i| i.event_time = EventTime::KafkaTimestamp);
+        assert_eq!(verdict(&open, Some("1"), Some(7_200_000), None), Ok(2));
+        assert_eq!(verdict(&open, Some("1"), None, None), Err(RejectReason::NoEventTime));
+        assert_eq!(verdict(&open, None, Some(7_200_000), None), Ok(2));
+        assert_eq!(verdict(&open, None, None, None), Err(RejectReason::NoEventTime));
+    }
+
+    #[test]
+    fn a_record_is_late_once_its_hour_is_complete_and_only_where_that_matters() {
+        let strict = rules(|i| i.late_then = LateThen::Quarantine);
+        let event = Some(r#"{"at":10}"#);
+        // Hour 0 ends at 3600 and waits an hour.
+        assert_eq!(verdict(&strict, event, None, None), Ok(0));
+        assert_eq!(verdict(&strict, event, None, Some(7199)), Ok(0));
+        assert_eq!(verdict(&strict, event, None, Some(7200)), Err(RejectReason::TooLate));
+        assert_eq!(verdict(&rules(|_| ()), event, None, Some(1_000_000)), Ok(0));
+    }
+}

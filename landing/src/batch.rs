@@ -339,3 +339,6 @@ impl Batch {
         Ok(Some(Sealed { manifest, objects }))
     }
 }
+
+#[cfg(test)]
+mod tests;

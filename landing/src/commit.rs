@@ -56,7 +56,7 @@ pub async fn run(shared: Arc<Shared>, lane: Arc<Lane>, mut ledger: Ledger, mut o
 /// Makes one batch durable and returns the chain's new end.
 async fn commit(shared: &Shared, lane: &Lane, ledger: &mut Ledger, next: Outgoing) -> Result<Option<u64>> {
     let Sealed { manifest, objects } = match next {
-        Outgoing::Batch(sealed) => sealed,
+        Outgoing::Batch(sealed) => *sealed,
         Outgoing::Idle { end, watermark, caught_up_at } => {
             let progress = Progress { end, caught_up_at, watermark };
             progress::write(shared.store.as_ref(), &lane.partition, &progress).await?;

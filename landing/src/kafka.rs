@@ -197,7 +197,7 @@ impl Observer {
     /// Kafka's ids of topics, as far as the brokers tell. Blocks.
     #[must_use]
     pub fn topic_ids(&self, topics: &[Topic]) -> BTreeMap<Topic, String> {
-        topic_ids(self.0.client().native_ptr(), topics, PATIENCE)
+        topic_ids(self.0.client(), topics, PATIENCE)
     }
 }
 

@@ -46,7 +46,7 @@ pub enum Work {
 #[derive(Debug)]
 pub enum Outgoing {
     /// A closed batch.
-    Batch(Sealed),
+    Batch(Box<Sealed>),
     /// Nothing is open, and everything was read when Kafka's end was last seen.
     Idle {
         /// End of the chain once every batch before this is appended.
@@ -272,7 +272,7 @@ impl Lane {
         if let Some(sealed) = batch.seal(now)? {
             self.metrics.sealed(cause);
             lock(&self.status).sealed += 1;
-            place.send(Outgoing::Batch(sealed));
+            place.send(Outgoing::Batch(Box::new(sealed)));
         }
         Ok(true)
     }

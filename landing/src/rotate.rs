@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_closed_by_size_first_and_by_age_at_its_bound() {
-        let limits = Limits { size: 100, age: Duration::from_secs(60) };
+        let limits = Limits { size: 100, age: Duration::from_mins(1) };
         let check = |largest_object, opened_at: Option<i64>, now, expected| {
             let shape = Shape { largest_object, opened_at: opened_at.map(at) };
             assert_eq!(due(shape, limits, at(now)), expected, "{largest_object} {opened_at:?} {now}");
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_idle_partition_speaks_once_per_sealed_hour() {
-        let late = Duration::from_secs(600);
+        let late = Duration::from_mins(10);
         assert!(progress_due(None, at(10), late));
         assert!(!progress_due(Some(at(3600)), at(4199), late));
         assert!(progress_due(Some(at(3600)), at(4200), late));

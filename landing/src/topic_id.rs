@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use firn_shared::ids::Topic;
 use rdkafka::bindings as sys;
+use rdkafka::client::{Client, ClientContext};
 
 /// What brokers that know no ids say.
 const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
@@ -28,16 +29,19 @@ impl<T> Drop for Owned<T> {
 }
 
 /// The ids of these topics, as far as the brokers tell; blocks for `patience` at most.
-///
-/// `client` must be a live client handle for the duration of the call.
-pub fn topic_ids(client: *mut sys::rd_kafka_t, topics: &[Topic], patience: Duration) -> BTreeMap<Topic, String> {
+pub fn topic_ids<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[Topic],
+    patience: Duration,
+) -> BTreeMap<Topic, String> {
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     if pointers.is_empty() {
         return BTreeMap::new();
     }
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: every pointer comes from librdkafka, is checked for null before use, and lives in an `Owned` until after
+    let client = client.native_ptr();
+    // SAFETY: the client lives as long as its borrow. Every pointer comes from librdkafka, is checked for null before use, and lives in an `Owned` until after
     // its last use; the texts are copied before the event that owns them goes. Declared first, the queue goes last.
     unsafe {
         let queue = Owned(sys::rd_kafka_queue_new(client), sys::rd_kafka_queue_destroy);

@@ -33,7 +33,9 @@ pub async fn upload(store: &dyn Store, sealed: SealedObject) -> Result<()> {
         [frame] => frame.clone(),
         frames => {
             let mut body = BytesMut::with_capacity(sealed.object.bytes as usize);
-            frames.iter().for_each(|frame| body.extend_from_slice(frame));
+            for frame in frames {
+                body.extend_from_slice(frame);
+            }
             Bytes::from(body)
         }
     };

@@ -119,11 +119,14 @@ pub async fn land(config: &Config, store: Arc<dyn Store>) -> Result<Summary> {
     run(config, store, options, std::future::pending()).await
 }
 
+/// Event hour and payload.
+pub type Content = (String, Option<Vec<u8>>);
+
 /// What the raw zone holds of a topic.
 #[derive(Debug, Default)]
 pub struct Landed {
-    /// By partition and offset: event hour and payload.
-    pub records: BTreeMap<(u32, u64), (String, Option<Vec<u8>>)>,
+    /// By partition and offset.
+    pub records: BTreeMap<(u32, u64), Content>,
     /// By partition and offset.
     pub refused: BTreeMap<(u32, u64), RejectReason>,
     /// All of them.

@@ -79,6 +79,8 @@ pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
         .set("queued.max.messages.kbytes", (shares.queue >> 10).max(1).to_string())
         .set("fetch.message.max.bytes", (shares.fetch / 2).to_string())
         .set("fetch.max.bytes", shares.fetch.to_string())
+        // About producing; but librdkafka wants it no larger than a fetch.
+        .set("message.max.bytes", shares.fetch.min(1_000_000).to_string())
         // A record larger than a fetch still comes, alone: brokers always answer with one whole record batch.
         .set("receive.message.max.bytes", "1000000000");
 }

@@ -6,8 +6,8 @@ use crate::support::{Kafka, assert_all, config, event, land, landed, raw_zone};
 async fn buffers_stay_under_the_bound_whatever_the_partitions_and_hours() {
     let dir = tempfile::tempdir().unwrap();
     let kafka = Kafka::start("t", 12);
-    // 24 MB that do not compress, into 12 partitions and 200 hours: 2,400 objects open at once if nothing gave way.
-    let produced: Vec<_> = (0..12_000_usize)
+    // 10 MB that do not compress, into 12 partitions and 192 hours: 2,304 objects open at once if nothing gave way.
+    let produced: Vec<_> = (0..5_000_usize)
         .map(|n| {
             let (day, hour) = (1 + n / 24 % 8, n % 24);
             let noise: String =
@@ -20,7 +20,7 @@ async fn buffers_stay_under_the_bound_whatever_the_partitions_and_hours() {
         .collect();
     kafka.produce("t", &produced);
     let mut config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1GiB, age: 1h}");
-    config.deployment.landing.memory = 8 << 20;
+    config.deployment.landing.memory = 6 << 20;
     let store = raw_zone(dir.path());
 
     let summary = land(&config, store.clone()).await.unwrap();

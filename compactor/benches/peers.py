@@ -2,7 +2,7 @@
 """One conversion by one peer: peers.py TOOL TASK THREADS INPUT OUTPUT
 
 Newline-delimited JSON to Parquet, zstd level 3, the columns of the task, each tool with the settings its users would take
-and the strictness it has. The caller measures the process. T3's columns are read from t3.columns.yaml beside this file.
+and the strictness it has. The caller measures the process. T3's columns are read from t3.columns.yaml beside this file; with `inferred` for T3 the tool finds them itself (DuckDB, chdb).
 """
 import json
 import os
@@ -64,7 +64,7 @@ def schema(task):
     return {"t1": T1_NESTED, "t2": T2, "t3": t3()}[task]
 
 
-def duckdb(task, threads, source, target):
+def duckdb(task, threads, source, target, inferred=False):
     import duckdb as tool
 
     scalars = dict(string="VARCHAR", long="BIGINT", double="DOUBLE", boolean="BOOLEAN", timestamptz="TIMESTAMP")
@@ -78,16 +78,17 @@ def duckdb(task, threads, source, target):
     if task == "t1":
         columns["id"] = "long"
     columns = ", ".join(f"'{k}': '{sql(v)}'" for k, v in columns.items())
-    chosen = ", ".join(f"{path} {name}" for name, path, _ in T1) if task == "t1" else "*"
+    given = "" if inferred else f"columns={{{columns}}}, "
+    chosen = ", ".join(f'{path} AS "{name}"' for name, path, _ in T1) if task == "t1" else "*"
     connection = tool.connect()
     connection.execute(f"set threads={threads}; set timezone='UTC'")
     connection.execute(
-        f"COPY (SELECT {chosen} FROM read_json('{source}', format='newline_delimited', columns={{{columns}}}, "
+        f"COPY (SELECT {chosen} FROM read_json('{source}', format='newline_delimited', {given}"
         f"maximum_object_size=67108864)) TO '{target}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 3)"
     )
 
 
-def chdb(task, threads, source, target):
+def chdb(task, threads, source, target, inferred=False):
     import chdb as tool
 
     scalars = dict(
@@ -105,8 +106,9 @@ def chdb(task, threads, source, target):
         columns["id"] = "long"
     structure = ", ".join(f"`{k}` {sql(v)}" for k, v in columns.items()).replace("'", "\\'")
     chosen = ", ".join(f"{path} as {name}" for name, path, _ in T1) if task == "t1" else "*"
+    given = "" if inferred else f", '{structure}'"
     result = tool.query(
-        f"SELECT {chosen} FROM file('{source}', 'JSONEachRow', '{structure}') INTO OUTFILE '{target}' TRUNCATE "
+        f"SELECT {chosen} FROM file('{source}', 'JSONEachRow'{given}) INTO OUTFILE '{target}' TRUNCATE "
         f"FORMAT Parquet SETTINGS max_threads={threads}, max_insert_threads={threads}, max_parsing_threads={threads}, "
         f"input_format_parallel_parsing={int(threads > 1)}, date_time_input_format='best_effort', "
         "input_format_skip_unknown_fields=1, input_format_json_ignore_unknown_keys_in_named_tuple=1, "
@@ -185,5 +187,6 @@ def pyarrow(task, threads, source, target):
 
 
 if __name__ == "__main__":
-    tool, task, threads, source, target = sys.argv[1:]
-    {"duckdb": duckdb, "chdb": chdb, "polars": polars, "pyarrow": pyarrow}[tool](task, int(threads), source, target)
+    tool, task, threads, source, target, *inferred = sys.argv[1:]
+    tools = {"duckdb": duckdb, "chdb": chdb, "polars": polars, "pyarrow": pyarrow}
+    tools[tool](task, int(threads), source, target, **({"inferred": True} if inferred else {}))

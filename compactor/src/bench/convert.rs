@@ -24,9 +24,8 @@ use crate::decode::Decoder;
 use crate::provenance::{self, Origin};
 use crate::write::properties::properties;
 
-/// A batch is encoded when it has this many rows or bytes.
+/// A batch is encoded when it has this many rows, or the bytes of the options.
 const BATCH_ROWS: usize = 16_384;
-const BATCH_BYTES: usize = 16 << 20;
 
 /// How much of the work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,6 +51,8 @@ pub struct Options {
     pub provenance: bool,
     /// zstd level of the pages.
     pub level: i32,
+    /// Bytes at which a batch is encoded.
+    pub batch_bytes: usize,
     /// Where the files go; `None` drops them.
     pub to: Option<PathBuf>,
 }
@@ -166,6 +167,7 @@ struct Part {
     schema: SchemaRef,
     provenance: bool,
     decode: bool,
+    batch_bytes: usize,
     origins: Vec<Origin>,
     positions: Vec<(u32, Offset)>,
     figures: Figures,
@@ -199,6 +201,7 @@ impl Part {
             schema,
             provenance: options.provenance,
             decode: options.stage != Stage::Read,
+            batch_bytes: options.batch_bytes,
             origins: Vec::new(),
             positions: Vec::new(),
             figures: Figures::default(),
@@ -230,7 +233,7 @@ impl Part {
         if self.provenance {
             self.positions.push((self.origins.len() as u32 - 1, offset));
         }
-        if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= BATCH_BYTES {
+        if self.decoder.rows() >= BATCH_ROWS || self.decoder.bytes() >= self.batch_bytes {
             self.batch()?;
         }
         Ok(())

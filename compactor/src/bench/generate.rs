@@ -60,13 +60,12 @@ impl Sample {
             let at = at.context("a value that should move is missing")?;
             let length = memchr::memchr(b'"', &event[at..]).context("a string has no end")?;
             let value = std::str::from_utf8(&event[at..at + length])?;
-            let moving = match value.parse() {
-                Ok(id) => Moving::Id(id),
-                Err(_) => {
-                    let at = DateTime::parse_from_rfc3339(value)?.to_utc();
-                    time = Some(at);
-                    Moving::Time(at, if value.contains('.') { SecondsFormat::Micros } else { SecondsFormat::Secs })
-                }
+            let moving = if let Ok(id) = value.parse() {
+                Moving::Id(id)
+            } else {
+                let at = DateTime::parse_from_rfc3339(value)?.to_utc();
+                time = Some(at);
+                Moving::Time(at, if value.contains('.') { SecondsFormat::Micros } else { SecondsFormat::Secs })
             };
             pieces.push((&event[from..at], moving));
             from = at + length;
@@ -266,7 +265,15 @@ mod tests {
     }
 
     fn options(task: Task, threads: usize) -> Options {
-        Options { columns: columns(task).unwrap(), stage: Stage::All, threads, provenance: true, level: 1, to: None }
+        Options {
+            columns: columns(task).unwrap(),
+            stage: Stage::All,
+            threads,
+            provenance: true,
+            level: 1,
+            batch_bytes: 1 << 16,
+            to: None,
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::decode::parse_timestamp;
 
 /// What the values of one path have been.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "a set of kinds, each seen or not")]
 struct Shape {
     boolean: bool,
     long: bool,

@@ -85,6 +85,9 @@ pub struct Convert {
     /// zstd level of the Parquet pages.
     #[arg(long, default_value_t = 3)]
     pub level: i32,
+    /// A batch is encoded at this size, so that it is still in the cache.
+    #[arg(long, default_value_t = 4 << 20)]
+    pub batch_bytes: usize,
     /// Directory for the Parquet files; without it they are encoded and dropped.
     #[arg(long)]
     pub to: Option<PathBuf>,
@@ -123,6 +126,7 @@ pub fn run(command: Command) -> Result<()> {
                 threads: args.threads,
                 provenance: args.provenance,
                 level: args.level,
+                batch_bytes: args.batch_bytes,
                 to: args.to,
             };
             println!("{}", serde_json::to_string(&convert(&args.from, &options)?)?);

@@ -104,7 +104,16 @@ struct Line {
 pub fn write_columns(columns: &[Column]) -> String {
     let line = |c: &Column| Line { name: c.name.clone(), r#type: c.r#type.to_string() };
     // A JSON object is a YAML flow mapping.
-    columns.iter().filter_map(|c| serde_json::to_string(&line(c)).ok()).map(|json| format!("- {json}\n")).collect()
+    let lines: Vec<_> = columns.iter().filter_map(|c| serde_json::to_string(&line(c)).ok()).collect();
+    lines
+        .iter()
+        .flat_map(|json| {
+            [
+                "- ", json, "
+",
+            ]
+        })
+        .collect()
 }
 
 /// Reads what [`write_columns`] wrote; lines that begin with `#` are left out.

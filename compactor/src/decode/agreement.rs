@@ -176,9 +176,9 @@ fn random_json_under_random_columns_is_what_serde_json_says() {
             .map(|i| {
                 let mut text = String::new();
                 if i == 0 {
-                    json(&mut rng, 4, &mut text)
+                    json(&mut rng, 4, &mut text);
                 } else {
-                    object(&mut rng, 4, &mut text)
+                    object(&mut rng, 4, &mut text);
                 }
                 text.into_bytes()
             })

@@ -80,7 +80,7 @@ impl Slots {
     }
 
     /// Ends position `at`: the elements put since the last one are its.
-    pub fn close(&mut self, at: usize) -> Result<(), Box<Fault>> {
+    pub fn close(&mut self, at: usize) -> Result<(), Fault> {
         let end = i32::try_from(self.elements);
         let end = end.map_err(|_| Fault::new(RejectKind::TooLarge, "list column would pass 2^31 elements"))?;
         self.pad(at);

@@ -38,14 +38,14 @@ impl<'a> Cursor<'a> {
 
     /// The next byte that is not white space, not taken yet.
     #[inline]
-    pub fn peek(&mut self) -> Result<u8, Box<Fault>> {
+    pub fn peek(&mut self) -> Result<u8, Fault> {
         match self.text.as_bytes().get(self.at) {
             Some(byte) if *byte > b' ' => Ok(*byte),
             _ => self.peek_behind_space(),
         }
     }
 
-    fn peek_behind_space(&mut self) -> Result<u8, Box<Fault>> {
+    fn peek_behind_space(&mut self) -> Result<u8, Fault> {
         let rest = &self.text.as_bytes()[self.at..];
         let space = rest.iter().take_while(|b| matches!(b, b' ' | b'\n' | b'\t' | b'\r')).count();
         self.at += space;
@@ -60,7 +60,7 @@ impl<'a> Cursor<'a> {
 
     /// Whether `byte` comes next; then it is taken.
     #[inline]
-    pub fn eat(&mut self, byte: u8) -> Result<bool, Box<Fault>> {
+    pub fn eat(&mut self, byte: u8) -> Result<bool, Fault> {
         let next = self.peek()? == byte;
         self.at += usize::from(next);
         Ok(next)
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
 
     /// What follows an element: `true` for a comma, `false` for `end`.
     #[inline]
-    pub fn more(&mut self, end: u8) -> Result<bool, Box<Fault>> {
+    pub fn more(&mut self, end: u8) -> Result<bool, Fault> {
         match self.peek()? {
             b',' => {
                 self.at += 1;
@@ -84,7 +84,7 @@ impl<'a> Cursor<'a> {
 
     /// Takes a key and its colon; answers the number of the wanted key, `hint` being the likely one.
     #[inline]
-    pub fn key(&mut self, node: &Node, hint: usize, scratch: &mut String) -> Result<Option<usize>, Box<Fault>> {
+    pub fn key(&mut self, node: &Node, hint: usize, scratch: &mut String) -> Result<Option<usize>, Fault> {
         if self.peek()? != b'"' {
             return Err(self.invalid());
         }
@@ -100,7 +100,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes a key and its colon; answers the raw text of the key.
-    pub fn any_key(&mut self) -> Result<Raw<'a>, Box<Fault>> {
+    pub fn any_key(&mut self) -> Result<Raw<'a>, Fault> {
         if self.peek()? != b'"' {
             return Err(self.invalid());
         }
@@ -110,13 +110,13 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn colon(&mut self) -> Result<(), Box<Fault>> {
+    fn colon(&mut self) -> Result<(), Fault> {
         if self.eat(b':')? { Ok(()) } else { Err(self.invalid()) }
     }
 
     /// Takes any value.
     #[inline]
-    pub fn raw(&mut self) -> Result<Raw<'a>, Box<Fault>> {
+    pub fn raw(&mut self) -> Result<Raw<'a>, Fault> {
         match self.peek()? {
             b'"' => self.string(),
             b'-' | b'0'..=b'9' => self.number(),
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Nothing but white space may be left.
-    pub fn end(&mut self) -> Result<(), Box<Fault>> {
+    pub fn end(&mut self) -> Result<(), Fault> {
         let rest = &self.text.as_bytes()[self.at..];
         match rest.iter().position(|b| !matches!(b, b' ' | b'\n' | b'\t' | b'\r')) {
             None => Ok(()),
@@ -146,7 +146,7 @@ impl<'a> Cursor<'a> {
         Raw { text, escaped }
     }
 
-    fn literal(&mut self, literal: &str) -> Result<Raw<'a>, Box<Fault>> {
+    fn literal(&mut self, literal: &str) -> Result<Raw<'a>, Fault> {
         if self.text.as_bytes()[self.at..].starts_with(literal.as_bytes()) {
             Ok(self.taken(self.at + literal.len(), false))
         } else {
@@ -155,7 +155,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn number(&mut self) -> Result<Raw<'a>, Box<Fault>> {
+    fn number(&mut self) -> Result<Raw<'a>, Fault> {
         let bytes = self.text.as_bytes();
         let start = self.at + usize::from(bytes[self.at] == b'-');
         let mut end = start;
@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    fn string(&mut self) -> Result<Raw<'a>, Box<Fault>> {
+    fn string(&mut self) -> Result<Raw<'a>, Fault> {
         let bytes = self.text.as_bytes();
         let mut escaped = false;
         let mut end = self.at + 1;
@@ -199,7 +199,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn container(&mut self) -> Result<Raw<'a>, Box<Fault>> {
+    fn container(&mut self) -> Result<Raw<'a>, Fault> {
         let mut parser = sonic_rs::Deserializer::from_str(&self.text[self.at..]);
         match serde::Deserialize::deserialize(&mut parser) {
             Ok(value) => {
@@ -215,13 +215,13 @@ impl<'a> Cursor<'a> {
     }
 
     #[cold]
-    fn invalid(&self) -> Box<Fault> {
+    fn invalid(&self) -> Fault {
         Fault::new(RejectKind::NotJson, format!("invalid JSON at byte {}", self.at))
     }
 }
 
 #[cold]
-fn truncated(length: usize) -> Box<Fault> {
+fn truncated(length: usize) -> Fault {
     Fault::new(RejectKind::NotJson, format!("truncated at byte {length}"))
 }
 
@@ -231,22 +231,20 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 /// Where the next quote, backslash or control character is, at `at` or behind it; the length when there is none.
 #[inline]
 fn special(bytes: &[u8], mut at: usize) -> usize {
-    let near = at + 32;
-    while let Some(word) = bytes.get(at..at + 8) {
-        // Few strings end here without having been short: long ones are passed in blocks.
-        if at >= near {
-            at = far(bytes, at);
-            return at + bytes[at..].iter().take_while(|b| !is_special(**b)).count();
+    // The test of a block has no branches, so the compiler makes vector code of it.
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        if block.iter().fold(false, |hit, b| hit | is_special(*b)) {
+            let word = |half: &[u8]| specials(u64::from_le_bytes(half.try_into().unwrap_or_default()));
+            let low = word(&block[..8]);
+            let hits = if low == 0 { word(&block[8..]) } else { low };
+            return at + if low == 0 { 8 } else { 0 } + (hits.trailing_zeros() / 8) as usize;
         }
-        let hits = specials(u64::from_le_bytes(word.try_into().unwrap_or_default()));
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
+        at += 16;
     }
-    at + bytes[at.min(bytes.len())..].iter().take_while(|b| !is_special(**b)).count()
+    at + bytes.get(at..).unwrap_or_default().iter().take_while(|b| !is_special(**b)).count()
 }
 
+#[inline]
 fn is_special(byte: u8) -> bool {
     byte == b'"' || byte == b'\\' || byte < b' '
 }
@@ -260,24 +258,6 @@ fn specials(word: u64) -> u64 {
     };
     let control = word.wrapping_sub(ONES * u64::from(b' ')) & !word;
     (is(b'"') | is(b'\\') | control) & HIGHS
-}
-
-/// The start of the first block of 32 bytes from `at` on that holds a special byte, or that is not whole. The loop over a
-/// block has no branches, so the compiler makes vector code of it.
-fn far(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(block) = bytes.get(at..at + 32) {
-        if block.iter().fold(false, |hit, b| hit | is_special(*b)) {
-            break;
-        }
-        at += 32;
-    }
-    while let Some(word) = bytes.get(at..at + 8) {
-        if specials(u64::from_le_bytes(word.try_into().unwrap_or_default())) != 0 {
-            break;
-        }
-        at += 8;
-    }
-    at
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
-    Int64Array, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    Int64Array, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
@@ -18,6 +18,7 @@ use firn_shared::types::LogicalType;
 use super::cursor::Raw;
 use super::reject::{Fault, RejectKind, kind_of};
 use super::text::unquote;
+use super::trusted::string_array;
 use super::{number, time};
 use crate::arrow_types::UTC;
 
@@ -122,7 +123,7 @@ impl Leaf {
 
     /// Puts the value with this raw JSON text at position `at`, the end of the column or beyond it. Null puts nothing.
     /// A value that does not fit leaves no trace.
-    pub fn put(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Box<Fault>> {
+    pub fn put(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Fault> {
         if raw.is_null() {
             return Ok(());
         }
@@ -130,7 +131,7 @@ impl Leaf {
             LogicalType::String => {
                 let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
                 meter.bytes += text.len();
-                self.push_bytes(text.as_bytes(), at)
+                self.push_text(text, at)
             }
             LogicalType::Long => {
                 let value = number::long(numeral(raw, &self.logical)?.as_bytes()).map_err(|f| f.of(&self.logical))?;
@@ -141,7 +142,7 @@ impl Leaf {
         }
     }
 
-    fn put_other(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Box<Fault>> {
+    fn put_other(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Fault> {
         let logical = &self.logical;
         match logical {
             LogicalType::Boolean => {
@@ -200,7 +201,7 @@ impl Leaf {
                 let uuid = uuid.ok_or_else(|| Fault::new(RejectKind::BadFormat, "expected uuid, found other text"))?;
                 meter.bytes += 36;
                 let mut lower = uuid::Uuid::encode_buffer();
-                return self.push_bytes(uuid.hyphenated().encode_lower(&mut lower).as_bytes(), at);
+                return self.push_text(uuid.hyphenated().encode_lower(&mut lower), at);
             }
             LogicalType::Binary => {
                 let text = unquoted(raw, logical, &mut meter.scratch)?;
@@ -212,13 +213,13 @@ impl Leaf {
             }
             _ => {
                 meter.bytes += raw.text.len();
-                return self.push_bytes(raw.text.as_bytes(), at);
+                return self.push_text(raw.text, at);
             }
         }
         Ok(())
     }
 
-    fn date(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i32, Box<Fault>> {
+    fn date(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i32, Fault> {
         if let Some(micros) = self.epoch(raw)? {
             return i32::try_from(micros.div_euclid(86_400_000_000)).map_err(|_| self.bad_time());
         }
@@ -230,7 +231,7 @@ impl Leaf {
         days.ok_or_else(|| self.bad_time())
     }
 
-    fn time(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i64, Box<Fault>> {
+    fn time(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i64, Fault> {
         if let Some(micros) = self.epoch(raw)? {
             return if (0..86_400_000_000).contains(&micros) { Ok(micros) } else { Err(self.bad_time()) };
         }
@@ -242,7 +243,7 @@ impl Leaf {
         micros.ok_or_else(|| self.bad_time())
     }
 
-    fn timestamp(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i64, Box<Fault>> {
+    fn timestamp(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i64, Fault> {
         if let Some(micros) = self.epoch(raw)? {
             return Ok(micros);
         }
@@ -256,7 +257,7 @@ impl Leaf {
 
     /// Microseconds of a number (or a number in text) when the format counts from the epoch; a number without such a
     /// format is refused, as its unit would be a guess.
-    fn epoch(&self, raw: Raw<'_>) -> Result<Option<i64>, Box<Fault>> {
+    fn epoch(&self, raw: Raw<'_>) -> Result<Option<i64>, Fault> {
         let scale = match self.format {
             Some(TimeFormat::EpochSeconds) => 6,
             Some(TimeFormat::EpochMillis) => 3,
@@ -269,7 +270,7 @@ impl Leaf {
     }
 
     #[cold]
-    fn bad_time(&self) -> Box<Fault> {
+    fn bad_time(&self) -> Fault {
         let form = match &self.format {
             Some(TimeFormat::Strftime(pattern)) => format!(" as {pattern}"),
             _ => String::new(),
@@ -293,8 +294,14 @@ impl Leaf {
         }
     }
 
-    /// Puts bytes at position `at`.
-    pub fn push_bytes(&mut self, value: &[u8], at: usize) -> Result<(), Box<Fault>> {
+    /// Puts text at position `at`.
+    #[inline]
+    pub fn push_text(&mut self, value: &str, at: usize) -> Result<(), Fault> {
+        self.push_bytes(value.as_bytes(), at)
+    }
+
+    /// Puts bytes at position `at`; into a column of text, only what is text.
+    fn push_bytes(&mut self, value: &[u8], at: usize) -> Result<(), Fault> {
         self.pad(at);
         let Values::Bytes { offsets, data } = &mut self.values else { return Ok(()) };
         let end = i32::try_from(data.len() + value.len());
@@ -349,12 +356,12 @@ fn finish_bytes(
     let data = std::mem::replace(data, room).into();
     Ok(match logical {
         LogicalType::Binary => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
-        _ => Arc::new(StringArray::try_new(offsets, data, nulls)?),
+        _ => Arc::new(string_array(offsets, data, nulls)),
     })
 }
 
 #[inline]
-fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) -> Result<&'a str, Box<Fault>> {
+fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) -> Result<&'a str, Fault> {
     if raw.text.starts_with('"') {
         Ok(unquote(raw, scratch))
     } else {
@@ -364,7 +371,7 @@ fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) ->
 
 /// The text of a number, or of a string that holds one (escapes in it make it none).
 #[inline]
-fn numeral<'a>(raw: Raw<'a>, logical: &LogicalType) -> Result<&'a str, Box<Fault>> {
+fn numeral<'a>(raw: Raw<'a>, logical: &LogicalType) -> Result<&'a str, Fault> {
     match raw.text.as_bytes()[0] {
         b'-' | b'0'..=b'9' => Ok(raw.text),
         b'"' => {

@@ -23,6 +23,7 @@ mod reject;
 mod text;
 mod time;
 mod tree;
+mod trusted;
 mod walk;
 
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl Decoder {
             self.walk.last_wins = false;
         }
         if let Err(fault) = outcome {
-            let rejected = self.rejected(*fault);
+            let rejected = self.rejected(fault);
             self.roll_back(bytes);
             return Err(rejected);
         }
@@ -107,7 +108,7 @@ impl Decoder {
     }
 
     #[inline]
-    fn walk(&mut self, text: &str) -> Result<(), Box<Fault>> {
+    fn walk(&mut self, text: &str) -> Result<(), Fault> {
         let mut cursor = Cursor::new(text);
         if !self.walk.object(&mut cursor, &mut self.root, self.rows)? {
             cursor.end()?;
@@ -118,7 +119,8 @@ impl Decoder {
     }
 
     #[cold]
-    fn rejected(&self, Fault { reason, detail }: Fault) -> Rejected {
+    fn rejected(&self, fault: Fault) -> Rejected {
+        let (reason, detail) = fault.into_parts();
         let path = self.walk.trail.render();
         match reason {
             // Syntax is a matter of the whole payload.

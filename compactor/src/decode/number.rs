@@ -16,7 +16,7 @@ pub(super) enum NumberFault {
 impl NumberFault {
     /// The fault of a value meant for `expected`.
     #[cold]
-    pub fn of(self, expected: impl std::fmt::Display) -> Box<Fault> {
+    pub fn of(self, expected: impl std::fmt::Display) -> Fault {
         match self {
             Self::Malformed => Fault::new(RejectKind::BadFormat, format!("expected {expected}, found other text")),
             Self::Inexact => Fault::new(RejectKind::Inexact, format!("number would lose digits as {expected}")),

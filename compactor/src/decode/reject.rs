@@ -78,23 +78,24 @@ impl Rejected {
     }
 }
 
-/// What is wrong with one value; its path is added on the way up. Always boxed: the way without faults is the hot one.
+/// What is wrong with one value; its path is added on the way up. Boxed: the way without faults is the hot one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub reason: RejectKind,
-    pub detail: String,
-}
+pub(super) struct Fault(Box<(RejectKind, String)>);
 
 impl Fault {
     #[cold]
-    pub fn new(reason: RejectKind, detail: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason, detail: detail.into() })
+    pub fn new(reason: RejectKind, detail: impl Into<String>) -> Self {
+        Self(Box::new((reason, detail.into())))
     }
 
     /// A JSON value of another kind than the column takes.
     #[cold]
-    pub fn wrong_type(expected: impl fmt::Display, found: &str) -> Box<Self> {
+    pub fn wrong_type(expected: impl fmt::Display, found: &str) -> Self {
         Self::new(RejectKind::WrongType, format!("expected {expected}, found {found}"))
+    }
+
+    pub fn into_parts(self) -> (RejectKind, String) {
+        *self.0
     }
 }
 

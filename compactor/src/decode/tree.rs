@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// Checks that what is required at position `at` is there.
-    pub fn check_required(&self, at: usize, trail: &mut Trail) -> Result<(), Box<Fault>> {
+    pub fn check_required(&self, at: usize, trail: &mut Trail) -> Result<(), Fault> {
         for i in &self.required {
             let key = &self.keys[*i];
             for want in &key.wants {

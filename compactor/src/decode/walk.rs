@@ -26,7 +26,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// An object of wanted keys for position `at`; answers whether there was one (null is none).
-    pub fn object(&mut self, cursor: &mut Cursor<'_>, node: &mut Node, at: usize) -> Result<bool, Box<Fault>> {
+    pub fn object(&mut self, cursor: &mut Cursor<'_>, node: &mut Node, at: usize) -> Result<bool, Fault> {
         if !opens(cursor, b'{', "object")? {
             return Ok(false);
         }
@@ -64,7 +64,7 @@ impl Walk {
     }
 
     #[cold]
-    fn object_last_wins(&mut self, cursor: &mut Cursor<'_>, node: &mut Node, at: usize) -> Result<bool, Box<Fault>> {
+    fn object_last_wins(&mut self, cursor: &mut Cursor<'_>, node: &mut Node, at: usize) -> Result<bool, Fault> {
         let mut values: Vec<Option<Raw<'_>>> = vec![None; node.keys.len()];
         if !cursor.eat(b'}')? {
             loop {
@@ -87,7 +87,7 @@ impl Walk {
 
     /// A value and everything it is wanted for.
     #[inline]
-    fn wants(&mut self, cursor: &mut Cursor<'_>, wants: &mut [Want], at: usize) -> Result<(), Box<Fault>> {
+    fn wants(&mut self, cursor: &mut Cursor<'_>, wants: &mut [Want], at: usize) -> Result<(), Fault> {
         if let [want] = wants {
             return self.want(cursor, want, at);
         }
@@ -96,7 +96,7 @@ impl Walk {
     }
 
     #[inline]
-    fn want(&mut self, cursor: &mut Cursor<'_>, want: &mut Want, at: usize) -> Result<(), Box<Fault>> {
+    fn want(&mut self, cursor: &mut Cursor<'_>, want: &mut Want, at: usize) -> Result<(), Fault> {
         match want {
             Want::Column { column, .. } => self.column(cursor, column, at),
             Want::Keys(node) => self.object(cursor, node, at).map(drop),
@@ -105,7 +105,7 @@ impl Walk {
 
     /// A value for position `at` of a column; null leaves the position open.
     #[inline]
-    fn column(&mut self, cursor: &mut Cursor<'_>, column: &mut Column, at: usize) -> Result<(), Box<Fault>> {
+    fn column(&mut self, cursor: &mut Cursor<'_>, column: &mut Column, at: usize) -> Result<(), Fault> {
         match column {
             Column::Leaf(leaf) => leaf.put(cursor.raw()?, at, &mut self.meter),
             Column::List(list) => self.list(cursor, list, at),
@@ -114,7 +114,7 @@ impl Walk {
         }
     }
 
-    fn fields(&mut self, cursor: &mut Cursor<'_>, fields: &mut Struct, at: usize) -> Result<(), Box<Fault>> {
+    fn fields(&mut self, cursor: &mut Cursor<'_>, fields: &mut Struct, at: usize) -> Result<(), Fault> {
         if self.object(cursor, &mut fields.node, at)? {
             fields.node.check_required(at, &mut self.trail)?;
             fields.close(at);
@@ -122,7 +122,7 @@ impl Walk {
         Ok(())
     }
 
-    fn list(&mut self, cursor: &mut Cursor<'_>, list: &mut List, at: usize) -> Result<(), Box<Fault>> {
+    fn list(&mut self, cursor: &mut Cursor<'_>, list: &mut List, at: usize) -> Result<(), Fault> {
         if !opens(cursor, b'[', "list")? {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl Walk {
     }
 
     /// A map cannot have a key twice, so it is read to its end first; the last value of a key counts.
-    fn map(&mut self, cursor: &mut Cursor<'_>, map: &mut Map, at: usize) -> Result<(), Box<Fault>> {
+    fn map(&mut self, cursor: &mut Cursor<'_>, map: &mut Map, at: usize) -> Result<(), Fault> {
         if !opens(cursor, b'{', "object")? {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl Walk {
         }
         for (key, value) in &values {
             let position = map.slots.elements;
-            map.keys.push_bytes(key.as_bytes(), position)?;
+            map.keys.push_text(key, position)?;
             let mut cursor = Cursor::new(value.text);
             self.column(&mut cursor, &mut map.values, position).inspect_err(|_| self.trail.key(key))?;
             self.meter.bytes += key.len() + map.width;
@@ -177,7 +177,7 @@ impl Walk {
 
 /// Takes the opening byte; answers `false` for null and a fault for everything else.
 #[inline]
-fn opens(cursor: &mut Cursor<'_>, byte: u8, expected: &str) -> Result<bool, Box<Fault>> {
+fn opens(cursor: &mut Cursor<'_>, byte: u8, expected: &str) -> Result<bool, Fault> {
     if cursor.peek()? == byte {
         cursor.take();
         return Ok(true);
@@ -189,7 +189,7 @@ fn opens(cursor: &mut Cursor<'_>, byte: u8, expected: &str) -> Result<bool, Box<
 impl Fault {
     /// News for the decoder alone: walk again with `last_wins`.
     #[cold]
-    fn duplicate() -> Box<Self> {
+    fn duplicate() -> Self {
         Self::new(RejectKind::NotJson, "duplicate key")
     }
 }

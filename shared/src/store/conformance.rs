@@ -15,6 +15,9 @@ use futures::future::join_all;
 use super::{Depth, ObjectMeta, Page, PutMode, PutOutcome, Store, read_chunks};
 use crate::error::ErrorKind;
 
+/// Bound of one claim.
+const CLAIM_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// Where a claim is tried.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -87,23 +90,25 @@ pub async fn run(store: Arc<dyn Store>) -> Result<()> {
 /// # Errors
 /// Names every claim that went against the expectation.
 pub async fn run_except(store: Arc<dyn Store>, known_not_to_hold: &[&str]) -> Result<()> {
-    let mut surprises = Vec::new();
     let run_id = uuid::Uuid::new_v4().simple().to_string();
-    for (name, claim) in CLAIMS {
+    let tried = futures::stream::iter(CLAIMS).map(|(name, claim)| {
         let place = Place { store: Arc::clone(&store), prefix: format!("conformance-{run_id}/{name}/") };
         // On a task of its own: a claim that panics is a claim that failed.
-        let bounded = tokio::time::timeout(Duration::from_secs(300), claim(place));
-        let done = match tokio::spawn(bounded).await {
-            Ok(Ok(done)) => done,
-            Ok(Err(_)) => Err(anyhow::anyhow!("took more than 5 minutes")),
-            Err(panic) => Err(anyhow::anyhow!("{panic}")),
-        };
-        match (done, known_not_to_hold.contains(name)) {
-            (Err(error), false) => surprises.push(format!("{name}: {error:#}")),
-            (Ok(()), true) => surprises.push(format!("{name}: holds, but is listed as not holding")),
-            _ => {}
+        let task = tokio::spawn(tokio::time::timeout(CLAIM_TIME_MAX, claim(place)));
+        async move {
+            let done = match task.await {
+                Ok(Ok(done)) => done,
+                Ok(Err(_)) => Err(anyhow::anyhow!("took more than {CLAIM_TIME_MAX:?}")),
+                Err(panic) => Err(anyhow::anyhow!("{panic}")),
+            };
+            match (done, known_not_to_hold.contains(name)) {
+                (Err(error), false) => Some(format!("{name}: {error:#}")),
+                (Ok(()), true) => Some(format!("{name}: holds, but is listed as not holding")),
+                _ => None,
+            }
         }
-    }
+    });
+    let surprises: Vec<String> = tried.buffered(4).filter_map(|surprise| async { surprise }).collect().await;
     ensure!(
         surprises.is_empty(),
         "{} of {} claims on {}:\n{}",

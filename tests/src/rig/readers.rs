@@ -28,6 +28,11 @@ pub fn venv(program: &str) -> PathBuf {
     venv.join("bin").join(program)
 }
 
+/// Python of the environment that LocalStack has for itself.
+pub fn localstack_python() -> PathBuf {
+    cache().join("localstack/bin/python")
+}
+
 /// How readers reach a catalog and what lies behind it.
 #[derive(Debug, Clone)]
 pub struct Access {

@@ -10,6 +10,7 @@ mod group;
 mod other_writers;
 mod real_events;
 mod rig_itself;
+mod store;
 mod surprises;
 mod ticks;
 mod tidy;

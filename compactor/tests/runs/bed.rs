@@ -1,0 +1,347 @@
+//! A raw zone, a catalog and a pipeline in a temporary directory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use firn_compactor::run::{Env, Options, RunReport, Target, prove, run};
+use firn_compactor::seam::Cpu;
+use firn_compactor::table::catalog::{Created, sqlite::SqliteCatalog};
+use firn_compactor::table::read::{self, Origins, Rows};
+use firn_compactor::table::{Catalog, CommitOutcome, storage};
+use firn_shared::clock::SystemClock;
+use firn_shared::config::{self, Config};
+use firn_shared::error::Result;
+use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef, Topic};
+use firn_shared::raw::chain::{AppendOutcome, Chain};
+use firn_shared::raw::envelope::{LineWriter, Record};
+use firn_shared::raw::key::RawKey;
+use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RawObject};
+use firn_shared::store::{Faults, LocalStore, PutMode, Store, Stores};
+use futures::TryStreamExt;
+use iceberg::table::Table;
+use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
+
+pub const FIRN: &str = "
+clusters: {c: {brokers: 'localhost:9092'}}
+raw: DIR/raw
+warehouse: DIR/lake
+catalog: {sqlite: {path: DIR/catalog.db}}
+compactor: {memory: 128MB, threads: 2}
+";
+
+/// Events `a` and `b` go into the table, others do not; `n` must be a number, `note` must hold one, and 13 is left out.
+pub const PIPELINE: &str = "
+name: p
+ingestionUnit:
+  kafka: {cluster: c, topic: t}
+  incomingData:
+    format: json
+    eventName: $.type
+    eventTime: {path: $.at, format: rfc3339}
+    late: {allowed: 1h, then: accept}
+outsourcingUnit:
+  - events: [a, b]
+    table:
+      database: d
+      tableName: t
+      partitionBy: [hour(at)]
+      sortBy: [id]
+      columns:
+        - {name: id, type: long, required: true}
+        - {name: at, type: timestamptz, required: true}
+        - {name: n, type: int}
+        - {name: note, type: json}
+    transformations:
+      - extract: {from: note, path: $.k, as: k, type: int}
+      - filter: {where: 'n IS NULL OR n <> 13', name: thirteen}
+";
+
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    Row,
+    Quarantined,
+    Filtered,
+    OtherEvent,
+    Tombstone,
+}
+
+pub struct Bed {
+    pub dir: tempfile::TempDir,
+    pub config: Arc<Config>,
+}
+
+/// Partition and offset.
+pub type Place = (u32, u64);
+
+impl Bed {
+    pub fn new() -> Self {
+        Self::with(PIPELINE)
+    }
+
+    pub fn with(pipeline: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = load(dir.path(), pipeline);
+        Self { dir, config }
+    }
+
+    /// The same place under another pipeline.
+    pub fn reconfigure(&mut self, pipeline: &str) {
+        self.config = load(self.dir.path(), pipeline);
+    }
+
+    pub async fn env(&self, faults: &Arc<Faults>) -> Env {
+        let behind = Arc::clone(faults);
+        let stores = Stores::wrapped(self.config.deployment.s3.clone(), move |store| behind.around(store));
+        let path = self.dir.path().join("catalog.db");
+        let inner = SqliteCatalog::open(path, "firn".to_owned(), storage::file_io(&stores)).await.unwrap();
+        let catalog: Arc<dyn Catalog> = Arc::new(FaultyCatalog { inner, faults: Arc::clone(faults) });
+        let options = &self.config.deployment.compactor;
+        Env {
+            config: Arc::clone(&self.config),
+            stores,
+            catalog,
+            clock: Arc::new(SystemClock),
+            cpu: Cpu::new(options.threads, options.memory).unwrap(),
+            bars: false,
+        }
+    }
+
+    pub fn target(&self) -> Target<'_> {
+        Target::select(&self.config, None, None).unwrap()[0]
+    }
+
+    pub async fn run(&self, faults: &Arc<Faults>) -> Result<RunReport> {
+        run(&self.env(faults).await, self.target(), &Options::default()).await
+    }
+
+    pub async fn reprocess(&self, faults: &Arc<Faults>, from: &str, to: &str) -> Result<RunReport> {
+        let hours = Some((from.parse().unwrap(), to.parse().unwrap()));
+        run(&self.env(faults).await, self.target(), &Options { hours, ..Options::default() }).await
+    }
+
+    pub async fn table(&self) -> Option<Table> {
+        self.env(&Faults::none()).await.catalog.load(&self.target().ident()).await.unwrap()
+    }
+
+    fn raw(&self) -> Arc<dyn Store> {
+        Arc::new(LocalStore::new(&self.dir.path().join("raw")).unwrap())
+    }
+
+    /// Lands `(event hour of 2021-07-21, payload)` as the next batch of a partition; `None` is a tombstone.
+    pub async fn land(&self, partition: u32, records: &[(u32, Option<String>)]) {
+        let raw = self.raw();
+        let of = PartitionRef { topic: "c/t/1".parse().unwrap(), partition: Partition(partition) };
+        let mut chain = Chain::new(Arc::clone(&raw), of.clone());
+        let start = chain.end_after(None).await.unwrap().map_or(0, |end| end.end);
+        let range = OffsetRange::new(start, start + records.len() as u64).unwrap();
+        let writer = LineWriter::new(&Topic::new("t").unwrap(), of.partition);
+        let mut hours: BTreeMap<u32, (Vec<u8>, Vec<u64>, u64)> = BTreeMap::new();
+        for (offset, (hour, payload)) in (start..).zip(records) {
+            let (lines, offsets, tombstones) = hours.entry(*hour).or_default();
+            let headers: Vec<(&str, Option<&[u8]>)> = Vec::new();
+            let event = payload.as_deref().and_then(event_of);
+            let record = Record { offset, timestamp: Some(1_626_847_200_000), key: Some(b"k"), headers };
+            writer.record(lines, record, event.as_deref(), payload.as_deref().map(str::as_bytes));
+            offsets.push(offset);
+            *tombstones += u64::from(payload.is_none());
+        }
+        let mut objects = Vec::new();
+        for (hour, (lines, offsets, tombstones)) in hours {
+            let hour = event_hour(hour);
+            let key = RawKey { partition: of.clone(), hour, range, id: "test".to_owned() }.to_string();
+            let bytes = zstd::encode_all(lines.as_slice(), 1).unwrap();
+            objects.push(RawObject {
+                key: key.clone(),
+                event_hour: Some(hour),
+                records: offsets.len() as u64,
+                tombstones,
+                bytes: bytes.len() as u64,
+                raw_bytes: lines.len() as u64,
+                blake3: blake3::hash(&bytes).to_hex().to_string(),
+                min_offset: offsets[0],
+                max_offset: *offsets.last().unwrap(),
+                min_event_time: None,
+                max_event_time: None,
+            });
+            let _ = raw.put(&key, Bytes::from(bytes), PutMode::Create).await.unwrap();
+        }
+        let manifest = BatchManifest {
+            version: MANIFEST_VERSION,
+            topic: of.topic.clone(),
+            topic_id: None,
+            partition: of.partition,
+            range,
+            writer: "test".to_owned(),
+            written_at: DateTime::<Utc>::UNIX_EPOCH,
+            objects,
+            quarantine: Vec::new(),
+            rejects: BTreeMap::new(),
+            absent: 0,
+            gap: None,
+            watermark: Some(event_hour(23).start() + TimeDelta::hours(10)),
+            caught_up_at: None,
+        };
+        assert!(matches!(chain.append(&manifest).await.unwrap(), AppendOutcome::Appended));
+    }
+
+    /// Rows of the table, or of its quarantine: where each came from and its `id` (none in quarantine), sorted.
+    pub async fn rows(&self, quarantine: bool) -> Vec<(Place, Option<i64>)> {
+        let env = self.env(&Faults::none()).await;
+        let ident = if quarantine { self.target().quarantine().unwrap().ident } else { self.target().ident() };
+        match env.catalog.load(&ident).await.unwrap() {
+            Some(table) => rows_of(&table, !quarantine).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// The ledger, the snapshots and the rows agree.
+    pub async fn prove(&self) {
+        let env = self.env(&Faults::none()).await;
+        let proof = prove::reconcile(&env, self.target(), true).await.unwrap();
+        assert!(proof.is_clean(), "{proof}");
+    }
+}
+
+pub async fn rows_of(table: &Table, ids: bool) -> Vec<(Place, Option<i64>)> {
+    let columns: &[&str] = if ids { &["id", "_firn"] } else { &["_firn"] };
+    let mut batches = read::rows(table, columns, &Rows::All).await.unwrap();
+    let mut rows = Vec::new();
+    while let Some(batch) = batches.try_next().await.unwrap() {
+        let origins = Origins::of(batch.column_by_name("_firn").unwrap().as_struct()).unwrap();
+        for row in 0..batch.num_rows() {
+            let place = (origins.partitions.value(row) as u32, origins.offsets.value(row) as u64);
+            let id = batch.column_by_name("id").map(|c| c.as_primitive::<Int64Type>().value(row));
+            assert!(!origins.topics.is_null(row));
+            rows.push((place, id));
+        }
+    }
+    rows.sort_unstable();
+    rows
+}
+
+fn load(dir: &Path, pipeline: &str) -> Arc<Config> {
+    std::fs::create_dir_all(dir.join("pipelines")).unwrap();
+    std::fs::write(dir.join("firn.yaml"), FIRN.replace("DIR", dir.to_str().unwrap())).unwrap();
+    std::fs::write(dir.join("pipelines/p.yaml"), pipeline).unwrap();
+    match config::load(&dir.join("firn.yaml"), &[dir.join("pipelines")]) {
+        Ok(config) => Arc::new(config),
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+fn event_of(payload: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(payload).ok()?;
+    Some(value.get("type")?.as_str()?.to_owned())
+}
+
+pub fn event_hour(hour: u32) -> EventHour {
+    format!("2021-07-21T{hour:02}").parse().unwrap()
+}
+
+/// The `id`-th event: its hour, its payload, and what is to become of it.
+pub fn event(id: u64) -> ((u32, Option<String>), Fate) {
+    let hour = 6 + (id / 7 % 3) as u32;
+    let json = |kind: &str, n: &str, k: &str| {
+        format!(r#"{{"type":"{kind}","id":{id},"at":"2021-07-21T{hour:02}:00:00Z","n":{n},"note":{{"k":{k}}}}}"#)
+    };
+    let (payload, fate) = match id % 11 {
+        3 => (Some(json("a", "\"many\"", "1")), Fate::Quarantined),
+        5 => (Some(json("a", "1", "\"x\"")), Fate::Quarantined),
+        6 => (Some(json("b", "13", "1")), Fate::Filtered),
+        7 => (Some(json("z", "1", "1")), Fate::OtherEvent),
+        9 => (None, Fate::Tombstone),
+        _ => (Some(json("b", "1", "1")), Fate::Row),
+    };
+    ((hour, payload), fate)
+}
+
+/// Everything that was landed, and where its parts should be.
+#[derive(Debug, Clone, Default)]
+pub struct Landed {
+    next: u64,
+    ends: BTreeMap<u32, u64>,
+    pub rows: Vec<(Place, Option<i64>)>,
+    pub quarantined: Vec<(Place, Option<i64>)>,
+}
+
+impl Landed {
+    /// Lands the next `count` events as a batch.
+    pub async fn land(&mut self, bed: &Bed, partition: u32, count: u64) {
+        let mut records = Vec::new();
+        let offset = self.ends.entry(partition).or_default();
+        for id in self.next..self.next + count {
+            let (record, fate) = event(id);
+            records.push(record);
+            match fate {
+                Fate::Row => self.rows.push(((partition, *offset), Some(id as i64))),
+                Fate::Quarantined => self.quarantined.push(((partition, *offset), None)),
+                _ => {}
+            }
+            *offset += 1;
+        }
+        self.next += count;
+        self.rows.sort_unstable();
+        self.quarantined.sort_unstable();
+        bed.land(partition, &records).await;
+    }
+
+    /// The tables hold this, all of it and nothing twice.
+    pub async fn check(&self, bed: &Bed) {
+        assert_eq!(bed.rows(false).await, self.rows, "rows");
+        assert_eq!(bed.rows(true).await, self.quarantined, "quarantine");
+        bed.prove().await;
+    }
+}
+
+/// A catalog whose calls fail like a store's.
+#[derive(Debug)]
+struct FaultyCatalog {
+    inner: SqliteCatalog,
+    faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl Catalog for FaultyCatalog {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn load(&self, ident: &TableIdent) -> Result<Option<Table>> {
+        if self.faults.is_dead() {
+            return Err(firn_shared::error::Error::unavailable("injected fault: the process is dead"));
+        }
+        self.inner.load(ident).await
+    }
+
+    async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        let effect = self.inner.ensure_namespace(namespace);
+        self.faults.run("catalog.namespace", &namespace.to_url_string(), effect).await
+    }
+
+    async fn create(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Created> {
+        let name = creation.name.clone();
+        self.faults.run("catalog.create", &name, self.inner.create(namespace, creation)).await
+    }
+
+    async fn commit(
+        &self,
+        base: &Table,
+        updates: Vec<TableUpdate>,
+        requirements: Vec<TableRequirement>,
+    ) -> Result<CommitOutcome> {
+        let name = base.identifier().name().to_owned();
+        match self.faults.run("catalog.commit", &name, self.inner.commit(base, updates, requirements)).await {
+            // Whoever is told of an injected fault does not know whether the commit had its effect.
+            Err(e) if e.to_string().starts_with("injected fault") => Ok(CommitOutcome::Unknown(e)),
+            outcome => outcome,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Whole runs in one process: local files, SQLite, and faults at every operation.
+//!
+//! `bed` lands batches and reads tables back, `crash` stops the work after every single operation and starts again,
+//! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read.
+
+mod bed;
+mod crash;
+mod history;
+mod input;
+mod races;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use firn_shared::error::{Error, Result};
+use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::{EventHour, RunId};
 use iceberg::table::Table;
 use serde::Serialize;
@@ -22,6 +22,8 @@ use crate::table::{Committer, offsets};
 const SLICE_RAW_BYTES_MIN: u64 = 64 << 20;
 /// And at most this many, so that a slice that fails loses little.
 const SLICE_RAW_BYTES_MAX: u64 = 4 << 30;
+/// A `reprocess` that meets other runs is planned again so often.
+const REPROCESS_ATTEMPTS: u32 = 5;
 
 /// What a run is to do.
 #[derive(Debug, Clone, Default)]
@@ -89,14 +91,32 @@ pub struct RunReport {
 /// ledger or a table that does not fit, `Unavailable` when a date is not sealed or a service does not answer.
 pub async fn run(env: &Env, target: Target<'_>, options: &Options) -> Result<RunReport> {
     let begun = std::time::Instant::now();
-    let id = RunId::new();
-    let mut report = match prepare(env, target, options).await? {
-        Prepared { plan, .. } if options.dry_run => report(target, id, &plan, Outcome::Planned),
-        Prepared { plan, mark: None, .. } if idle(&plan) => report(target, id, &plan, Outcome::NothingToDo),
-        prepared => carry_out(env, target, id, prepared).await?,
+    let mut attempt = 1;
+    let mut report = loop {
+        match run_once(env, target, options).await {
+            // Its quarantine may be committed already: giving up here would leave rejects without their rows.
+            Err(error) if again(&error, options) && attempt < REPROCESS_ATTEMPTS => {
+                tracing::warn!(table = target.name(), attempt, %error, "planning the reprocess again");
+                attempt += 1;
+            }
+            outcome => break outcome?,
+        }
     };
     report.seconds = begun.elapsed().as_secs_f64();
     Ok(report)
+}
+
+fn again(error: &Error, options: &Options) -> bool {
+    error.kind() == ErrorKind::Conflict && options.hours.is_some()
+}
+
+async fn run_once(env: &Env, target: Target<'_>, options: &Options) -> Result<RunReport> {
+    let id = RunId::new();
+    match prepare(env, target, options).await? {
+        Prepared { plan, .. } if options.dry_run => Ok(report(target, id, &plan, Outcome::Planned)),
+        Prepared { plan, mark: None, .. } if idle(&plan) => Ok(report(target, id, &plan, Outcome::NothingToDo)),
+        prepared => carry_out(env, target, id, prepared).await,
+    }
 }
 
 /// Plans `target` without carrying it out.

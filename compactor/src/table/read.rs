@@ -31,6 +31,8 @@ pub enum Rows {
     },
     /// Of these offsets.
     Offsets(Vec<(PartitionRef, OffsetRange)>),
+    /// Those that both mean.
+    Both(Box<Rows>, Box<Rows>),
     /// All of them.
     All,
 }
@@ -46,6 +48,7 @@ impl Rows {
         };
         match self {
             Self::All => true,
+            Self::Both(one, other) => one.may_be_in(schema, file) && other.may_be_in(schema, file),
             Self::Hours { from, to } => {
                 let last = to.start().timestamp_micros() - 1;
                 numbers_meet(&bounds(provenance::EVENT_HOUR), from.start().timestamp_micros(), last)
@@ -84,6 +87,7 @@ impl Rows {
         }
         match self {
             Self::All => true,
+            Self::Both(one, other) => one.holds(origin, row) && other.holds(origin, row),
             Self::Hours { from, to } => {
                 (from.start().timestamp_micros()..to.start().timestamp_micros()).contains(&origin.hours.value(row))
             }

@@ -27,6 +27,7 @@ pub mod membership;
 pub mod memory;
 pub mod metrics;
 pub mod pipeline;
+pub mod retention;
 pub mod rotate;
 pub mod server;
 pub mod status;

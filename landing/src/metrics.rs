@@ -181,9 +181,11 @@ impl PartitionMetrics {
         self.set(&self.metrics.lag, kafka_end.saturating_sub(chain_end) as i64);
     }
 
-    /// Whether unread data is about to expire.
-    pub fn expiring(&self, alarm: bool) {
+    /// Whether unread data is about to expire; says whether that is news.
+    pub fn expiring(&self, alarm: bool) -> bool {
+        let before = self.metrics.expiring.with_label_values(&self.labels).get();
         self.set(&self.metrics.expiring, i64::from(alarm));
+        alarm && before == 0
     }
 
     /// Whether the partition waits for an operator.

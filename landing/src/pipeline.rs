@@ -21,6 +21,7 @@ use crate::lane::{Lane, LaneRules, Origin, Work};
 use crate::ledger::{self, Ledger};
 use crate::memory::Shares;
 use crate::metrics::{Metrics, PartitionMetrics};
+use crate::retention;
 use crate::rotate::Cause;
 use crate::summary::PipelineSummary;
 
@@ -71,6 +72,7 @@ pub struct Shared {
 #[derive(Debug, Default)]
 struct State {
     topics: BTreeMap<Topic, BTreeSet<Partition>>,
+    retention: BTreeMap<Topic, Duration>,
     lanes: HashMap<PartitionRef, Arc<Lane>>,
     ends: HashMap<PartitionRef, Offset>,
     stopped: BTreeMap<PartitionRef, String>,
@@ -148,6 +150,11 @@ impl Shared {
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
         self.state().topics.keys().map(ToString::to_string).collect()
+    }
+
+    /// How long a topic keeps records: what the broker said, else what the operator believes.
+    fn retention(&self, topic: &Topic) -> Option<Duration> {
+        self.state().retention.get(topic).copied().or(self.ingestion.retention)
     }
 
     /// The full name of a partition.
@@ -294,7 +301,22 @@ async fn observe_topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal)
         }
         tracing::warn!(pipeline = %shared.name, topic = %missing, "the cluster has no such topic yet");
     }
-    shared.state().topics = topics;
+    let unknown: Vec<Topic> = {
+        let mut state = shared.state();
+        let unknown = topics.keys().filter(|topic| !state.topics.contains_key(topic)).cloned().collect();
+        state.topics = topics;
+        unknown
+    };
+    // Only alarms hang on this; a broker that does not tell stops nobody.
+    match retention::retention(&crate::kafka::client(&shared.cluster_name, &shared.cluster)?, &unknown).await {
+        Ok(known) => {
+            if let Some(problem) = retention::too_short(&shared.ingestion, &known) {
+                tracing::error!(pipeline = %shared.name, "{problem}");
+            }
+            shared.state().retention.extend(known);
+        }
+        Err(error) => tracing::debug!(pipeline = %shared.name, %error, "no retention"),
+    }
     Ok(())
 }
 
@@ -336,16 +358,16 @@ async fn observe_ends(shared: &Arc<Shared>) -> Result<()> {
             let status = lane.status();
             lane.metrics.observed(end, status.committed);
             let unread_since = status.timestamp.filter(|_| end > status.committed);
-            let alarm = match (shared.ingestion.retention, unread_since) {
+            let retention = shared.retention(&lane.partition.topic.topic);
+            let alarm = match (retention, unread_since) {
                 (Some(retention), Some(since)) => {
                     (at.timestamp_millis() - since) as f64 > retention.as_millis() as f64 * 0.75
                 }
                 _ => false,
             };
-            if alarm {
+            if lane.metrics.expiring(alarm) {
                 tracing::error!(pipeline = %shared.name, partition = %lane.partition, "unread data is about to expire");
             }
-            lane.metrics.expiring(alarm);
         }
         Ok(())
     })

@@ -36,6 +36,8 @@ pub async fn serve(listen: &str, health: Health) -> Result<impl Future<Output = 
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|e| Error::config(format!("landing.listen: cannot listen on {listen}")).with_source(e))?;
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(address, "serving /metrics, /healthz and /readyz");
     let stop = health.stop.clone();
     let routes = Router::new()
         .route("/metrics", get(metrics))

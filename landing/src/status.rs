@@ -1,19 +1,21 @@
 //! What the raw zone and Kafka say of each partition, side by side; belongs to no group and changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use firn_shared::config::domain::{Config, Pipeline};
+use firn_shared::config::domain::{Config, Pipeline, TopicSelector};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{Offset, Partition, PartitionRef, PipelineName, Topic, TopicRef};
 use firn_shared::raw::chain::Chain;
 use firn_shared::raw::progress;
-use firn_shared::store::Store;
+use firn_shared::store::{Depth, Store};
+use rdkafka::ClientConfig;
 use serde::Serialize;
 
 use crate::kafka::{self, Observer, Selection};
+use crate::retention;
 
 /// One partition.
 #[derive(Debug, Clone, Serialize)]
@@ -77,14 +79,9 @@ async fn of(store: &Arc<dyn Store>, partition: PartitionRef, low: Offset, high: 
 
 async fn ask(config: &Config, pipeline: &Pipeline) -> Result<Vec<(PartitionRef, Offset, Offset)>> {
     let ingestion = pipeline.ingestion.clone();
-    let cluster = config
-        .deployment
-        .clusters
-        .get(&ingestion.cluster)
-        .cloned()
-        .ok_or_else(|| Error::config(format!("there is no cluster {}", ingestion.cluster)))?;
+    let client = client(config, pipeline)?;
     let answer = tokio::task::spawn_blocking(move || {
-        let observer = Observer::new(kafka::client(&ingestion.cluster, &cluster)?)?;
+        let observer = Observer::new(client)?;
         let mut found = Vec::new();
         let topics = observer.topics(&Selection::of(&ingestion)?)?;
         for (topic, partitions) in &topics {
@@ -92,7 +89,7 @@ async fn ask(config: &Config, pipeline: &Pipeline) -> Result<Vec<(PartitionRef, 
                 let (low, high) = observer.bounds(topic, *partition)?;
                 let topic = TopicRef {
                     cluster: ingestion.cluster.clone(),
-                    topic: Topic::new(topic.as_str())?,
+                    topic: topic.clone(),
                     generation: ingestion.generation,
                 };
                 found.push((PartitionRef { topic, partition: *partition }, low, high));
@@ -103,18 +100,35 @@ async fn ask(config: &Config, pipeline: &Pipeline) -> Result<Vec<(PartitionRef, 
     answer.await.map_err(|e| Error::bug("a question to kafka panicked").with_source(e))?
 }
 
-/// Checks what only servers can tell: the clusters answer, the topics exist, the raw zone can be listed.
+fn client(config: &Config, pipeline: &Pipeline) -> Result<ClientConfig> {
+    let name = &pipeline.ingestion.cluster;
+    let cluster = config.deployment.clusters.get(name);
+    kafka::client(name, cluster.ok_or_else(|| Error::config(format!("there is no cluster {name}")))?)
+}
+
+/// Checks what only servers can tell: the raw zone can be listed, the clusters answer, the topics exist and keep records
+/// for as long as the pipeline says.
 ///
 /// # Errors
-/// `Config` for a topic that is missing, `Unavailable` for a server that does not answer.
+/// `Config` for a topic that is missing or keeps too little, `Unavailable` for a server that does not answer.
 pub async fn check(config: &Config, store: Arc<dyn Store>) -> Result<()> {
-    let _ = store.list("", None, firn_shared::store::Depth::One).await?;
+    let _ = store.list("", None, Depth::One).await?;
     for (name, pipeline) in &config.pipelines {
-        if ask(config, pipeline).await?.is_empty() {
+        let found: BTreeSet<Topic> = ask(config, pipeline).await?.into_iter().map(|(p, ..)| p.topic.topic).collect();
+        let missing = match &pipeline.ingestion.topics {
+            TopicSelector::List(topics) => topics.iter().find(|topic| !found.contains(topic)).map(Topic::as_str),
+            TopicSelector::Pattern(pattern) => found.is_empty().then_some(pattern.as_str()),
+        };
+        if let Some(missing) = missing {
             return Err(Error::config(format!(
-                "pipeline {name}: cluster {} has none of its topics",
+                "pipeline {name}: cluster {} has no topic {missing}",
                 pipeline.ingestion.cluster
             )));
+        }
+        let found: Vec<Topic> = found.into_iter().collect();
+        let known = retention::retention(&client(config, pipeline)?, &found).await?;
+        if let Some(problem) = retention::too_short(&pipeline.ingestion, &known) {
+            return Err(Error::config(format!("pipeline {name}: {problem}")));
         }
     }
     Ok(())

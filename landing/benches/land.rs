@@ -24,7 +24,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -108,7 +108,7 @@ async fn fill(cli: &Cli, topic: &str, lines: &[&[u8]]) -> Result<(u64, u64)> {
         bytes += line.len() as u64;
         records += 1;
     }
-    producer.flush(Duration::from_secs(120))?;
+    producer.flush(Duration::from_mins(2))?;
     Ok((bytes, records))
 }
 

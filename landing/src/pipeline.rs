@@ -266,12 +266,18 @@ async fn keep_reading(shared: Arc<Shared>, index: usize, goal: Goal) -> Result<(
         }
         failures += 1;
         shared.metrics.failed(&shared.name, &error.kind().to_string());
-        let hopeless = matches!(error.kind(), ErrorKind::Config | ErrorKind::Data);
+        // What has worked before may work again: credentials are renewed, buckets come back. A daemon goes on trying.
+        let worked = goal.attempts.is_none() && !shared.state().ends.is_empty();
+        let hopeless = matches!(error.kind(), ErrorKind::Config | ErrorKind::Data) && !worked;
         if shared.stop.is_cancelled() || hopeless || goal.attempts.is_some_and(|most| failures >= most) {
             return Err(error);
         }
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::warn!(pipeline = %shared.name, consumer = index, %error, cause, ?backoff, "starting again from the chain");
+        if error.kind().is_retryable() {
+            tracing::warn!(pipeline = %shared.name, consumer = index, %error, cause, ?backoff, "starting again from the chain");
+        } else {
+            tracing::error!(pipeline = %shared.name, consumer = index, %error, cause, ?backoff, "a person must act");
+        }
         tokio::select! {
             () = tokio::time::sleep(backoff) => {}
             () = shared.stop.cancelled() => return Ok(()),
@@ -295,8 +301,8 @@ async fn observe_topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal)
     if let Some(missing) = listed.iter().find(|topic| !topics.contains_key(topic)) {
         if goal.until_caught_up {
             return Err(Error::unavailable(format!(
-                "cluster {} has no topic {missing}; create it, or correct {}",
-                shared.cluster_name, shared.ingestion.cluster
+                "cluster {} has no topic {missing}; create it, or correct the pipeline",
+                shared.cluster_name
             )));
         }
         tracing::warn!(pipeline = %shared.name, topic = %missing, "the cluster has no such topic yet");

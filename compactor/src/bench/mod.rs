@@ -85,8 +85,8 @@ pub struct Convert {
     /// zstd level of the Parquet pages.
     #[arg(long, default_value_t = 3)]
     pub level: i32,
-    /// A batch is encoded at this size, so that it is still in the cache.
-    #[arg(long, default_value_t = 4 << 20)]
+    /// A batch is encoded at this size; small ones cost a wide schema dearly, each column has its price per batch.
+    #[arg(long, default_value_t = 16 << 20)]
     pub batch_bytes: usize,
     /// Directory for the Parquet files; without it they are encoded and dropped.
     #[arg(long)]

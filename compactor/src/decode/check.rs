@@ -10,15 +10,16 @@ use super::reject::{RejectKind, Rejected};
 /// Deepest nesting of objects and lists; `serde_json` has the same limit.
 pub const MAX_DEPTH: usize = 127;
 
-/// The payload as text, its nesting bounded, its `\u` escapes characters.
-pub(super) fn check(payload: &[u8]) -> Result<&str, Rejected> {
+/// The payload as text, its nesting bounded, its `\u` escapes characters; and whether it is free of control characters.
+pub(super) fn check(payload: &[u8]) -> Result<(&str, bool), Rejected> {
     let text = simdutf8::basic::from_utf8(payload).map_err(|_| not_utf8(payload))?;
-    if payload.len() > MAX_DEPTH && openers(payload) > MAX_DEPTH && depth(payload) > MAX_DEPTH {
+    let (openers, plain) = survey(payload);
+    if openers > MAX_DEPTH && depth(payload) > MAX_DEPTH {
         let detail = format!("nested deeper than {MAX_DEPTH} levels");
         return Err(Rejected::whole(RejectKind::TooDeep, detail));
     }
     check_escapes(payload)?;
-    Ok(text)
+    Ok((text, plain))
 }
 
 #[cold]
@@ -27,10 +28,17 @@ fn not_utf8(payload: &[u8]) -> Rejected {
     Rejected::whole(RejectKind::NotUtf8, format!("invalid UTF-8 at byte {at}"))
 }
 
-/// Number of `{` and `[`, in strings too: an upper bound of the depth that needs no state.
-fn openers(payload: &[u8]) -> usize {
-    // `[` is 0x5b and `{` is 0x7b; sums of 255 fit the u8 lanes that the compiler makes of this.
-    payload.chunks(255).map(|c| usize::from(c.iter().map(|b| u8::from(b | 0x20 == 0x7b)).sum::<u8>())).sum()
+/// The number of `{` and `[`, in strings too, an upper bound of the depth that needs no state; and whether there is no
+/// control character. Neither has a branch, so the compiler makes vector code of both.
+fn survey(payload: &[u8]) -> (usize, bool) {
+    let (mut openers, mut control) = (0, 0);
+    // Sums of 255 fit a lane.
+    for chunk in payload.chunks(255) {
+        // `[` is 0x5b and `{` is 0x7b.
+        openers += usize::from(chunk.iter().map(|b| u8::from(b | 0x20 == 0x7b)).sum::<u8>());
+        control |= chunk.iter().fold(0, |any, b| any | u8::from(*b < b' '));
+    }
+    (openers, control == 0)
 }
 
 /// The deepest nesting, strings left out.

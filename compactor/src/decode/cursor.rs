@@ -4,6 +4,7 @@
 //! skipped or kept as text are left to the SIMD parser, which validates them at its own speed; nesting and `\u` escapes,
 //! which it does not bound or look into, have been checked before.
 
+use memchr::memchr2;
 use sonic_rs::LazyValue;
 
 use super::number::is_number;
@@ -29,11 +30,18 @@ impl Raw<'_> {
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
+    plain: bool,
 }
 
 impl<'a> Cursor<'a> {
-    pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+    /// At the start of a payload; `plain` when there is no control character in it, not even as white space.
+    pub fn new(text: &'a str, plain: bool) -> Self {
+        Self { text, at: 0, plain }
+    }
+
+    /// At the start of a value that a cursor has taken: what is between its quotes has been checked.
+    pub fn again(value: Raw<'a>) -> Self {
+        Self { text: value.text, at: 0, plain: true }
     }
 
     /// The next byte that is not white space, not taken yet.
@@ -178,7 +186,7 @@ impl<'a> Cursor<'a> {
         let mut escaped = false;
         let mut end = self.at + 1;
         loop {
-            end = special(bytes, end);
+            end = special(bytes, end, self.plain);
             match bytes.get(end) {
                 Some(b'"') => return Ok(self.taken(end + 1, escaped)),
                 Some(b'\\') => {
@@ -228,25 +236,25 @@ fn truncated(length: usize) -> Fault {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// Where the next quote, backslash or control character is, at `at` or behind it; the length when there is none.
+/// Where the next quote, backslash or control character is, at `at` or behind it; the length when there is none. A
+/// `plain` text has no control characters.
 #[inline]
-fn special(bytes: &[u8], mut at: usize) -> usize {
-    // The test of a block has no branches, so the compiler makes vector code of it.
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
-        if block.iter().fold(false, |hit, b| hit | is_special(*b)) {
-            let word = |half: &[u8]| specials(u64::from_le_bytes(half.try_into().unwrap_or_default()));
-            let low = word(&block[..8]);
-            let hits = if low == 0 { word(&block[8..]) } else { low };
-            return at + if low == 0 { 8 } else { 0 } + (hits.trailing_zeros() / 8) as usize;
+fn special(bytes: &[u8], mut at: usize, plain: bool) -> usize {
+    let near = at + 16;
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        // Most strings end here; the others are worth a call.
+        if plain && at >= near {
+            return memchr2(b'"', b'\\', &bytes[at..]).map_or(bytes.len(), |hit| at + hit);
         }
-        at += 16;
+        let hits = specials(u64::from_le_bytes(*word));
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
     }
-    at + bytes.get(at..).unwrap_or_default().iter().take_while(|b| !is_special(**b)).count()
-}
-
-#[inline]
-fn is_special(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || byte < b' '
+    let special = |b: &u8| *b == b'"' || *b == b'\\' || *b < b' ';
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(special).unwrap_or(rest.len())
 }
 
 /// The high bit of each special byte. A borrow can mark bytes above a true hit, never below: the lowest mark is right.
@@ -274,11 +282,15 @@ mod tests {
             start in 0..9usize,
         ) {
             let start = start.min(clean.len());
-            prop_assert_eq!(special(&clean, start), clean.len());
+            prop_assert_eq!(special(&clean, start, false), clean.len());
+            prop_assert_eq!(special(&clean, start, true), clean.len());
             let mut bytes = clean.clone();
             bytes.push(end);
             bytes.extend_from_slice(b"xx\"\\\x00xxxxxxxxxxxxxxxxxxxxxxx\"xxxxxxxxxxxxxxxxx");
-            prop_assert_eq!(special(&bytes, start), clean.len());
+            prop_assert_eq!(special(&bytes, start, false), clean.len());
+            if end >= b' ' {
+                prop_assert_eq!(special(&bytes, start, true), clean.len());
+            }
         }
     }
 }

@@ -88,14 +88,14 @@ impl Decoder {
     /// # Errors
     /// The payload's fault; the decoder is then as it was before.
     pub fn push(&mut self, payload: &[u8]) -> Result<(), Rejected> {
-        let text = check::check(payload)?;
+        let (text, plain) = check::check(payload)?;
         let bytes = self.walk.meter.bytes;
-        let mut outcome = self.walk(text);
+        let mut outcome = self.walk(text, plain);
         if outcome.is_err() {
             // A fault may lie in a value that a later duplicate of its key replaces: only the second walk knows.
             self.roll_back(bytes);
             self.walk.last_wins = true;
-            outcome = self.walk(text);
+            outcome = self.walk(text, plain);
             self.walk.last_wins = false;
         }
         if let Err(fault) = outcome {
@@ -108,8 +108,8 @@ impl Decoder {
     }
 
     #[inline]
-    fn walk(&mut self, text: &str) -> Result<(), Fault> {
-        let mut cursor = Cursor::new(text);
+    fn walk(&mut self, text: &str, plain: bool) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(text, plain);
         if !self.walk.object(&mut cursor, &mut self.root, self.rows)? {
             cursor.end()?;
             return Err(Fault::wrong_type("object", "null"));

@@ -80,7 +80,7 @@ impl Walk {
         }
         for (key, value) in node.keys.iter_mut().zip(&values) {
             let Some(value) = value else { continue };
-            self.wants(&mut Cursor::new(value.text), &mut key.wants, at).inspect_err(|_| self.trail.key(&key.name))?;
+            self.wants(&mut Cursor::again(*value), &mut key.wants, at).inspect_err(|_| self.trail.key(&key.name))?;
         }
         Ok(true)
     }
@@ -92,7 +92,7 @@ impl Walk {
             return self.want(cursor, want, at);
         }
         let value = cursor.raw()?;
-        wants.iter_mut().try_for_each(|want| self.want(&mut Cursor::new(value.text), want, at))
+        wants.iter_mut().try_for_each(|want| self.want(&mut Cursor::again(value), want, at))
     }
 
     #[inline]
@@ -166,7 +166,7 @@ impl Walk {
         for (key, value) in &values {
             let position = map.slots.elements;
             map.keys.push_text(key, position)?;
-            let mut cursor = Cursor::new(value.text);
+            let mut cursor = Cursor::again(*value);
             self.column(&mut cursor, &mut map.values, position).inspect_err(|_| self.trail.key(key))?;
             self.meter.bytes += key.len() + map.width;
             map.slots.elements += 1;

@@ -52,3 +52,6 @@ pub fn error(what: impl Into<String>, error: iceberg::Error) -> Error {
     }
     Error::new(kind, format!("{}: {error}", what.into())).with_source(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -186,8 +186,8 @@ impl<'a> Origins<'a> {
     }
 }
 
-/// Live data files that may hold `rows`: manifests are skipped by their partition summaries where the table is
-/// partitioned by the event hour itself, files by their bounds.
+/// Live data files that may hold `rows`, by the bounds of their provenance column. Partition summaries of manifests do
+/// not help here: tables are partitioned by columns of their own, which say nothing certain about where a row came from.
 ///
 /// # Errors
 /// As the store says; `Data` for a manifest that cannot be read.

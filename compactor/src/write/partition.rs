@@ -6,8 +6,9 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow_row::{RowConverter, SortField};
 use firn_shared::error::{Error, Result};
+use firn_shared::ids::EventHour;
 use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
-use iceberg::spec::{Literal, PartitionSpecRef, SchemaRef, Struct};
+use iceberg::spec::{Literal, PartitionSpecRef, PrimitiveLiteral, SchemaRef, Struct, Transform};
 
 use crate::table::error;
 
@@ -87,12 +88,30 @@ impl Splitter {
         let Ok(types) = self.spec.partition_type(&self.schema) else { return String::new() };
         let segment = |((field, r#type), value): ((_, &iceberg::spec::NestedFieldRef), Option<&Literal>)| {
             let field: &iceberg::spec::PartitionField = field;
-            let value = field.transform.to_human_string(&r#type.field_type, value);
+            let value = match calendar(field.transform, value) {
+                Some(text) => text,
+                None => field.transform.to_human_string(&r#type.field_type, value),
+            };
             format!("{}={}", plain(&field.name), plain(&value))
         };
         let segments: Vec<String> =
             self.spec.fields().iter().zip(types.fields()).zip(value.iter()).map(segment).collect();
         segments.join("/")
+    }
+}
+
+/// Years, months and hours since 1970 as people write them; the crate writes the bare number.
+fn calendar(transform: Transform, value: Option<&Literal>) -> Option<String> {
+    let Some(Literal::Primitive(PrimitiveLiteral::Int(number))) = value else { return None };
+    let month = |months: i32| format!("{:04}-{:02}", 1970 + months.div_euclid(12), months.rem_euclid(12) + 1);
+    match transform {
+        Transform::Year => Some((1970 + number).to_string()),
+        Transform::Month => Some(month(*number)),
+        Transform::Hour => {
+            let hour = EventHour::from_epoch_hours(i64::from(*number)).start();
+            Some(hour.format("%Y-%m-%d-%H").to_string())
+        }
+        _ => None,
     }
 }
 

@@ -78,7 +78,7 @@ fn every_broken_record_is_in_quarantine_with_its_reason() {
     assert_eq!(tombstones, 1);
 
     let quarantine = format!("{TABLE}_quarantine");
-    let sql = "SELECT json_path, CAST(raw AS VARCHAR) FROM t ORDER BY \"offset\"";
+    let sql = "SELECT json_path, decode(payload) FROM t ORDER BY _firn.\"offset\"";
     let rows = workspace.access().duckdb(&quarantine, sql).unwrap();
     let expected: Vec<Vec<Value>> = misfits().into_iter().map(|(path, raw)| vec![json!(path), json!(raw)]).collect();
     assert_eq!(rows, expected, "the quarantine table holds path and bytes of every misfit");

@@ -7,6 +7,7 @@ mod cli_reference;
 mod configuration_reference;
 mod crash;
 mod group;
+mod memory;
 mod other_writers;
 mod real_events;
 mod rig_itself;

@@ -1,0 +1,71 @@
+//! Memory stays under its configured bound when input, partitions and hours grow tenfold.
+
+use firn_e2e::rig::kafka::{Kafka, Record};
+use firn_e2e::rig::procs::{Process, until};
+use firn_e2e::rig::programs::RUN;
+use firn_e2e::rig::workspace::Workspace;
+use rand::Rng;
+use rand::rngs::SmallRng;
+
+use crate::ticks::{Ticks, check_numbers, seeded};
+
+const MIB: u64 = 1 << 20;
+/// `landing.memory` and `compactor.memory` of this test; the input is larger than either.
+const LANDING: u64 = 128 * MIB;
+const COMPACTOR: u64 = 192 * MIB;
+/// What a process takes before it holds a record: code, runtime, allocator, TLS, librdkafka's threads.
+const IDLE: u64 = 64 * MIB;
+
+/// Waits for the end of a process and returns the most resident memory that it had, in bytes.
+fn peak(mut process: Process) -> u64 {
+    let mut peak = 0;
+    let ended = until("the program ends", RUN, || {
+        peak = process.memory_peak().unwrap_or(0).max(peak);
+        process.ended().unwrap()
+    });
+    let status = ended.unwrap();
+    assert!(status.success(), "{status}; log {}", process.log().display());
+    peak
+}
+
+/// An event of about 2 KB that does not compress away.
+fn event(n: u64, hours: i64, rng: &mut SmallRng) -> String {
+    let time = chrono::DateTime::from_timestamp(1_714_521_600 + rng.random_range(0..hours * 3600), 0).unwrap();
+    let pad: String = (0..122).map(|_| format!("{:016x}", rng.random::<u64>())).collect();
+    format!(r#"{{"n":{n},"at":"{}","pad":"{pad}"}}"#, time.format("%Y-%m-%dT%H:%M:%SZ"))
+}
+
+/// Peaks of landing and compactor for this much input.
+fn peaks(name: &str, partitions: i32, hours: i64, records: u64) -> (u64, u64) {
+    let mut rng = seeded(name);
+    let (mut ticks, workspace) = Ticks::local(name, Kafka::shared(), partitions).unwrap();
+    workspace.reconfigure("landing: {memory: 64MiB}", &format!("landing: {{memory: {}MiB}}", LANDING / MIB)).unwrap();
+    workspace.reconfigure("memory: 256MiB", &format!("memory: {}MiB", COMPACTOR / MIB)).unwrap();
+    rotate_seldom(&workspace);
+    let events = (0..records).map(|n| Record::of(event(n, hours, &mut rng)).on((n % partitions as u64) as i32));
+    ticks.kafka.produce(&ticks.topic, events).unwrap();
+    ticks.produced = records;
+    let landing = peak(workspace.start("landing", &["run", "--until-caught-up"]).unwrap());
+    let compactor = peak(workspace.start("compactor", &["run"]).unwrap());
+    check_numbers(workspace.access(), records).unwrap();
+    println!("{name}: {} MB, landing {} MiB, compactor {} MiB", records * 2 / 1000, landing / MIB, compactor / MIB);
+    (landing, compactor)
+}
+
+/// With few rotations every partition and hour wants a buffer at the same time.
+fn rotate_seldom(workspace: &Workspace) {
+    let pipeline = workspace.dir().join("pipelines/ticks.yaml");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    std::fs::write(&pipeline, text.replace("size: 256KiB, age: 1s", "size: 64MiB, age: 5m")).unwrap();
+}
+
+#[test]
+fn ten_times_the_input_partitions_and_hours_stay_under_the_bound() {
+    let small = peaks("memory-small", 3, 6, 10_000);
+    let large = peaks("memory-large", 30, 60, 100_000);
+    for (program, bound, small, large) in
+        [("landing", LANDING, small.0, large.0), ("compactor", COMPACTOR, small.1, large.1)]
+    {
+        assert!(small < bound + IDLE && large < bound + IDLE, "{program}: {small} then {large}, bound {bound}");
+    }
+}

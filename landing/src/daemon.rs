@@ -37,13 +37,23 @@ pub struct Options {
     pub threads: usize,
     /// Give up after a consumer failed this often in a row; `None` is never.
     pub attempts: Option<u32>,
+    /// Whether brokers are asked for the ids of topics. librdkafka's mock cluster never answers that question, and every
+    /// time-out would be waited for.
+    pub topic_ids: bool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { until_caught_up: false, pipeline: None, threads: 0, attempts: None, clock: Arc::new(SystemClock) }
+        Self {
+            until_caught_up: false,
+            pipeline: None,
+            threads: 0,
+            attempts: None,
+            topic_ids: true,
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -118,6 +128,7 @@ pub async fn run(
             group: format!("{}{name}", settings.group_prefix),
             cluster,
             ingestion,
+            topic_ids: options.topic_ids,
             shares,
             drain: settings.drain,
             rules: Arc::new(rules),

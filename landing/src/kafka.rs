@@ -146,7 +146,10 @@ impl Selection {
 
 /// Asks a cluster about topics; belongs to no group.
 #[derive(Clone)]
-pub struct Observer(Arc<BaseConsumer<Logged>>);
+pub struct Observer {
+    client: Arc<BaseConsumer<Logged>>,
+    ids: bool,
+}
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -163,8 +166,14 @@ impl Observer {
         config.set("isolation.level", "read_committed");
         config
             .create_with_context(Logged)
-            .map(|client| Self(Arc::new(client)))
+            .map(|client| Self { client: Arc::new(client), ids: true })
             .map_err(|e| Error::config("librdkafka refuses the cluster's properties").with_source(e))
+    }
+
+    /// Whether it asks for topic ids at all.
+    #[must_use]
+    pub fn asking_for_ids(self, ids: bool) -> Self {
+        Self { ids, ..self }
     }
 
     /// Topics of the selection that exist, with their partitions. Blocks.
@@ -173,7 +182,7 @@ impl Observer {
     /// `Unavailable`, with the cluster's answer.
     pub fn topics(&self, selection: &Selection) -> Result<BTreeMap<Topic, BTreeSet<Partition>>> {
         let metadata = self
-            .0
+            .client
             .fetch_metadata(None, PATIENCE)
             .map_err(|e| Error::unavailable("cannot list the cluster's topics").with_source(e))?;
         let chosen = metadata.topics().iter().filter(|t| t.error().is_none() && selection.takes(t.name()));
@@ -190,7 +199,7 @@ impl Observer {
     /// # Errors
     /// `Unavailable`, with the cluster's answer.
     pub fn bounds(&self, topic: &Topic, partition: Partition) -> Result<(Offset, Offset)> {
-        let (low, high) = self.0.fetch_watermarks(topic.as_str(), partition.0 as i32, PATIENCE).map_err(|e| {
+        let (low, high) = self.client.fetch_watermarks(topic.as_str(), partition.0 as i32, PATIENCE).map_err(|e| {
             Error::unavailable(format!("cannot ask for the offsets of {topic}[{partition}]")).with_source(e)
         })?;
         Ok((low.max(0) as Offset, high.max(0) as Offset))
@@ -199,7 +208,7 @@ impl Observer {
     /// Kafka's ids of topics, as far as the brokers tell. Blocks.
     #[must_use]
     pub fn topic_ids(&self, topics: &[Topic]) -> BTreeMap<Topic, String> {
-        topic_ids(self.0.client(), topics, PATIENCE)
+        if self.ids { topic_ids(self.client.client(), topics, PATIENCE) } else { BTreeMap::new() }
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Parts {
     pub ingestion: Ingestion,
     /// See [`Shared`].
     pub group: String,
+    /// See [`crate::Options`].
+    pub topic_ids: bool,
     /// See [`Shared`].
     pub shares: Shares,
     /// See [`Shared`].
@@ -121,7 +123,8 @@ impl Shared {
     /// `Config` when librdkafka refuses the cluster's properties.
     pub fn new(parts: Parts) -> Result<Arc<Self>> {
         let cluster_name = parts.ingestion.cluster.clone();
-        let observer = Observer::new(crate::kafka::client(&cluster_name, &parts.cluster)?)?;
+        let observer =
+            Observer::new(crate::kafka::client(&cluster_name, &parts.cluster)?)?.asking_for_ids(parts.topic_ids);
         Ok(Arc::new(Self {
             name: parts.name,
             cluster_name,

@@ -17,7 +17,9 @@ use clap::Parser;
 use firn_compactor::run::{self, Env, Target};
 use firn_shared::clock::SystemClock;
 use firn_shared::config;
+use firn_shared::config::domain::TelemetryOptions;
 use firn_shared::store::Stores;
+use firn_shared::telemetry;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use broker::Broker;
@@ -60,10 +62,13 @@ async fn quickstart(dir: &Path) -> Result<()> {
     let dir = deployment::prepare(dir, &broker.address())?;
     let config = config::load(&dir.join("firn.yaml"), &[dir.join("pipelines")]).map_err(|p| anyhow::anyhow!("{p}"))?;
 
+    telemetry::start(&TelemetryOptions { log: "error".into(), ..config.deployment.telemetry.clone() })?;
+
     let step = Step::begin(2, "land", "from Kafka to the raw zone", 0);
     let stores = Stores::new(config.deployment.s3.clone());
     let raw = stores.open(&config.deployment.raw).await?;
-    let options = firn_landing::Options { until_caught_up: true, attempts: Some(5), ..Default::default() };
+    let options =
+        firn_landing::Options { until_caught_up: true, attempts: Some(5), topic_ids: false, ..Default::default() };
     let landed = firn_landing::run(&config, raw, options, std::future::pending()).await?;
     let (records, objects, batches) =
         landed.pipelines.values().fold((0, 0, 0), |sum, p| (sum.0 + p.records, sum.1 + p.objects, sum.2 + p.batches));
@@ -85,7 +90,11 @@ async fn quickstart(dir: &Path) -> Result<()> {
     print(&contents, &dir, &target.name());
     ensure!(proof.is_clean(), "the accounts do not agree:\n{proof}");
     ensure!(contents.types.values().sum::<u64>() == events.len() as u64, "the table does not have every event");
-    println!("Done in {:.1} s. Run it again as you like; {} is made anew each time.", started.elapsed().as_secs_f64(), dir.display());
+    println!(
+        "Done in {:.1} s. Run it again as you like; {} is made anew each time.",
+        started.elapsed().as_secs_f64(),
+        dir.display()
+    );
     Ok(())
 }
 

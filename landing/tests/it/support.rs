@@ -115,7 +115,8 @@ pub fn raw_zone(dir: &Path) -> Arc<dyn Store> {
 
 /// Lands everything that is there; gives up at the first failure.
 pub async fn land(config: &Config, store: Arc<dyn Store>) -> Result<Summary> {
-    let options = Options { until_caught_up: true, threads: 2, attempts: Some(1), ..Options::default() };
+    let options =
+        Options { until_caught_up: true, threads: 2, attempts: Some(1), topic_ids: false, ..Options::default() };
     run(config, store, options, std::future::pending()).await
 }
 

@@ -114,8 +114,12 @@ pub async fn open(url: &StoreUrl, s3: &S3Options) -> Result<(Arc<dyn Store>, Str
 /// A full URL as the root of its store and the key in it.
 fn split(url: &str) -> Result<(StoreUrl, String)> {
     let bad = |rule: &str| Error::config(format!("`{url}` {rule}"));
-    let (scheme, rest) =
-        url.split_once("://").ok_or_else(|| bad("is not a URL such as s3://bucket/key or file:///dir/file"))?;
+    // Hadoop, and with it Spark, writes `file:/dir/file`.
+    let hadoop = url.strip_prefix("file:").filter(|path| path.starts_with('/') && !path.starts_with("//"));
+    let (scheme, rest) = hadoop
+        .map(|path| ("file", path))
+        .or_else(|| url.split_once("://"))
+        .ok_or_else(|| bad("is not a URL such as s3://bucket/key or file:///dir/file"))?;
     match scheme {
         "s3" | "s3a" | "s3n" => {
             let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
@@ -149,6 +153,8 @@ mod tests {
         check("s3a://lake/a", Ok(("s3://lake", "a")));
         check("s3://lake", Ok(("s3://lake", "")));
         check("file:///var/lake/a", Ok(("file:///", "var/lake/a")));
+        check("file:/var/lake/a", Ok(("file:///", "var/lake/a")));
+        check("file:var/lake", Err("`file:var/lake` is not a URL such as s3://bucket/key or file:///dir/file"));
         check("file://var/lake", Err("`file://var/lake` needs an absolute path: file:///dir/file"));
         check("s3:///a", Err("`s3:///a` names no bucket"));
         check("gs://b/a", Err("`gs://b/a` has a scheme that is not s3 or file"));

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::procs::{Process, run_dir, source_dir, tail};
+use super::s3;
 
 /// Directory of what tests fetch once: `${XDG_CACHE_HOME:-$HOME/.cache}/firn`, as in `localstack/setup`.
 #[allow(clippy::disallowed_methods, reason = "the rig shares this directory with shell scripts")]
@@ -94,6 +95,11 @@ impl Python {
     fn start(script: &str, arguments: &[PathBuf]) -> Result<Self> {
         let mut command = Command::new(venv("python"));
         command.arg(source_dir().join("tests/readers").join(script)).args(arguments);
+        // What neither reader takes from a catalog's properties; every test server knows these.
+        command
+            .env("AWS_REGION", s3::REGION)
+            .env("AWS_ACCESS_KEY_ID", s3::KEY)
+            .env("AWS_SECRET_ACCESS_KEY", s3::SECRET);
         let mut process = Process::start_piped(script, command, &run_dir().join(format!("{script}.log")))
             .context("no Python environment: run localstack/setup, or ./test")?;
         let requests = process.child().stdin.take().context("stdin is a pipe")?;

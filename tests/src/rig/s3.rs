@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use super::procs::{Process, free_port, run_dir};
 use super::readers::{S3Access, localstack_python, venv};
 
-/// Static credentials that all servers accept.
-const KEY: &str = "firn-test";
-const SECRET: &str = "firn-test-secret";
+/// Access key id that all servers accept.
+pub const KEY: &str = "firn-test";
+/// Its secret.
+pub const SECRET: &str = "firn-test-secret";
 
 /// Region that requests are signed for.
 pub const REGION: &str = "us-east-1";

@@ -5,12 +5,39 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::kafka::Kafka;
+use super::kafka::{Kafka, block_on};
 use super::procs::{Process, run_dir};
 use super::programs::{self, Ended};
 use super::readers::Access;
+use super::s3::{Kind, REGION, S3Server};
+
+/// Spark's way to a server's objects.
+fn spark_s3(server: &S3Server) -> Vec<(String, String)> {
+    let s3 = server.access();
+    vec![
+        ("io-impl".into(), "org.apache.iceberg.aws.s3.S3FileIO".into()),
+        ("s3.endpoint".into(), s3.endpoint),
+        ("s3.path-style-access".into(), "true".into()),
+        ("s3.access-key-id".into(), s3.key),
+        ("s3.secret-access-key".into(), s3.secret),
+    ]
+}
+
+/// PyIceberg's way to a server's objects.
+fn pyiceberg_s3(server: &S3Server) -> Map<String, Value> {
+    let s3 = server.access();
+    [
+        ("s3.endpoint", s3.endpoint),
+        ("s3.access-key-id", s3.key),
+        ("s3.secret-access-key", s3.secret),
+        ("s3.region", REGION.into()),
+    ]
+    .map(|(key, value)| (key.to_owned(), Value::from(value)))
+    .into_iter()
+    .collect()
+}
 
 /// A deployment on disk.
 pub struct Workspace {
@@ -72,6 +99,74 @@ impl Workspace {
             dir.display()
         );
         Self::with(dir, catalog, access, &yaml, kafka)
+    }
+
+    /// S3 and the Iceberg REST catalog of SeaweedFS.
+    ///
+    /// # Errors
+    /// When the server does not do its part.
+    pub fn seaweedfs(name: &str, kafka: &Kafka) -> Result<Self> {
+        let server = S3Server::shared(Kind::SeaweedFs);
+        block_on(server.bucket("raw"))?;
+        let catalog = format!("firn_{}", name.replace('-', "_"));
+        let (uri, credential) = (server.rest_catalog(), server.rest_credential());
+        let mut spark = spark_s3(server);
+        spark.extend([
+            ("type".into(), "rest".into()),
+            ("uri".into(), uri.clone()),
+            ("warehouse".into(), "s3://lake".into()),
+            ("credential".into(), credential.clone()),
+            ("scope".into(), "catalog".into()),
+        ]);
+        let mut pyiceberg = pyiceberg_s3(server);
+        pyiceberg.extend([
+            ("type".into(), json!("rest")),
+            ("uri".into(), json!(uri)),
+            ("warehouse".into(), json!("s3://lake")),
+            ("credential".into(), json!(credential)),
+        ]);
+        let access = Access { name: catalog.clone(), pyiceberg: pyiceberg.into(), spark, s3: Some(server.access()) };
+        let yaml = format!(
+            "{}raw: s3://raw/{name}\nwarehouse: s3://lake\n\
+             catalog: {{rest: {{uri: '{uri}', warehouse: 's3://lake', credential: '{credential}'}}}}\n",
+            server.options_yaml()
+        );
+        Self::with(run_dir().join(name), catalog, access, &yaml, kafka)
+    }
+
+    /// S3 and Glue of ministack.
+    ///
+    /// # Errors
+    /// When the server does not do its part.
+    pub fn glue(name: &str, kafka: &Kafka) -> Result<Self> {
+        let server = S3Server::shared(Kind::Ministack);
+        block_on(server.bucket("firn"))?;
+        let catalog = format!("firn_{}", name.replace('-', "_"));
+        let (endpoint, s3) = (server.endpoint(), server.access());
+        let mut spark = spark_s3(server);
+        spark.extend([
+            ("catalog-impl".into(), "org.apache.iceberg.aws.glue.GlueCatalog".into()),
+            ("glue.endpoint".into(), endpoint.clone()),
+            ("client.region".into(), REGION.into()),
+            ("warehouse".into(), format!("s3://firn/{name}/tables")),
+        ]);
+        let mut pyiceberg = pyiceberg_s3(server);
+        pyiceberg.extend([
+            ("type".into(), json!("glue")),
+            ("glue.endpoint".into(), json!(endpoint)),
+            ("glue.region".into(), json!(REGION)),
+            ("glue.access-key-id".into(), json!(s3.key)),
+            ("glue.secret-access-key".into(), json!(s3.secret)),
+        ]);
+        let access = Access { name: catalog.clone(), pyiceberg: pyiceberg.into(), spark, s3: Some(s3.clone()) };
+        let yaml = format!(
+            "{}raw: s3://firn/{name}/raw\nwarehouse: s3://firn/{name}/tables\n\
+             catalog: {{glue: {{endpoint: '{endpoint}', region: {REGION}, accessKeyId: {}, secretAccessKey: {}}}}}\n",
+            server.options_yaml(),
+            s3.key,
+            s3.secret
+        );
+        Self::with(run_dir().join(name), catalog, access, &yaml, kafka)
     }
 
     /// A deployment whose raw zone, warehouse and catalog (and `s3:` access) are given as YAML.

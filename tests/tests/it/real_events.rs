@@ -52,6 +52,20 @@ fn eight_hundred_github_events_arrive_in_their_hours_and_types() {
     assert_eq!(workspace.access().snapshots("github.events").unwrap().len(), snapshots);
 }
 
+#[test]
+fn github_events_through_s3_and_a_rest_catalog() {
+    let workspace = Workspace::seaweedfs("github-rest", Kafka::shared()).unwrap();
+    github_through(&workspace, "github.rest");
+    check_github(&workspace, "github.events");
+}
+
+#[test]
+fn github_events_through_s3_and_glue() {
+    let workspace = Workspace::glue("github-glue", Kafka::shared()).unwrap();
+    github_through(&workspace, "github.glue");
+    check_github(&workspace, "github.events");
+}
+
 /// Column of the JSON, column of the table, and an expression over `x` that would notice a wrong value.
 fn zeek_columns() -> Vec<(&'static str, String, &'static str)> {
     const TEXT: &str = "sum(length(x)) || '/' || count(DISTINCT x)";

@@ -105,11 +105,9 @@ impl<'de> Visitor<'de> for &mut Shape {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        if i64::try_from(value).is_ok() {
-            self.long = true
-        } else {
-            self.double = true
-        }
+        let fits = i64::try_from(value).is_ok();
+        self.long |= fits;
+        self.double |= !fits;
         Ok(())
     }
 
@@ -119,11 +117,9 @@ impl<'de> Visitor<'de> for &mut Shape {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        if parse_timestamp(text.as_bytes()).is_some() {
-            self.time = true
-        } else {
-            self.string = true
-        }
+        let time = parse_timestamp(text.as_bytes()).is_some();
+        self.time |= time;
+        self.string |= !time;
         Ok(())
     }
 

@@ -85,7 +85,7 @@ pub struct Convert {
     /// zstd level of the Parquet pages.
     #[arg(long, default_value_t = 3)]
     pub level: i32,
-    /// A batch is encoded at this size; small ones cost a wide schema dearly, each column has its price per batch.
+    /// A batch is encoded at this many bytes; every column has its price per batch.
     #[arg(long, default_value_t = 16 << 20)]
     pub batch_bytes: usize,
     /// Directory for the Parquet files; without it they are encoded and dropped.

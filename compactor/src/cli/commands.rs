@@ -1,5 +1,6 @@
 //! Each command: environment in, printed findings and exit code out.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, tell};
-use crate::execute::Conversion;
 use crate::run::{Env, Options, Outcome, RunReport, Target, dates, every, once, prove};
+use crate::seam::Cpu;
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
 
@@ -38,7 +39,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Reconcile { which, deep } => reconcile(&open().await?, &which, deep, format).await,
         Command::Check { offline } => check(&config, &clock, offline, format).await,
         Command::Config { .. } => {
-            print!("{}", config::show(&config));
+            say(config::show(&config).trim_end())?;
             Ok(DONE)
         }
         Command::Inspect { what, which } => inspect::inspect(&open().await?, &which, what, format).await,
@@ -51,11 +52,20 @@ pub fn print<T: Serialize>(format: Format, found: &[T], text: impl Fn(&T) -> Str
     match format {
         Format::Json => {
             let json = serde_json::to_string_pretty(found);
-            println!("{}", json.map_err(|e| Error::bug("findings do not serialise").with_source(e))?);
+            say(&json.map_err(|e| Error::bug("findings do not serialise").with_source(e))?)
         }
-        Format::Text => found.iter().for_each(|one| println!("{}", text(one))),
+        Format::Text => found.iter().try_for_each(|one| say(&text(one))),
     }
-    Ok(())
+}
+
+/// Writes to standard output; a reader that has seen enough (`| head`) is no failure.
+pub fn say(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::unavailable("cannot write to standard output").with_source(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs each table; one that fails does not keep the others from running. The first failure decides the exit code.
@@ -200,7 +210,10 @@ async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, form
 }
 
 async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
-    Conversion::new(target.output, target.pipeline.ingestion.max_record_bytes)?;
+    match env {
+        Some(env) => drop(target.conversion(&env.cpu).await?),
+        None => drop(target.conversion(&Cpu::new(1, 1)?).await?),
+    }
     let definition = target.definition();
     definition.creation()?;
     target.quarantine()?.creation()?;

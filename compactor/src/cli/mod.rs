@@ -209,7 +209,9 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
 fn execute(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "compactor", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "compactor", &mut script);
+            commands::say(String::from_utf8_lossy(&script).trim_end())?;
             return Ok(DONE);
         }
         Command::Bench { command } => {

@@ -93,7 +93,8 @@ struct Sink {
     /// Raw records of the rows in the decoder, when a step may still reject them.
     kept: Kept,
     rejects: Rejects,
-    fates: BTreeMap<PartitionRef, Fate>,
+    /// What became of the records of each origin.
+    fates: Vec<Fate>,
     tombstones: u64,
     last: Option<Offset>,
 }
@@ -121,7 +122,7 @@ impl Converter {
             rows: Vec::new(),
             kept: Kept::default(),
             rejects: Rejects::default(),
-            fates: BTreeMap::new(),
+            fates: Vec::new(),
             tombstones: 0,
             last: None,
         };
@@ -139,6 +140,7 @@ impl Converter {
         let origin = Origin { partition: object.partition_ref(), hour };
         if self.sink.origins.last() != Some(&origin) {
             self.sink.origins.push(origin);
+            self.sink.fates.push(Fate::default());
         }
         (self.sink.last, self.sink.tombstones) = (None, 0);
         Ok(())
@@ -204,7 +206,11 @@ impl Converter {
     /// What became of the slice's records, per partition.
     #[must_use]
     pub fn into_fates(self) -> BTreeMap<PartitionRef, Fate> {
-        self.sink.fates
+        let mut fates: BTreeMap<PartitionRef, Fate> = BTreeMap::new();
+        for (origin, fate) in self.sink.origins.into_iter().zip(&self.sink.fates) {
+            fates.entry(origin.partition).or_default().merge(fate);
+        }
+        fates
     }
 }
 
@@ -266,8 +272,7 @@ impl Sink {
     }
 
     fn fate(&mut self, origin: u32) -> &mut Fate {
-        let partition = &self.origins[origin as usize].partition;
-        self.fates.entry(partition.clone()).or_default()
+        &mut self.fates[origin as usize]
     }
 
     /// The decoder's rows through the transformations; `None` when no row is left.

@@ -147,7 +147,7 @@ struct Prepared {
 }
 
 async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Prepared> {
-    let conversion = Conversion::new(target.output, target.pipeline.ingestion.max_record_bytes)?;
+    let conversion = target.conversion(&env.cpu).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;
     let state = match &table {

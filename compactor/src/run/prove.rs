@@ -11,7 +11,6 @@ use iceberg::table::Table;
 use serde::Serialize;
 
 use super::{Env, Target};
-use crate::execute::Conversion;
 use crate::plan::position::Position;
 use crate::plan::read::topics;
 use crate::provenance;
@@ -79,7 +78,7 @@ pub async fn reconcile(env: &Env, target: Target<'_>, deep: bool) -> Result<Proo
         // Rows at or past the table's position belong to a run that has yet to commit its table.
         feed(&quarantine, &position, |partition, offsets| check.quarantined(partition, offsets)).await?;
     }
-    let conversion = Conversion::new(target.output, target.pipeline.ingestion.max_record_bytes)?;
+    let conversion = target.conversion(&env.cpu).await?;
     let wanted: crate::reconcile::deep::Wanted = Arc::new(move |event| conversion.wants(event));
     let deep = check.against_ledger(&raw, &env.cpu, (&position, &account), &wanted).await?;
     Ok(Proof { account: report, deep: Some(deep) })

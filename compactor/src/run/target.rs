@@ -6,7 +6,9 @@ use firn_shared::error::{Error, Result};
 use firn_shared::ids::{PipelineName, TableName};
 use iceberg::TableIdent;
 
+use crate::execute::Conversion;
 use crate::quarantine;
+use crate::seam::Cpu;
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
 
@@ -50,6 +52,16 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}.{}", self.output.table.database, self.output.table.name)
+    }
+
+    /// What becomes of its records. Checked on a worker thread, because Polars has a say in it.
+    ///
+    /// # Errors
+    /// `Config`, naming the step that cannot work.
+    pub async fn conversion(&self, cpu: &Cpu) -> Result<Conversion> {
+        let (output, record_bytes_max) = (self.output.clone(), self.pipeline.ingestion.max_record_bytes);
+        let permit = cpu.permit(1).await?;
+        cpu.run(&permit, move || Conversion::new(&output, record_bytes_max)).await?
     }
 
     /// The catalog's name.

@@ -144,7 +144,7 @@ mod tests {
     async fn a_panic_becomes_an_error_and_the_worker_lives_on() {
         let cpu = Cpu::new(1, UNIT).unwrap();
         let permit = cpu.permit(1).await.unwrap();
-        let error = cpu.run(&permit, || panic!("odd")).await.map(|()| ()).unwrap_err();
+        let error = cpu.run(&permit, || -> () { panic!("odd") }).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().contains("odd")), (ErrorKind::Bug, true));
         assert_eq!(cpu.run(&permit, || 7).await.unwrap(), 7);
     }

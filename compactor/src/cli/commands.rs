@@ -26,7 +26,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
             let date = event_date.map(|text| dates::parse(&text, clock.now().date_naive())).transpose()?;
             let options = Options { hours: None, event_date: date, dry_run };
             match every {
-                Some(every) => run_every(&env, &which, &options, format, every).await,
+                Some(every) => Box::pin(run_every(&env, &which, &options, format, every)).await,
                 None => run_all(&env, &which, &options, format, wait.unwrap_or_default()).await,
             }
         }
@@ -152,9 +152,7 @@ async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {
 struct Ddl {
     table: String,
     outcome: &'static str,
-    ddl: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    differences: Vec<String>,
+    statement: String,
 }
 
 async fn ddl(config: &Arc<Config>, clock: &Arc<dyn Clock>, which: &Which, dry_run: bool, format: Format) -> Result<u8> {
@@ -170,10 +168,10 @@ async fn ddl(config: &Arc<Config>, clock: &Arc<dyn Clock>, which: &Which, dry_ru
                 Created::Existing(_) => "exists, with these columns",
             },
         };
-        let ddl = inspect::ddl_text(&definition, &target.output.table);
-        found.push(Ddl { table: target.name(), outcome, ddl, differences: Vec::new() });
+        let statement = inspect::ddl_text(&definition, &target.output.table);
+        found.push(Ddl { table: target.name(), outcome, statement });
     }
-    print(format, &found, |one| format!("-- {}: {}\n{}", one.table, one.outcome, one.ddl))?;
+    print(format, &found, |one| format!("-- {}: {}\n{}", one.table, one.outcome, one.statement))?;
     Ok(DONE)
 }
 

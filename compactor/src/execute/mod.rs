@@ -146,11 +146,11 @@ async fn convert_slice(slice: &Slice, execution: &Execution, bytes: u64) -> Resu
     let permit = execution.cpu.permit(bytes).await?;
     let held = permit.bytes();
     let batch_bytes = (held / 16).clamp(1 << 20, 64 << 20);
-    let mut work = Work {
+    let mut work = Box::new(Work {
         converter: Converter::new(Arc::clone(&execution.conversion), batch_bytes as usize)?,
         data: DataWriter::new(write_spec(execution, &execution.table, slice, "", held / 2))?,
         rejects: None,
-    };
+    });
     for object in &slice.objects {
         let url = format!("{}/{}", execution.raw.url(), object.object.key);
         work.converter.begin(object, &url)?;
@@ -169,13 +169,13 @@ async fn convert_slice(slice: &Slice, execution: &Execution, bytes: u64) -> Resu
 
 /// Works off one piece of an object.
 async fn feed(
-    mut work: Work,
+    mut work: Box<Work>,
     piece: Bytes,
     object: &RawObject,
     execution: &Execution,
     slice: &Slice,
     permit: &Permit,
-) -> Result<Work> {
+) -> Result<Box<Work>> {
     work.converter.push(piece);
     let object = Arc::new(object.clone());
     loop {
@@ -210,12 +210,12 @@ fn advance(work: &mut Work, object: &RawObject) -> Result<Pause> {
 }
 
 async fn with_quarantine(
-    mut work: Work,
+    mut work: Box<Work>,
     batch: RecordBatch,
     execution: &Execution,
     slice: &Slice,
     permit: &Permit,
-) -> Result<Work> {
+) -> Result<Box<Work>> {
     let table = execution.quarantine.table().await?;
     let mut writer = DataWriter::new(write_spec(execution, table, slice, "q", permit.bytes() / 8))?;
     let (writer, result) = execution
@@ -230,7 +230,7 @@ async fn with_quarantine(
     Ok(work)
 }
 
-async fn finish(mut work: Work, execution: &Execution, slice: &Slice, permit: &Permit) -> Result<Written> {
+async fn finish(mut work: Box<Work>, execution: &Execution, slice: &Slice, permit: &Permit) -> Result<Written> {
     loop {
         let (back, left) = execution
             .cpu
@@ -245,7 +245,7 @@ async fn finish(mut work: Work, execution: &Execution, slice: &Slice, permit: &P
             None => break,
         }
     }
-    let Work { converter, data, rejects } = work;
+    let Work { converter, data, rejects } = *work;
     let close = move || {
         let files = data.finish()?;
         let rejects = rejects.map(DataWriter::finish).transpose()?.unwrap_or_default();

@@ -233,9 +233,10 @@ async fn finish(
 ) -> Result<RunReport> {
     let committer = Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock));
     let removal = commit::replaced(plan, execution).await?;
-    let gone = match written.quarantine_untouched(plan) {
-        true => BTreeMap::new(),
-        false => commit::quarantine(plan, execution, &committer, std::mem::take(&mut written.rejects)).await?,
+    let gone = if written.quarantine_untouched(plan) {
+        BTreeMap::new()
+    } else {
+        commit::quarantine(plan, execution, &committer, std::mem::take(&mut written.rejects)).await?
     };
     let account = commit::account(plan, account, &written, removal.as_ref(), &gone)?;
     let mut report = report(target, execution.run, plan, Outcome::Committed);

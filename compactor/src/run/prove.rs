@@ -105,10 +105,10 @@ async fn feed(table: &Table, before: &Position, mut found: impl FnMut(&Partition
             if !before.is_start() && before.get(&partition).is_none_or(|end| offset >= end) {
                 continue;
             }
-            if of.as_ref() != Some(&partition) {
-                if let Some(of) = of.replace(partition) {
-                    found(&of, std::mem::take(&mut offsets));
-                }
+            if of.as_ref() != Some(&partition)
+                && let Some(of) = of.replace(partition)
+            {
+                found(&of, std::mem::take(&mut offsets));
             }
             offsets.push(offset);
         }

@@ -86,7 +86,7 @@ fn rename_drop_and_lower_change_what_they_name() {
 
 #[test]
 fn filters_count_rows_that_are_false_or_null_and_keep_row_numbers() {
-    let lines = [r#"{"id":1}"#, r#"{"id":5}"#, r#"{}"#, r#"{"id":9,"n":"x"}"#];
+    let lines = [r#"{"id":1}"#, r#"{"id":5}"#, "{}", r#"{"id":9,"n":"x"}"#];
     let outcome = run(vec![filter("id > 2"), filter("n IS NULL")], &lines);
     assert_eq!(outcome.filtered, [("not id > 2".to_owned(), vec![0, 2]), ("not n IS NULL".to_owned(), vec![3])]);
     assert_eq!(outcome.rows, Some(vec![1]));
@@ -99,7 +99,7 @@ fn extract_rejects_what_does_not_fit_with_step_and_path() {
         r#"{"payload":{"size":3,"a":{"b":"x"}}}"#,
         r#"{"payload":{"size":"many"}}"#,
         r#"{"payload":{}}"#,
-        r#"{}"#,
+        "{}",
         r#"{"payload":[1]}"#,
     ];
     let list = vec![extract(&["size"], "size", LogicalType::Int), extract(&["a", "b"], "b", LogicalType::String)];

@@ -132,7 +132,7 @@ impl Bed {
     }
 
     fn raw(&self) -> Arc<dyn Store> {
-        Arc::new(LocalStore::new(&self.dir.path().join("raw")).unwrap())
+        Arc::new(LocalStore::new(self.dir.path().join("raw")).unwrap())
     }
 
     /// Lands `(event hour of 2021-07-21, payload)` as the next batch of a partition; `None` is a tombstone.

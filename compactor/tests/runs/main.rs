@@ -3,6 +3,8 @@
 //! `bed` lands batches and reads tables back, `crash` stops the work after every single operation and starts again,
 //! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod bed;
 mod crash;
 mod history;

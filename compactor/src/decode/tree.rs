@@ -164,19 +164,19 @@ impl Want {
 #[derive(Debug, Default)]
 struct KeyIndex {
     /// Key number plus one; zero is empty. A power of two long, at most half full.
-    table: Vec<u16>,
+    table: Vec<u32>,
 }
 
 impl KeyIndex {
     fn new(keys: &[Key]) -> Self {
-        let mut table = vec![0u16; (keys.len() * 2).next_power_of_two().max(4)];
+        let mut table = vec![0u32; (keys.len() * 2).next_power_of_two().max(4)];
         let mask = table.len() - 1;
         for (i, key) in keys.iter().enumerate() {
             let mut at = hash(key.name.as_bytes()) & mask;
             while table[at] != 0 {
                 at = (at + 1) & mask;
             }
-            table[at] = u16::try_from(i + 1).unwrap_or(u16::MAX);
+            table[at] = i as u32 + 1;
         }
         Self { table }
     }
@@ -189,7 +189,7 @@ impl KeyIndex {
         let mask = self.table.len() - 1;
         let mut at = hash(name.as_bytes()) & mask;
         loop {
-            let number = usize::from(self.table[at]).checked_sub(1)?;
+            let number = (self.table[at] as usize).checked_sub(1)?;
             if *keys[number].name == *name {
                 return Some(number);
             }

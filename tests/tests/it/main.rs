@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "everything here is test code")]
 
 mod bad_records;
+mod catalog;
 mod cli_reference;
 mod configuration_reference;
 mod crash;

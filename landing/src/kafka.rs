@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::ToSocketAddrs;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use firn_shared::config::domain::{Brokers, Cluster, Ingestion, TopicSelector};
 use firn_shared::error::{Error, Result};
@@ -19,6 +19,11 @@ use crate::topic_id::topic_ids;
 
 /// How long a question to a broker may take.
 pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the question for topic ids may take; the connection is there already.
+const ID_PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is not asked again when there was no answer.
+const ID_SILENCE: Duration = Duration::from_mins(1);
 
 /// The properties every client of a cluster has.
 ///
@@ -149,6 +154,8 @@ impl Selection {
 pub struct Observer {
     client: Arc<BaseConsumer<Logged>>,
     ids: bool,
+    /// Until when nobody asks for topic ids, because the last question was not answered.
+    silent_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -166,7 +173,7 @@ impl Observer {
         config.set("isolation.level", "read_committed");
         config
             .create_with_context(Logged)
-            .map(|client| Self { client: Arc::new(client), ids: true })
+            .map(|client| Self { client: Arc::new(client), ids: true, silent_until: Arc::default() })
             .map_err(|e| Error::config("librdkafka refuses the cluster's properties").with_source(e))
     }
 
@@ -205,10 +212,17 @@ impl Observer {
         Ok((low.max(0) as Offset, high.max(0) as Offset))
     }
 
-    /// Kafka's ids of topics, as far as the brokers tell. Blocks.
+    /// Kafka's ids of topics, as far as the brokers tell. Blocks, briefly: brokers that know no ids do not answer at all,
+    /// and are not asked again for a while.
     #[must_use]
     pub fn topic_ids(&self, topics: &[Topic]) -> BTreeMap<Topic, String> {
-        if self.ids { topic_ids(self.client.client(), topics, PATIENCE) } else { BTreeMap::new() }
+        let silent_until = || self.silent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.ids || silent_until().is_some_and(|until| Instant::now() < until) {
+            return BTreeMap::new();
+        }
+        let ids = topic_ids(self.client.client(), topics, ID_PATIENCE);
+        *silent_until() = ids.is_none().then(|| Instant::now() + ID_SILENCE);
+        ids.unwrap_or_default()
     }
 }
 

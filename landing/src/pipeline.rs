@@ -316,8 +316,19 @@ async fn observe_topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal)
         state.topics = topics;
         unknown
     };
-    // Only alarms hang on this; a broker that does not tell stops nobody.
-    match retention::retention(&crate::kafka::client(&shared.cluster_name, &shared.cluster)?, &unknown).await {
+    if !goal.until_caught_up && !unknown.is_empty() {
+        // Only alarms hang on the answer: nobody waits for it, and a broker that gives none stops nobody.
+        tokio::spawn(learn_retention(Arc::clone(shared), unknown));
+    }
+    Ok(())
+}
+
+async fn learn_retention(shared: Arc<Shared>, topics: Vec<Topic>) {
+    let known = match crate::kafka::client(&shared.cluster_name, &shared.cluster) {
+        Ok(client) => retention::retention(&client, &topics).await,
+        Err(error) => Err(error),
+    };
+    match known {
         Ok(known) => {
             if let Some(problem) = retention::too_short(&shared.ingestion, &known) {
                 tracing::error!(pipeline = %shared.name, "{problem}");
@@ -326,7 +337,6 @@ async fn observe_topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal)
         }
         Err(error) => tracing::debug!(pipeline = %shared.name, %error, "no retention"),
     }
-    Ok(())
 }
 
 type Bounds = BTreeMap<PartitionRef, (Offset, Offset)>;

@@ -28,16 +28,16 @@ impl<T> Drop for Owned<T> {
     }
 }
 
-/// The ids of these topics, as far as the brokers tell; blocks for `patience` at most.
+/// The ids of these topics, as far as the brokers tell; `None` when there is no answer within `patience`. Blocks.
 pub fn topic_ids<C: ClientContext>(
     client: &Client<C>,
     topics: &[Topic],
     patience: Duration,
-) -> BTreeMap<Topic, String> {
+) -> Option<BTreeMap<Topic, String>> {
     let names: Vec<CString> = topics.iter().filter_map(|topic| CString::new(topic.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     if pointers.is_empty() {
-        return BTreeMap::new();
+        return Some(BTreeMap::new());
     }
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
     let client = client.native_ptr();
@@ -54,21 +54,21 @@ pub fn topic_ids<C: ClientContext>(
             sys::rd_kafka_AdminOptions_destroy,
         );
         if queue.0.is_null() || collection.0.is_null() || options.0.is_null() {
-            return BTreeMap::new();
+            return None;
         }
         sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, ptr::null_mut(), 0);
         sys::rd_kafka_DescribeTopics(client, collection.0, options.0, queue.0);
         let event = Owned(sys::rd_kafka_queue_poll(queue.0, millis), sys::rd_kafka_event_destroy);
         if event.0.is_null() {
-            return BTreeMap::new();
+            return None;
         }
         let result = sys::rd_kafka_event_DescribeTopics_result(event.0);
         if result.is_null() {
-            return BTreeMap::new();
+            return None;
         }
         let mut count = 0;
         let described = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
-        (0..count).filter_map(|i| read(*described.add(i))).collect()
+        Some((0..count).filter_map(|i| read(*described.add(i))).collect())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::store::{Depth, Page};
 const PAGE_ENTRIES_MAX: usize = 1000;
 
 /// A temporary file younger than this may be one whose writer has not locked it yet.
-const TEMP_AGE_MIN: Duration = Duration::from_secs(60);
+const TEMP_AGE_MIN: Duration = Duration::from_mins(1);
 
 /// One page of the keys below `root`.
 pub(super) fn list(root: &Path, prefix: &str, start_after: Option<&str>, depth: Depth) -> io::Result<Page> {

@@ -37,7 +37,7 @@ impl Default for S3Limits {
             backoff: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             connect: Duration::from_secs(5),
-            answer: Duration::from_secs(60),
+            answer: Duration::from_mins(1),
             part_bytes: 8 << 20,
             parts: 3,
         }
@@ -70,17 +70,16 @@ impl S3Client {
         // An emulator has no regions, and should not make a laptop ask the metadata service of EC2 for one.
         let emulated = options.endpoint.as_ref().map(|_| "us-east-1".to_owned());
         let region = options.region.clone().or(emulated).map(Region::new);
-        let mut config = match &options.credentials {
-            Some((id, secret)) => aws_sdk_s3::Config::builder()
+        let mut config = if let Some((id, secret)) = &options.credentials {
+            aws_sdk_s3::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
-                .credentials_provider(Credentials::new(id, secret.expose(), None, None, "firn.yaml")),
-            None => {
-                let mut chain = aws_config::defaults(BehaviorVersion::latest());
-                if let Some(region) = &region {
-                    chain = chain.region(region.clone());
-                }
-                aws_sdk_s3::config::Builder::from(&chain.load().await)
+                .credentials_provider(Credentials::new(id, secret.expose(), None, None, "firn.yaml"))
+        } else {
+            let mut chain = aws_config::defaults(BehaviorVersion::latest());
+            if let Some(region) = &region {
+                chain = chain.region(region.clone());
             }
+            aws_sdk_s3::config::Builder::from(&chain.load().await)
         };
         if let Some(region) = region {
             config = config.region(region);

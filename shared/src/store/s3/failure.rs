@@ -24,7 +24,8 @@ pub(super) enum Class {
     BadObject,
     /// The credentials do not permit it.
     Denied,
-    /// There are no credentials.
+    /// The credential chain gave none. Repeated, because the service behind it may have failed for a moment; when it
+    /// goes on, nobody has set any up.
     NoCredentials,
     /// Any other refusal: the request will not get better by itself.
     Refused,
@@ -32,7 +33,7 @@ pub(super) enum Class {
 
 impl Class {
     pub(super) fn is_transient(self) -> bool {
-        self == Self::Transient
+        matches!(self, Self::Transient | Self::NoCredentials)
     }
 
     fn kind(self) -> ErrorKind {
@@ -102,7 +103,7 @@ impl Failure {
             ),
             Class::NoCredentials => {
                 format!(
-                    "no credentials ({text}); set s3.credentials in firn.yaml, or AWS_PROFILE, or give the machine a role"
+                    "no credentials ({text}); set s3.accessKeyId and s3.secretAccessKey in firn.yaml, or AWS_PROFILE, or give the machine a role"
                 )
             }
             _ => text,

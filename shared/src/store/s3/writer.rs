@@ -226,11 +226,12 @@ impl ObjectWriter for S3Writer {
         if !rest.is_empty() {
             self.send_part(rest).await?;
         }
-        if let Some(mut upload) = self.upload.take() {
-            if let Err(error) = self.complete(&mut upload).await {
-                self.upload = Some(upload);
-                return Err(error);
-            }
+        if let Some(mut upload) = self.upload.take()
+            && let Err(error) = self.complete(&mut upload).await
+        {
+            // Dropping the writer gives it up.
+            self.upload = Some(upload);
+            return Err(error);
         }
         Ok(self.size)
     }

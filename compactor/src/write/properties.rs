@@ -13,23 +13,27 @@ pub const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
 /// A row group is closed when it holds about this many encoded bytes, so that a writer's memory is bounded.
 pub const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
 
-/// Properties of every data file: zstd pages, statistics, bounded row groups.
+/// Properties of every data file: zstd pages, statistics, bounded row groups, offsets as differences.
 ///
 /// # Errors
 /// `Config` for a zstd level that does not exist.
 pub fn properties(zstd_level: i32) -> Result<WriterPropertiesBuilder> {
     let level = ZstdLevel::try_new(zstd_level)
         .map_err(|e| Error::config(format!("zstd level {zstd_level} does not exist; give 1 to 22")).with_source(e))?;
+    let offset = path(&format!("{}.{}", provenance::COLUMN, provenance::OFFSET));
     Ok(WriterProperties::builder()
         .set_created_by(concat!("firn ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX)))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
+        // Offsets are distinct and nearly ascending: as differences they take a few bits, as a dictionary eight bytes each.
+        .set_column_dictionary_enabled(offset.clone(), false)
+        .set_column_encoding(offset, Encoding::DELTA_BINARY_PACKED))
 }
 
 /// The same for a table: page statistics where readers prune by them (partition sources, sort columns, the event hour),
-/// because on every column they cost time and footer; and offsets as differences.
+/// because on every column they cost time and footer.
 ///
 /// # Errors
 /// `Config` for a zstd level that does not exist.
@@ -44,12 +48,7 @@ pub fn for_table(metadata: &TableMetadata, zstd_level: i32) -> Result<WriterProp
             properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::Page);
         }
     }
-    // Offsets are distinct and nearly ascending: as differences they take a few bits, as a dictionary eight bytes each.
-    let offset = path(&format!("{}.{}", provenance::COLUMN, provenance::OFFSET));
-    Ok(properties
-        .set_column_dictionary_enabled(offset.clone(), false)
-        .set_column_encoding(offset, Encoding::DELTA_BINARY_PACKED)
-        .build())
+    Ok(properties.build())
 }
 
 fn path(name: &str) -> ColumnPath {

@@ -1,8 +1,9 @@
 //! Memory stays under its configured bound when input, partitions and hours grow tenfold.
 
+use std::time::Duration;
+
 use firn_e2e::rig::kafka::{Kafka, Record};
 use firn_e2e::rig::procs::{Process, until};
-use firn_e2e::rig::programs::RUN;
 use firn_e2e::rig::workspace::Workspace;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -11,15 +12,17 @@ use crate::ticks::{Ticks, check_numbers, seeded};
 
 const MIB: u64 = 1 << 20;
 /// `landing.memory` and `compactor.memory` of this test; the input is larger than either.
-const LANDING: u64 = 128 * MIB;
-const COMPACTOR: u64 = 192 * MIB;
+const LANDING: u64 = 64 * MIB;
+const COMPACTOR: u64 = 96 * MIB;
+/// Programs of a debug build on a loaded machine.
+const LONG: Duration = Duration::from_mins(8);
 /// What a process takes before it holds a record: code, runtime, allocator, TLS, librdkafka's threads.
 const IDLE: u64 = 64 * MIB;
 
 /// Waits for the end of a process and returns the most resident memory that it had, in bytes.
 fn peak(mut process: Process) -> u64 {
     let mut peak = 0;
-    let ended = until("the program ends", RUN, || {
+    let ended = until("the program ends", LONG, || {
         peak = process.memory_peak().unwrap_or(0).max(peak);
         process.ended().unwrap()
     });
@@ -39,7 +42,7 @@ fn event(n: u64, hours: i64, rng: &mut SmallRng) -> String {
 fn peaks(name: &str, partitions: i32, hours: i64, records: u64) -> (u64, u64) {
     let mut rng = seeded(name);
     let (mut ticks, workspace) = Ticks::local(name, Kafka::shared(), partitions).unwrap();
-    workspace.reconfigure("landing: {memory: 64MiB}", &format!("landing: {{memory: {}MiB}}", LANDING / MIB)).unwrap();
+    workspace.reconfigure("{memory: 64MiB}", &format!("{{memory: {}MiB}}", LANDING / MIB)).unwrap();
     workspace.reconfigure("memory: 256MiB", &format!("memory: {}MiB", COMPACTOR / MIB)).unwrap();
     rotate_seldom(&workspace);
     let events = (0..records).map(|n| Record::of(event(n, hours, &mut rng)).on((n % partitions as u64) as i32));
@@ -61,8 +64,8 @@ fn rotate_seldom(workspace: &Workspace) {
 
 #[test]
 fn ten_times_the_input_partitions_and_hours_stay_under_the_bound() {
-    let small = peaks("memory-small", 3, 6, 10_000);
-    let large = peaks("memory-large", 30, 60, 100_000);
+    let small = peaks("memory-small", 3, 3, 5_000);
+    let large = peaks("memory-large", 30, 30, 50_000);
     for (program, bound, small, large) in
         [("landing", LANDING, small.0, large.0), ("compactor", COMPACTOR, small.1, large.1)]
     {

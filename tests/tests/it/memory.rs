@@ -34,7 +34,7 @@ fn peak(mut process: Process) -> u64 {
 /// An event of about 2 KB that does not compress away.
 fn event(n: u64, hours: i64, rng: &mut SmallRng) -> String {
     let time = chrono::DateTime::from_timestamp(1_714_521_600 + rng.random_range(0..hours * 3600), 0).unwrap();
-    let pad: String = (0..122).map(|_| format!("{:016x}", rng.random::<u64>())).collect();
+    let pad: String = (0..1952).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect();
     format!(r#"{{"n":{n},"at":"{}","pad":"{pad}"}}"#, time.format("%Y-%m-%dT%H:%M:%SZ"))
 }
 

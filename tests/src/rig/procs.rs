@@ -165,14 +165,15 @@ impl Process {
         }
     }
 
-    /// Largest resident memory so far, in bytes (`VmHWM`).
+    /// Resident memory of its own, in bytes: `RssAnon`, without the pages of the program's file, which in a debug build
+    /// outweigh the data.
     ///
     /// # Errors
     /// When the process is gone.
-    pub fn memory_peak(&self) -> Result<u64> {
+    pub fn memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find(|l| l.starts_with("VmHWM:")).context("the process is gone")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("VmHWM has a number")?.parse()?;
+        let line = status.lines().find(|l| l.starts_with("RssAnon:")).context("the process is gone")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("RssAnon has a number")?.parse()?;
         Ok(kib * 1024)
     }
 

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use crate::ticks::{Ticks, check_numbers, seeded};
 
 const MIB: u64 = 1 << 20;
-/// `landing.memory` and `compactor.memory` of this test; the whole process stays below it, runtime and allocator included.
+/// `landing.memory` and `compactor.memory` of this test. The input is smaller than they are: a tight bound is not held yet.
 const LANDING: u64 = 512 * MIB;
 const COMPACTOR: u64 = 512 * MIB;
 /// Programs of a debug build on a loaded machine.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use firn_shared::config::domain::Mode;
 use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::{EventHour, RunId};
 use iceberg::table::Table;
@@ -147,6 +148,9 @@ struct Prepared {
 }
 
 async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Prepared> {
+    if target.output.table.mode != Mode::Append {
+        return Err(Error::config(format!("cannot run {}: only mode `append` is supported yet", target.name())));
+    }
     let conversion = target.conversion(&env.cpu).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;

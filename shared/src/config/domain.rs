@@ -361,7 +361,7 @@ pub struct Table {
     pub name: TableName,
     /// Where it lives; else under the deployment's warehouse.
     pub location: Option<StoreUrl>,
-    /// How runs change it. Only `append` so far.
+    /// How runs change it.
     pub mode: Mode,
     /// Columns as decoded from JSON, before the transformations.
     pub columns: Vec<Column>,
@@ -382,10 +382,62 @@ pub struct Table {
 }
 
 /// How runs change a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
     /// Rows are added.
     Append,
+    /// A row replaces an older one of the same key.
+    Upsert(Upsert),
+    /// A run replaces the whole table.
+    TruncateLoad {
+        /// Whether a run without rows may empty the table.
+        allow_empty: bool,
+    },
+}
+
+impl Mode {
+    /// The upsert, if it is one.
+    #[must_use]
+    pub fn upsert(&self) -> Option<&Upsert> {
+        match self {
+            Self::Upsert(upsert) => Some(upsert),
+            Self::Append | Self::TruncateLoad { .. } => None,
+        }
+    }
+}
+
+/// How rows replace older ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upsert {
+    /// The key: table columns without floats or nested types; never empty. A row that lacks one of them is quarantined.
+    pub keys: Vec<ColumnName>,
+    /// What makes a version newer, most significant first; null is oldest. Ties go to the source position of change
+    /// events, then to the Kafka offset. Empty only for formats that carry a source position.
+    pub versions: Vec<ColumnName>,
+    /// How files change.
+    pub strategy: WriteStrategy,
+    /// How long a delete is remembered, so that a late older version does not bring the row back.
+    pub delete_memory: Duration,
+    /// Deletes set `_deleted` and `_deleted_at` instead of removing the row.
+    pub soft_delete: bool,
+}
+
+/// How an upsert takes the old row out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteStrategy {
+    /// The file that holds it is written again without it.
+    CopyOnWrite,
+    /// A delete file names it.
+    MergeOnRead(DeleteFiles),
+}
+
+/// How delete files name rows (Iceberg specification, "Row-level Deletes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteFiles {
+    /// By data file and position.
+    Position,
+    /// By the key, in the partition where the old row is.
+    Equality,
 }
 
 /// A column as it is decoded.

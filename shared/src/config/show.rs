@@ -3,18 +3,19 @@
 //! It is written in the words of the files, one document for `firn.yaml` and one for each pipeline; a secret is `***`.
 
 use super::domain::{
-    Brokers, Catalog, Cluster, Column, Config, Deployment, EventTime, Ingestion, JsonPath, LateThen, LogFormat, Mode,
-    Output, Pipeline, Secret, Table, TopicSelector, Transformation,
+    Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath, LateThen,
+    LogFormat, Mode, Output, Pipeline, Secret, Table, TopicSelector, Transformation, WriteStrategy,
 };
 use super::units::{ByteSize, Period};
 use super::wire::{
-    CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactorYaml, DropYaml, EventTimeFieldYaml, EventTimeYaml,
-    ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml, LateThenYaml,
-    LateYaml, LogFormatYaml, LowerYaml, Mechanism, ModeYaml, OneOrMany, OutputYaml, PayloadFormat, PipelineYaml,
-    Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml,
-    TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml,
+    CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactorYaml, DeleteFilesYaml, DropYaml, EventTimeFieldYaml,
+    EventTimeYaml, ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml,
+    LateThenYaml, LateYaml, LogFormatYaml, LowerYaml, Mechanism, ModeYaml, OneOrMany, OutputYaml, PayloadFormat,
+    PipelineYaml, Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml,
+    StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
 };
 use super::yaml;
+use crate::ids::ColumnName;
 
 /// What stands in for a secret.
 const MASK: &str = "***";
@@ -215,12 +216,32 @@ fn output(output: &Output) -> OutputYaml {
 }
 
 fn table(table: &Table) -> TableYaml {
-    let Mode::Append = table.mode;
+    let (mode, allow_empty) = match table.mode {
+        Mode::Append => (ModeYaml::Append, None),
+        Mode::Upsert(_) => (ModeYaml::Upsert, None),
+        Mode::TruncateLoad { allow_empty } => (ModeYaml::TruncateLoad, Some(allow_empty)),
+    };
+    let upsert = table.mode.upsert();
+    let names = |names: &[ColumnName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     TableYaml {
         database: text(&table.database),
         table_name: text(&table.name),
         s3_location: table.location.as_ref().and_then(text),
-        mode: Some(ModeYaml::Append),
+        mode: Some(mode),
+        allow_empty,
+        write_strategy: upsert.map(|u| match u.strategy {
+            WriteStrategy::CopyOnWrite => WriteStrategyYaml::CopyOnWrite,
+            WriteStrategy::MergeOnRead(_) => WriteStrategyYaml::MergeOnRead,
+        }),
+        delete_files: upsert.and_then(|u| match u.strategy {
+            WriteStrategy::CopyOnWrite => None,
+            WriteStrategy::MergeOnRead(DeleteFiles::Position) => Some(DeleteFilesYaml::Position),
+            WriteStrategy::MergeOnRead(DeleteFiles::Equality) => Some(DeleteFilesYaml::Equality),
+        }),
+        id_columns: upsert.map(|u| names(&u.keys)),
+        timestamp_columns: upsert.filter(|u| !u.versions.is_empty()).map(|u| names(&u.versions)),
+        delete_memory: upsert.and_then(|u| text(&Period(u.delete_memory))),
+        soft_delete: upsert.map(|u| u.soft_delete),
         partition_by: Some(table.partition_by.iter().map(ToString::to_string).collect()),
         sort_by: Some(table.sort_by.iter().map(ToString::to_string).collect()),
         columns: Some(table.columns.iter().map(|column| Some(self::column(column))).collect()),

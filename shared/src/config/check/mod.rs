@@ -6,6 +6,7 @@
 mod across;
 mod columns;
 mod firn;
+mod mode;
 mod pipeline;
 mod table;
 

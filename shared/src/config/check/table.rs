@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use super::File;
 use super::columns::{Columns, takes_format};
 use crate::config::domain::{
-    Column, EventTime, Ingestion, JsonPath, Mode, Output, PartitionField, SortField, StoreUrl, Table, TimeFormat,
-    Transform,
+    Column, EventTime, Ingestion, JsonPath, Output, PartitionField, SortField, StoreUrl, Table, TimeFormat, Transform,
 };
 use crate::config::units::ByteSize;
 use crate::config::wire::{
-    ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, Protect, RemovedColumn, TableYaml, TypeChange,
+    ColumnYaml, ContractYaml, Incompatible, NewColumn, Protect, RemovedColumn, TableYaml, TypeChange,
 };
 use crate::cursor::did_you_mean;
 use crate::ids::{DatabaseName, TableName};
@@ -116,6 +115,7 @@ fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: Optio
 pub(super) fn table(file: &File, path: &str, yaml: &TableYaml, decoded: Vec<Column>, after: &Columns) -> Option<Table> {
     let at = |key: &str| format!("{path}.{key}");
     refuse_later(file, path, yaml);
+    let mode = super::mode::mode(file, path, yaml, after);
     let properties = yaml.properties.clone().unwrap_or_default();
     check_properties(file, &at("properties"), &properties);
     let partition_by = partition_by(file, &at("partitionBy"), yaml.partition_by.as_deref().unwrap_or_default(), after);
@@ -134,7 +134,7 @@ pub(super) fn table(file: &File, path: &str, yaml: &TableYaml, decoded: Vec<Colu
         database: database?,
         name: name?,
         location: location?,
-        mode: Mode::Append,
+        mode: mode?,
         columns: decoded,
         partition_by: partition_by?,
         sort_by: sort_by?,
@@ -149,19 +149,6 @@ pub(super) fn table(file: &File, path: &str, yaml: &TableYaml, decoded: Vec<Colu
 /// Reports every option that a later version understands.
 fn refuse_later(file: &File, path: &str, yaml: &TableYaml) {
     let at = |key: &str| format!("{path}.{key}");
-    match yaml.mode {
-        Some(ModeYaml::Upsert) => file.unsupported(&at("mode"), "mode `upsert`; use `append`"),
-        Some(ModeYaml::TruncateLoad) => file.unsupported(&at("mode"), "mode `truncateLoad`; use `append`"),
-        Some(ModeYaml::Append) | None => {}
-    }
-    file.refuse(yaml.write_strategy.as_ref(), &at("writeStrategy"), "write strategies (they belong to mode `upsert`)");
-    file.refuse(yaml.id_columns.as_ref(), &at("idColumns"), "key columns (they belong to mode `upsert`)");
-    file.refuse(
-        yaml.timestamp_columns.as_ref(),
-        &at("timestampColumns"),
-        "version columns (they belong to mode `upsert`)",
-    );
-    file.refuse(yaml.delete_memory.as_ref(), &at("deleteMemory"), "deletes (they belong to mode `upsert`)");
     for (i, pii) in yaml.pii_columns.iter().flatten().enumerate() {
         let what = match pii.as_ref().and_then(|pii| pii.protect) {
             Some(Protect::Drop) => "protecting columns; use the step `drop`",

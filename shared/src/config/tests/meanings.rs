@@ -33,6 +33,15 @@ fn meanings_are_checked() {
             "tableName: orders\n      targetFileSize: 1KB\n      properties: {firn.x: a, format-version: '3'}",
         ),
         ("tableName: orders", "tableName: orders\n      mode: upsert"),
+        ("tableName: orders", "tableName: orders\n      idColumns: [id]\n      allowEmpty: true"),
+        (
+            "tableName: orders",
+            "tableName: orders\n      mode: upsert\n      idColumns: [id, body, nope, id]\n      timestampColumns: [body]\n      provenance: false",
+        ),
+        (
+            "tableName: orders",
+            "tableName: orders\n      mode: upsert\n      idColumns: [id]\n      timestampColumns: [at]\n      writeStrategy: copyOnWrite\n      deleteFiles: equality\n      deleteMemory: 1 week",
+        ),
         ("[hour(at)]", "[hour(att)]"),
         ("[hour(at)]", "[hours(at)]"),
         ("[hour(at)]", "[hour(id)]"),
@@ -117,7 +126,20 @@ fn meanings_are_checked() {
     a.yaml:14:28: outsourcingUnit[0].table.properties['firn.x']: properties that begin with `firn.` are ours
     a.yaml:14:47: outsourcingUnit[0].table.properties.format-version: not supported yet: another table format than 2, which is what Athena reads
     # tableName: orders⏎      mode: upsert
-    a.yaml:13:13: outsourcingUnit[0].table.mode: not supported yet: mode `upsert`; use `append`
+    a.yaml:11:7: outsourcingUnit[0].table.idColumns: missing; mode `upsert` needs at least one column
+    a.yaml:11:7: outsourcingUnit[0].table.timestampColumns: missing; mode `upsert` needs at least one column
+    # tableName: orders⏎      idColumns: [id]⏎      allowEmpty: true
+    a.yaml:13:18: outsourcingUnit[0].table.idColumns: belongs to `mode: upsert`
+    a.yaml:14:19: outsourcingUnit[0].table.allowEmpty: belongs to `mode: truncateLoad`
+    # tableName: orders⏎      mode: upsert⏎      idColumns: [id, body, nope, id]⏎      timestampColumns: [body]⏎      provenance: false
+    a.yaml:14:23: outsourcingUnit[0].table.idColumns[1]: column `body` is nested, so it cannot be part of a key
+    a.yaml:14:29: outsourcingUnit[0].table.idColumns[2]: no column `nope` here
+    a.yaml:14:35: outsourcingUnit[0].table.idColumns[3]: column `id` comes twice
+    a.yaml:15:26: outsourcingUnit[0].table.timestampColumns[0]: column `body` has no order that says which version is newer
+    a.yaml:16:19: outsourcingUnit[0].table.provenance: mode `upsert` needs it: the Kafka offset decides between equal versions
+    # tableName: orders⏎      mode: upsert⏎      idColumns: [id]⏎      timestampColumns: [at]⏎      writeStrategy: copyOnWrite⏎      deleteFiles: equality⏎      deleteMemory: 1 week
+    a.yaml:17:20: outsourcingUnit[0].table.deleteFiles: `copyOnWrite` writes no delete files; leave it out
+    a.yaml:18:21: outsourcingUnit[0].table.deleteMemory: time `1 week`: expected a unit (`d`, `h`, `m`, `s`, `ms`), found `w` at character 3
     # [hour(att)]
     a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: no column `att` here; did you mean `at`?
     # [hours(at)]

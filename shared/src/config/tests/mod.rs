@@ -43,11 +43,6 @@ mod examples {
         17:30: ingestionUnit.incomingData.whitelist.OrderPlaced.subject: not supported yet: checking against a schema registry
         19:31: ingestionUnit.incomingData.late.then: not supported yet: `sideTable`; use `accept` or `quarantine`
         22:14: ingestionUnit.protectAt: not supported yet: protecting columns in the raw zone
-        31:13: outsourcingUnit[0].table.mode: not supported yet: mode `upsert`; use `append`
-        32:22: outsourcingUnit[0].table.writeStrategy: not supported yet: write strategies (they belong to mode `upsert`)
-        33:18: outsourcingUnit[0].table.idColumns: not supported yet: key columns (they belong to mode `upsert`)
-        34:25: outsourcingUnit[0].table.timestampColumns: not supported yet: version columns (they belong to mode `upsert`)
-        35:21: outsourcingUnit[0].table.deleteMemory: not supported yet: deletes (they belong to mode `upsert`)
         37:11: outsourcingUnit[0].table.piiColumns[0]: not supported yet: protecting columns
         38:11: outsourcingUnit[0].table.piiColumns[1]: not supported yet: protecting columns
         45:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists

@@ -133,14 +133,20 @@ wire! {
         format: Option<FileFormat>,
         /// How runs change the table (default `append`).
         mode: Option<ModeYaml>,
-        /// How an upsert changes files.
-        write_strategy: Option<WriteStrategy>,
+        /// How an upsert changes files (default `mergeOnRead`).
+        write_strategy: Option<WriteStrategyYaml>,
+        /// How `mergeOnRead` names the rows it takes out (default `position`).
+        delete_files: Option<DeleteFilesYaml>,
         /// Key columns of an upsert.
         id_columns: Option<Vec<String>>,
-        /// Columns that say which version of a row is the newest.
+        /// Columns that say which version of a row is the newest, most significant first.
         timestamp_columns: Option<Vec<String>>,
-        /// How long deletes are remembered, against late older versions.
+        /// How long deletes are remembered, against late older versions (default 7d).
         delete_memory: Option<String>,
+        /// Whether deletes of an upsert set `_deleted` and `_deleted_at` instead of removing the row (default false).
+        soft_delete: Option<bool>,
+        /// Whether a `truncateLoad` without rows may empty the table (default false).
+        allow_empty: Option<bool>,
         /// Columns with personal data and how each is protected.
         #[schemars(with = "Option<Vec<PiiYaml>>")]
         pii_columns: Option<Vec<Option<PiiYaml>>>,
@@ -345,7 +351,9 @@ words! {
     /// How runs change a table.
     enum ModeYaml { Append, Upsert, TruncateLoad, }
     /// How an upsert changes files.
-    enum WriteStrategy { CopyOnWrite, MergeOnRead, }
+    enum WriteStrategyYaml { CopyOnWrite, MergeOnRead, }
+    /// How delete files name rows.
+    enum DeleteFilesYaml { Position, Equality, }
     /// How a column is protected.
     enum Protect { Encrypt, Token, Hash, Mask, Drop, Redact, }
     /// What happens to a field that no column takes.

@@ -14,7 +14,7 @@ use super::{DONE, Format, Which};
 use crate::run::{Env, Target};
 use crate::table::create::Definition;
 use crate::table::offsets;
-use crate::table::read::{Rows, live_files};
+use crate::table::scan::{All, LiveFile, live};
 
 /// What to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,12 +73,12 @@ fn snapshots(table: &Table) -> Vec<Value> {
 }
 
 async fn files(table: &Table) -> Result<Vec<Value>> {
-    let live = live_files(table, &Rows::All).await?;
-    let shown = |file: &crate::table::NewFile| {
+    let live = live(table, None, &All).await?;
+    let shown = |file: &LiveFile| {
         json!({
-            "path": file.file.file_path(),
-            "rows": file.file.record_count(),
-            "bytes": file.file.file_size_in_bytes(),
+            "path": file.path(),
+            "rows": file.file().record_count(),
+            "bytes": file.file().file_size_in_bytes(),
         })
     };
     Ok(live.iter().map(shown).collect())

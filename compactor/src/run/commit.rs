@@ -15,7 +15,7 @@ use crate::plan::{Plan, Scope};
 use crate::reconcile::account::{Account, Fate, OTHER_EVENT};
 use crate::table::overwrite::{self, Removal};
 use crate::table::read::Rows;
-use crate::table::validate::{self, Expect};
+use crate::table::validate::Expect;
 use crate::table::{Change, Committed, Committer, NewFile};
 use crate::write::{OPEN_FILES_MAX, WriteSpec};
 
@@ -55,7 +55,8 @@ pub async fn quarantine(
     let Some(table) = quarantine.catalog.load(&ident).await? else { return Ok(BTreeMap::new()) };
     // The table's own commit asks again, atomically; asked here, a run that lost leaves the quarantine alone, too.
     if let Some(main) = quarantine.catalog.load(execution.table.identifier()).await? {
-        validate::position_unmoved(main.identifier(), main.metadata(), &plan.from)?;
+        let expect = Expect { position: Some(plan.from.clone()), ..Expect::default() };
+        expect.check(&main, None).await?;
     }
     let spec = write_spec(execution, &table, "qr");
     let removal = overwrite::remove(&table, rows_of(plan), spec).await?;
@@ -113,11 +114,8 @@ fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFi
     Change {
         commit_id: format!("{}-{}", execution.run, ident.name()),
         add,
-        remove: Vec::new(),
-        offsets: None,
         summary: BTreeMap::from([(SCOPE.to_owned(), scope)]),
-        properties: BTreeMap::new(),
-        expect: Expect::default(),
+        ..Change::default()
     }
 }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 use firn_shared::clock::Clock;
 use firn_shared::error::{Error, ErrorKind, Result};
 use iceberg::TableIdent;
-use iceberg::spec::ManifestContentType;
 use iceberg::table::Table;
 use rand::Rng;
 
 use super::catalog::{Catalog, CommitOutcome};
+use super::offsets;
+use super::refs::{self, Head, Step};
 use super::snapshot::{Change, Staged, produce};
-use super::{error, offsets, validate};
 
 /// Attempts before giving up; with the waits below about half a minute.
 const ATTEMPTS: u32 = 10;
@@ -77,10 +77,11 @@ impl Committer {
                 Err(e) => return Err(e),
             };
             // An earlier attempt, or an earlier process with the same commit id, may have got through unseen.
-            if let Some(snapshot_id) = offsets::landed(base.metadata(), &change.commit_id)? {
+            let head = Head::of(base.metadata(), change.branch.as_deref());
+            if let Some(snapshot_id) = offsets::landed(base.metadata(), &head, &change.commit_id)? {
                 return Ok(Committed { table: base, snapshot_id, attempts: attempt - 1 });
             }
-            self.validate(&base, change).await?;
+            change.expect.check(&base, change.branch.as_deref()).await?;
             // A crash from here to the swap leaves manifests that nothing names: orphan removal takes them. The data
             // files of the change are in the same case until the swap.
             let staged = produce(&base, change, self.clock.now()).await?;
@@ -115,43 +116,64 @@ impl Committer {
         }
         // The last attempt's outcome may still be unknown: look once more before saying so.
         let table = self.load(ident).await?;
-        match offsets::landed(table.metadata(), &change.commit_id)? {
+        let head = Head::of(table.metadata(), change.branch.as_deref());
+        match offsets::landed(table.metadata(), &head, &change.commit_id)? {
             Some(snapshot_id) => Ok(Committed { table, snapshot_id, attempts: self.attempts }),
             None => Err(last),
         }
     }
 
+    /// Makes the head of `branch` that of `main`: what was committed to the branch becomes visible at once.
+    ///
+    /// # Errors
+    /// `Conflict` when `main` has moved on since the branch left it, or there is no such branch; else as the catalog
+    /// says, and doing it again is safe.
+    pub async fn fast_forward(&self, ident: &TableIdent, branch: &str) -> Result<Table> {
+        self.step(ident, |table| refs::fast_forward(ident, table.metadata(), branch)).await
+    }
+
+    /// Removes `branch`, if there is one; its snapshots stay until they expire.
+    ///
+    /// # Errors
+    /// `Config` for `main`; else as the catalog says.
+    pub async fn drop_branch(&self, ident: &TableIdent, branch: &str) -> Result<Table> {
+        self.step(ident, |table| refs::drop(ident, table.metadata(), branch)).await
+    }
+
+    /// Moves references until there is nothing left to do, which also answers what an unknown outcome came to.
+    async fn step(
+        &self,
+        ident: &TableIdent,
+        next: impl Fn(&Table) -> Result<Option<Step>> + Send + Sync,
+    ) -> Result<Table> {
+        let mut last = Error::bug("no attempt was made");
+        for attempt in 1..=self.attempts {
+            if attempt > 1 {
+                tokio::time::sleep(wait(attempt)).await;
+            }
+            let table = match self.load(ident).await {
+                Ok(table) => table,
+                Err(e) if e.kind() == ErrorKind::Unavailable => {
+                    last = e;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            let Some(Step { updates, requirements }) = next(&table)? else { return Ok(table) };
+            last = match self.catalog.commit(&table, updates, requirements).await {
+                Ok(CommitOutcome::Committed(table)) => return Ok(table),
+                Ok(CommitOutcome::Conflict(why)) => Error::conflict(format!("cannot move a branch of {ident}: {why}")),
+                Ok(CommitOutcome::Unknown(e)) => e,
+                Err(e) if e.kind() == ErrorKind::Unavailable => e,
+                Err(e) => return Err(e),
+            };
+        }
+        Err(last)
+    }
+
     async fn load(&self, ident: &TableIdent) -> Result<Table> {
         let table = self.catalog.load(ident).await?;
         table.ok_or_else(|| Error::config(format!("no table {ident} in {}; run ddl first", self.catalog.describe())))
-    }
-
-    async fn validate(&self, base: &Table, change: &Change) -> Result<()> {
-        let (ident, metadata) = (base.identifier(), base.metadata());
-        if let Some(expected) = &change.expect.position {
-            validate::position_unmoved(ident, metadata, expected)?;
-        }
-        let Some((since, rows)) = &change.expect.no_new_files else { return Ok(()) };
-        let newer = validate::since(ident, metadata, *since)?;
-        let Some(current) = metadata.current_snapshot().filter(|_| !newer.is_empty()) else { return Ok(()) };
-        let list = base.manifest_list_reader(current).load().await;
-        let list = list.map_err(|e| error(format!("cannot read {}", current.manifest_list()), e))?;
-        for manifest in list.entries() {
-            // Files added since are only in manifests that were written since.
-            if !newer.contains(&manifest.added_snapshot_id) {
-                continue;
-            }
-            let loaded = manifest.load_manifest(base.file_io()).await;
-            let loaded = loaded.map_err(|e| error(format!("cannot read {}", manifest.manifest_path), e))?;
-            for entry in loaded.entries().iter().filter(|e| e.is_alive()) {
-                if entry.snapshot_id().is_some_and(|id| newer.contains(&id)) {
-                    let data = manifest.content == ManifestContentType::Data;
-                    let hit = !data || rows.may_be_in(metadata.current_schema(), entry.data_file());
-                    validate::untouched(ident, entry.file_path(), entry.content_type(), hit)?;
-                }
-            }
-        }
-        Ok(())
     }
 }
 

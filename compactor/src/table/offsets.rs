@@ -2,7 +2,7 @@
 //!
 //! Every snapshot of ours carries the position, the account and the id of its commit in its summary. The table's
 //! position is that of the nearest ancestor of the current snapshot that has one: a rollback by hand rolls the position
-//! back too, and the rows come again; branches and tags do not count.
+//! back too, and the rows come again; other branches and tags do not count.
 //!
 //! Somebody else's expiry may remove every snapshot of ours. For that case the same metadata commit puts the same
 //! [`State`] into a table property, with the snapshot's id and sequence number. It counts only if no ancestor is ours,
@@ -20,6 +20,7 @@ use firn_shared::error::{Error, Result};
 use iceberg::spec::{Snapshot, SnapshotRef, TableMetadata};
 use serde::{Deserialize, Serialize};
 
+use super::refs::Head;
 use crate::plan::position::Position;
 use crate::reconcile::account::Account;
 
@@ -54,9 +55,7 @@ pub struct State {
 
 /// The current snapshot of `main` and what is left of its ancestors, newest first.
 pub fn ancestry(metadata: &TableMetadata) -> impl Iterator<Item = &SnapshotRef> {
-    let parent = |s: &&SnapshotRef| s.parent_snapshot_id().and_then(|id| metadata.snapshot_by_id(id));
-    // A damaged file could hold a circle; no walk is longer than the number of snapshots.
-    std::iter::successors(metadata.current_snapshot(), parent).take(metadata.snapshots().len())
+    Head::of(metadata, None).ancestry(metadata)
 }
 
 /// What the table says now; `None` when nothing of ours was ever committed, or all of it was rolled back.
@@ -64,8 +63,16 @@ pub fn ancestry(metadata: &TableMetadata) -> impl Iterator<Item = &SnapshotRef> 
 /// # Errors
 /// `Data` when a summary or the property cannot be read, or a cherry-pick makes the position unknowable.
 pub fn current(metadata: &TableMetadata) -> Result<Option<State>> {
+    at(metadata, &Head::of(metadata, None))
+}
+
+/// What a branch says: a branch counts from where it left `main`.
+///
+/// # Errors
+/// As [`current`].
+pub fn at(metadata: &TableMetadata, head: &Head<'_>) -> Result<Option<State>> {
     let mut picked: Option<&SnapshotRef> = None;
-    for snapshot in ancestry(metadata) {
+    for snapshot in head.ancestry(metadata) {
         if let Some(state) = of_snapshot(snapshot)? {
             return match picked {
                 Some(source) => follows(source, Some(&state)).map(Some),
@@ -79,23 +86,23 @@ pub fn current(metadata: &TableMetadata) -> Result<Option<State>> {
             picked = Some(source);
         }
     }
-    let expired = from_property(metadata)?;
+    let expired = from_property(metadata, head)?;
     match picked {
         Some(source) => follows(source, expired.as_ref()).map(Some),
         None => Ok(expired),
     }
 }
 
-/// Whether the commit is part of the table: in a summary of the ancestry, or in the property while that counts.
+/// Whether the commit is part of the branch: in a summary of the ancestry, or in the property while that counts.
 ///
 /// # Errors
 /// `Data` when the property cannot be read.
-pub fn landed(metadata: &TableMetadata, commit_id: &str) -> Result<Option<i64>> {
+pub fn landed(metadata: &TableMetadata, head: &Head<'_>, commit_id: &str) -> Result<Option<i64>> {
     let ours = |s: &&SnapshotRef| summary(s).get(COMMIT_ID).is_some_and(|id| id == commit_id);
-    if let Some(snapshot) = ancestry(metadata).find(ours) {
+    if let Some(snapshot) = head.ancestry(metadata).find(ours) {
         return Ok(Some(snapshot.snapshot_id()));
     }
-    Ok(from_property(metadata)?.filter(|s| s.commit_id == commit_id).map(|s| s.snapshot_id))
+    Ok(from_property(metadata, head)?.filter(|s| s.commit_id == commit_id).map(|s| s.snapshot_id))
 }
 
 fn summary(snapshot: &Snapshot) -> &HashMap<String, String> {
@@ -125,18 +132,18 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str, key: &str, snapshot: i64) -> Res
     })
 }
 
-fn from_property(metadata: &TableMetadata) -> Result<Option<State>> {
+fn from_property(metadata: &TableMetadata, head: &Head<'_>) -> Result<Option<State>> {
     let Some(text) = metadata.properties().get(STATE_PROPERTY) else { return Ok(None) };
     let state: State = serde_json::from_str(text).map_err(|e| {
         Error::data(format!("table property {STATE_PROPERTY} cannot be read: {e}; restore or remove it")).with_source(e)
     })?;
-    Ok(property_counts(metadata, &state).then_some(state))
+    Ok(property_counts(metadata, head, &state).then_some(state))
 }
 
 /// The rule of the module's documentation. Expiry never takes the current snapshot, so a table without one was rolled
 /// back to nothing, not expired.
-fn property_counts(metadata: &TableMetadata, state: &State) -> bool {
-    let mut ancestors = ancestry(metadata).peekable();
+fn property_counts(metadata: &TableMetadata, head: &Head<'_>, state: &State) -> bool {
+    let mut ancestors = head.ancestry(metadata).peekable();
     ancestors.peek().is_some()
         && metadata.snapshot_by_id(state.snapshot_id).is_none()
         && ancestors.all(|s| !summary(s).contains_key(POSITION) && s.sequence_number() > state.sequence_number)

@@ -160,7 +160,7 @@ fn the_position_follows_the_history_of_main() {
 fn a_commit_is_found_wherever_it_is_below_the_current_snapshot() {
     let check = |events: &[Event], commit: &str, expected: Option<i64>| {
         let metadata = events.iter().fold(empty_table(), |metadata, event| happen(metadata, *event));
-        assert_eq!(landed(&metadata, commit).unwrap(), expected, "{events:?}");
+        assert_eq!(landed(&metadata, &Head::of(&metadata, None), commit).unwrap(), expected, "{events:?}");
     };
     check(&[Ours(1, 10), Ours(2, 20), Foreign(3)], "commit-1", Some(1));
     check(&[Ours(1, 10), Ours(2, 20), Rollback(1)], "commit-2", None);

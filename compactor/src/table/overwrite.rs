@@ -4,18 +4,19 @@
 //! removed, one with some is rewritten without them, one with none is kept. Nothing is visible before the commit, which
 //! checks that the files are still live and that nobody added rows or deletes meanwhile ([`Removal::apply_to`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PartitionRef;
 use futures::TryStreamExt;
-use iceberg::scan::FileScanTask;
 use iceberg::table::Table;
 use tokio::sync::mpsc;
 
-use super::read::{Origins, Rows, batches, live_files, tasks};
+use super::read::{Origins, Rows, batches};
+use super::scan::{LiveFile, Reader, live};
 use super::{Change, NewFile};
 use crate::provenance;
 use crate::write::{DataWriter, WriteSpec};
@@ -30,8 +31,8 @@ pub struct Removal {
     pub rows: Rows,
     /// The snapshot it was made on; `None` for a table without one.
     pub base_snapshot: Option<i64>,
-    /// Paths of files that go, rewritten ones included.
-    pub removed: Vec<String>,
+    /// Files that go, rewritten ones included.
+    pub removed: Vec<LiveFile>,
     /// What is left of the rewritten ones.
     pub rewritten: Vec<NewFile>,
     /// Rows that go, per partition they came from.
@@ -47,9 +48,12 @@ impl Removal {
 
     /// Puts the removal into a change, with what must hold for it.
     pub fn apply_to(self, change: &mut Change) {
-        change.remove.extend(self.removed);
         change.add.extend(self.rewritten);
-        change.expect.no_new_files = Some((self.base_snapshot, self.rows));
+        change.expect.no_new_files = Some((self.base_snapshot, Arc::new(self.rows)));
+        // A delete that came meanwhile would be undone by a rewritten file, and its rows are counted as removed here.
+        change.expect.no_new_deletes_for =
+            Some((self.base_snapshot, self.removed.iter().map(|f| f.data.clone()).collect()));
+        change.remove.extend(self.removed.into_iter().map(|f| f.data));
     }
 }
 
@@ -80,42 +84,35 @@ pub async fn remove(table: &Table, rows: Rows, spec: WriteSpec) -> Result<Remova
             "{table} has no column {column}, so rows cannot be replaced by their origin"
         )));
     }
-    let candidates = live_files(table, &removal.rows).await?;
-    let paths: HashSet<&str> = candidates.iter().map(|f| f.file.file_path()).collect();
-    if paths.is_empty() {
-        return Ok(removal);
-    }
-    let mut mixed: HashSet<String> = HashSet::new();
-    for task in tasks(table, Some(&[provenance::COLUMN]), &paths).await? {
-        let path = task.data_file_path.clone();
-        let holding = look(table, task, &removal.rows).await?;
+    let reader = Reader::new(table, &[provenance::COLUMN])?;
+    let mut mixed = Vec::new();
+    for file in live(table, None, &removal.rows).await? {
+        let holding = look(&reader, &file, &removal.rows).await?;
         if holding.meant == 0 {
             continue;
         }
         if holding.others > 0 {
-            mixed.insert(path.clone());
+            mixed.push(file.clone());
         }
-        removal.removed.push(path);
+        removal.removed.push(file);
         for (partition, count) in holding.by_partition {
             *removal.rows_removed.entry(partition).or_default() += count;
         }
     }
-    removal.removed.sort();
+    removal.removed.sort_by(|a, b| a.path().cmp(b.path()));
     if !mixed.is_empty() {
-        let paths = mixed.iter().map(String::as_str).collect();
-        let tasks = tasks(table, None, &paths).await?;
-        removal.rewritten = rewrite(table, tasks, removal.rows.clone(), spec).await?;
+        removal.rewritten = rewrite(Reader::all(table)?, mixed, removal.rows.clone(), spec).await?;
     }
     Ok(removal)
 }
 
 /// Counts the rows of a file, deletes applied.
-async fn look(table: &Table, task: FileScanTask, rows: &Rows) -> Result<Holding> {
+async fn look(reader: &Reader, file: &LiveFile, rows: &Rows) -> Result<Holding> {
     let mut holding = Holding::default();
-    let mut stream = batches(table, vec![task])?;
+    let mut stream = reader.rows(file).await?;
     // Rows of one file come from few partitions: the reference is built once a partition, not once a row.
     let mut partitions: HashMap<(String, String, i32, i32), PartitionRef> = HashMap::new();
-    while let Some(batch) = stream.try_next().await? {
+    while let Some(batch) = stream.try_next().await?.map(|live| live.batch) {
         let selected = rows.select(&batch)?;
         holding.meant += selected.true_count() as u64;
         holding.others += (batch.num_rows() - selected.true_count()) as u64;
@@ -147,8 +144,8 @@ async fn look(table: &Table, task: FileScanTask, rows: &Rows) -> Result<Holding>
     Ok(holding)
 }
 
-/// Writes the rows of `tasks` that are not meant, all columns, in their order.
-async fn rewrite(table: &Table, tasks: Vec<FileScanTask>, rows: Rows, spec: WriteSpec) -> Result<Vec<NewFile>> {
+/// Writes the rows of `files` that are not meant, all columns, in their order.
+async fn rewrite(reader: Reader, files: Vec<LiveFile>, rows: Rows, spec: WriteSpec) -> Result<Vec<NewFile>> {
     let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES);
     // Encoding is synchronous and waits for uploads: it has a thread of its own, reading stays on the runtime.
     let writing = tokio::task::spawn_blocking(move || -> Result<Vec<NewFile>> {
@@ -161,13 +158,13 @@ async fn rewrite(table: &Table, tasks: Vec<FileScanTask>, rows: Rows, spec: Writ
         }
         writer.finish()
     });
-    let mut stream = batches(table, tasks)?;
+    let mut stream = batches(reader, files);
     let mut failed = None;
     loop {
         match stream.try_next().await {
-            Ok(Some(batch)) => {
+            Ok(Some(live)) => {
                 // The writer ended early: its own error says why.
-                if sender.send(batch).await.is_err() {
+                if sender.send(live.batch).await.is_err() {
                     break;
                 }
             }

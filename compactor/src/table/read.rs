@@ -1,9 +1,7 @@
 //! Rows of live data files, with projection, deletes applied, and files that cannot matter left out.
 //!
-//! [`Rows`] says which rows are meant by where they came from; [`live_files`] lists candidates from the manifests;
-//! [`rows`] streams their record batches.
-
-use std::collections::HashSet;
+//! [`Rows`] says which rows are meant by where they came from; [`rows`] streams the record batches of the files that may
+//! hold them.
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
@@ -12,11 +10,10 @@ use firn_shared::error::{Error, Result};
 use firn_shared::ids::{EventHour, OffsetRange, PartitionRef};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use iceberg::scan::FileScanTask;
-use iceberg::spec::{DataFile, Datum, ManifestContentType, PrimitiveLiteral, Schema};
+use iceberg::spec::{DataFile, Datum, PartitionSpec, PrimitiveLiteral, Schema};
 use iceberg::table::Table;
 
-use super::{NewFile, error};
+use super::scan::{LiveBatch, LiveFile, Prune, Reader, live};
 use crate::provenance;
 
 /// Rows by where they came from; rows without provenance are never meant.
@@ -186,52 +183,12 @@ impl<'a> Origins<'a> {
     }
 }
 
-/// Live data files that may hold `rows`, by the bounds of their provenance column. Partition summaries of manifests do
-/// not help here: tables are partitioned by columns of their own, which say nothing certain about where a row came from.
-///
-/// # Errors
-/// As the store says; `Data` for a manifest that cannot be read.
-pub async fn live_files(table: &Table, rows: &Rows) -> Result<Vec<NewFile>> {
-    let metadata = table.metadata();
-    let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
-    let list = table.manifest_list_reader(snapshot).load().await;
-    let list = list.map_err(|e| error(format!("cannot read {}", snapshot.manifest_list()), e))?;
-    let data = list.entries().iter().filter(|m| m.content == ManifestContentType::Data);
-    let mut manifests = futures::stream::iter(data.cloned())
-        .map(|manifest| async move {
-            let loaded = manifest.load_manifest(table.file_io()).await;
-            let loaded = loaded.map_err(|e| error(format!("cannot read {}", manifest.manifest_path), e))?;
-            Ok::<_, Error>((manifest.partition_spec_id, loaded))
-        })
-        .buffered(8);
-    let mut files = Vec::new();
-    while let Some((spec_id, manifest)) = manifests.try_next().await? {
-        let live = manifest.entries().iter().filter(|e| e.is_alive());
-        let candidates = live.filter(|e| rows.may_be_in(metadata.current_schema(), e.data_file()));
-        files.extend(candidates.map(|e| NewFile { spec_id, file: e.data_file().clone() }));
+/// Bounds of the provenance column decide. Partition summaries of manifests do not help here: tables are partitioned by
+/// columns of their own, which say nothing certain about where a row came from.
+impl Prune for Rows {
+    fn file(&self, schema: &Schema, _: &PartitionSpec, file: &DataFile) -> bool {
+        self.may_be_in(schema, file)
     }
-    Ok(files)
-}
-
-/// What the scanner needs to read each of `paths`, delete files included.
-pub(super) async fn tasks(table: &Table, columns: Option<&[&str]>, paths: &HashSet<&str>) -> Result<Vec<FileScanTask>> {
-    let wrap = |e| error(format!("cannot plan a scan of {}", table.identifier()), e);
-    let scan = match columns {
-        Some(columns) => table.scan().select(columns.iter().copied()),
-        None => table.scan().select_all(),
-    };
-    let planned = scan.build().map_err(wrap)?.plan_files().await.map_err(wrap)?;
-    let wanted = planned.try_filter(|task| std::future::ready(paths.contains(task.data_file_path.as_str())));
-    wanted.try_collect().await.map_err(wrap)
-}
-
-/// The record batches of some files, in the order of `tasks`, deletes applied.
-pub(super) fn batches(table: &Table, tasks: Vec<FileScanTask>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let ident = table.identifier().clone();
-    let wrap = move |e| error(format!("cannot read {ident}"), e);
-    let reader = table.reader_builder().with_data_file_concurrency_limit(1).build();
-    let result = reader.read(futures::stream::iter(tasks.into_iter().map(Ok)).boxed()).map_err(&wrap)?;
-    Ok(result.stream().map_err(wrap).boxed())
 }
 
 /// Streams the rows of all live files that may hold `rows`, only `columns` of them. Rows that are not meant come too:
@@ -240,10 +197,15 @@ pub(super) fn batches(table: &Table, tasks: Vec<FileScanTask>) -> Result<BoxStre
 /// # Errors
 /// As the store says; `Config` for a column that the table does not have.
 pub async fn rows(table: &Table, columns: &[&str], rows: &Rows) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let files = live_files(table, rows).await?;
-    let paths: HashSet<&str> = files.iter().map(|f| f.file.file_path()).collect();
-    if paths.is_empty() {
-        return Ok(futures::stream::empty().boxed());
-    }
-    batches(table, tasks(table, Some(columns), &paths).await?)
+    let reader = Reader::new(table, columns)?;
+    Ok(batches(reader, live(table, None, rows).await?).map_ok(|live| live.batch).boxed())
+}
+
+/// The live rows of some files, one file after the other.
+pub(super) fn batches(reader: Reader, files: Vec<LiveFile>) -> BoxStream<'static, Result<LiveBatch>> {
+    let open = move |file: LiveFile| {
+        let reader = reader.clone();
+        async move { reader.rows(&file).await }
+    };
+    futures::stream::iter(files).then(open).try_flatten().boxed()
 }

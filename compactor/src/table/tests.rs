@@ -22,7 +22,9 @@ use super::catalog::sqlite::SqliteCatalog;
 use super::catalog::{Created, open};
 use super::create::Definition;
 use super::overwrite::{Removal, remove};
-use super::read::{Rows, live_files, rows};
+use super::read::{Rows, rows};
+use super::refs::Head;
+use super::scan::{All, Tracked, live};
 use super::schema::TableColumn;
 use super::validate::Expect;
 use super::*;
@@ -90,7 +92,7 @@ impl Place {
             commit_id: id.to_owned(),
             add,
             offsets: Some((position(offsets.end), Account::default())),
-            expect: Expect { position: Some(base), no_new_files: None },
+            expect: Expect { position: Some(base), ..Expect::default() },
             ..Change::default()
         };
         self.committer().commit(&self.definition.ident, &change).await
@@ -186,7 +188,7 @@ async fn a_run_that_was_overtaken_is_refused() {
         commit_id: "second".to_owned(),
         add,
         offsets: Some((position(10), Account::default())),
-        expect: Expect { position: Some(Position::start()), no_new_files: None },
+        expect: Expect { position: Some(Position::start()), ..Expect::default() },
         ..Change::default()
     };
     let error = place.committer().commit(&place.definition.ident, &change).await.unwrap_err();
@@ -332,10 +334,9 @@ async fn a_file_that_is_gone_cannot_be_removed_again() {
     let place = Place::at(dir.path()).await;
     place.append("a", 7, 0..10).await.unwrap();
     let table = place.table().await.unwrap();
-    let paths: Vec<String> =
-        live_files(&table, &Rows::All).await.unwrap().iter().map(|f| f.file.file_path().to_owned()).collect();
+    let files: Vec<Tracked> = live(&table, None, &All).await.unwrap().into_iter().map(|f| f.data).collect();
     for (id, works) in [("b", true), ("c", false)] {
-        let change = Change { commit_id: id.to_owned(), remove: paths.clone(), ..Change::default() };
+        let change = Change { commit_id: id.to_owned(), remove: files.clone(), ..Change::default() };
         let outcome = place.committer().commit(&place.definition.ident, &change).await;
         assert_eq!(outcome.is_ok(), works, "{outcome:?}");
     }
@@ -376,7 +377,8 @@ impl Catalog for FaultyCatalog {
 
 /// The work of the crash matrix: an append, then a replacement of an hour.
 async fn work(place: &Place) -> Result<()> {
-    if offsets::landed(place.table().await?.metadata(), "a")?.is_none() {
+    let table = place.table().await?;
+    if offsets::landed(table.metadata(), &Head::of(table.metadata(), None), "a")?.is_none() {
         place.append("a", 7, 0..10).await?;
     }
     let removal = place.removal(hours(7, 8)).await?;
@@ -434,7 +436,7 @@ async fn many_small_manifests_are_merged_and_old_metadata_files_go() {
     let snapshot = table.metadata().current_snapshot().unwrap().clone();
     let manifests = table.manifest_list_reader(&snapshot).load().await.unwrap();
     assert!(manifests.entries().len() < 10, "{} manifests", manifests.entries().len());
-    assert_eq!(live_files(&table, &Rows::All).await.unwrap().len(), 105);
+    assert_eq!(live(&table, None, &All).await.unwrap().len(), 105);
     assert_eq!(snapshot.summary().additional_properties["total-data-files"], "105");
     let store = place.stores.resolve(&place.definition.location).await.unwrap();
     let page = store.0.list(&format!("{}/metadata/", store.1), None, Depth::All).await.unwrap();

@@ -1,47 +1,176 @@
-//! Whether a change still makes sense on the table as it is now: pure predicates, asked before every attempt.
+//! Whether a change still makes sense on the table as it is now; asked before every attempt, on its newest state.
 //!
-//! That removed files are still live is asked while manifests are rewritten ([`super::snapshot`]), where it costs
+//! That removed files are still live is asked while manifests are rewritten ([`super::producer`]), where it costs
 //! nothing.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use firn_shared::error::{Error, Result};
+use futures::TryStreamExt;
 use iceberg::TableIdent;
-use iceberg::spec::{DataContentType, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::table::Table;
 
+use super::files::unknown_spec;
 use super::offsets;
-use super::read::Rows;
+use super::refs::Head;
+use super::scan::{DeleteIndex, Prune, Tracked, load_all, manifests, summary_may_hold};
 use crate::plan::position::Position;
 
-/// What must hold for a change to be committed.
+/// What must hold for a change to be committed. "Since" a snapshot of `None` is since the empty table.
 #[derive(Debug, Clone, Default)]
 pub struct Expect {
-    /// The table's position must still be this one.
+    /// The position of the branch must still be this one.
     pub position: Option<Position>,
-    /// Since this snapshot (`None`: since the empty table) nobody added files that may hold such rows, and no delete
-    /// files at all: a rewritten file would bring back what they delete.
-    pub no_new_files: Option<(Option<i64>, Rows)>,
+    /// Since this snapshot nobody added data files that may hold what is looked for.
+    pub no_new_files: Option<(Option<i64>, Arc<dyn Prune>)>,
+    /// Since this snapshot nobody added delete files that apply to these data files: a file that is rewritten from them
+    /// would bring back what those delete.
+    pub no_new_deletes_for: Option<(Option<i64>, Vec<Tracked>)>,
+    /// These files must be live, such as those that position deletes refer to. Files that the change removes are asked
+    /// for anyway.
+    pub live: Vec<Tracked>,
+}
+
+impl Expect {
+    /// Asks all of it of the newest state of a branch.
+    ///
+    /// # Errors
+    /// `Conflict`, naming what came between; else as the store says.
+    pub async fn check(&self, table: &Table, branch: Option<&str>) -> Result<()> {
+        let (ident, metadata) = (table.identifier(), table.metadata());
+        let head = Head::of(metadata, branch);
+        if let Some(expected) = &self.position {
+            position_unmoved(ident, metadata, &head, expected)?;
+        }
+        let nothing = self.no_new_files.is_none() && self.no_new_deletes_for.is_none() && self.live.is_empty();
+        let list = match head.snapshot {
+            Some(snapshot) if !nothing => manifests::list(table, snapshot).await?,
+            _ => Vec::new(),
+        };
+        if let Some((base, prune)) = &self.no_new_files {
+            no_new_files(table, &list, &since(ident, metadata, &head, *base)?, prune.as_ref()).await?;
+        }
+        if let Some((base, files)) = &self.no_new_deletes_for {
+            no_new_deletes(table, &list, &since(ident, metadata, &head, *base)?, files).await?;
+        }
+        still_live(table, &list, &self.live).await
+    }
+}
+
+async fn no_new_files(table: &Table, list: &[ManifestFile], newer: &HashSet<i64>, prune: &dyn Prune) -> Result<()> {
+    let metadata = table.metadata();
+    let near = written_by(list, newer, ManifestContentType::Data).filter(|m| prune.manifest(metadata, m)).cloned();
+    let mut loaded = load_all(table, near.collect());
+    while let Some((file, manifest)) = loaded.try_next().await? {
+        let spec_id = file.partition_spec_id;
+        let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| unknown_spec(metadata, spec_id))?;
+        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+            if entry.snapshot_id().is_some_and(|id| newer.contains(&id))
+                && prune.file(metadata.current_schema(), spec, entry.data_file())
+            {
+                return Err(Error::conflict(format!(
+                    "cannot commit {}: {} was added meanwhile and may hold rows that are being replaced; run again",
+                    table.identifier(),
+                    entry.file_path()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn no_new_deletes(table: &Table, list: &[ManifestFile], newer: &HashSet<i64>, files: &[Tracked]) -> Result<()> {
+    let keys = files.iter().map(Tracked::key).collect();
+    let written = written_by(list, newer, ManifestContentType::Deletes);
+    let near = written.filter(|m| summary_may_hold(table.metadata(), m, &keys)).cloned();
+    let mut loaded = load_all(table, near.collect());
+    let mut deletes = Vec::new();
+    while let Some((file, manifest)) = loaded.try_next().await? {
+        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+            if entry.snapshot_id().is_some_and(|id| newer.contains(&id)) {
+                deletes.push(Arc::new(Tracked::of(&file, &file.manifest_path.as_str().into(), entry)?));
+            }
+        }
+    }
+    let index = DeleteIndex::new(deletes);
+    for file in files {
+        if let Some(delete) = index.of(file).first() {
+            return Err(Error::conflict(format!(
+                "cannot commit {}: {} was added meanwhile and deletes rows of {}, which is being replaced; run again",
+                table.identifier(),
+                delete.path(),
+                file.path()
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn still_live(table: &Table, list: &[ManifestFile], files: &[Tracked]) -> Result<()> {
+    // A manifest never changes: while the table names the one that named the file, the file is live.
+    let named: HashSet<&str> = list.iter().map(|m| m.manifest_path.as_str()).collect();
+    let moved: Vec<&Tracked> = files.iter().filter(|f| !named.contains(f.manifest.as_ref())).collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let keys = moved.iter().map(|f| f.key()).collect();
+    let mut left: HashSet<&str> = moved.iter().map(|f| f.path()).collect();
+    let near = list.iter().filter(|m| manifests::has_live(m) && summary_may_hold(table.metadata(), m, &keys)).cloned();
+    let mut loaded = load_all(table, near.collect());
+    while let Some((_, manifest)) = loaded.try_next().await? {
+        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+            left.remove(entry.file_path());
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+    }
+    let first = left.into_iter().min().unwrap_or_default();
+    Err(not_live(table.identifier(), first))
+}
+
+/// The error for a file that somebody else removed.
+pub(super) fn not_live(ident: &TableIdent, path: &str) -> Error {
+    Error::conflict(format!(
+        "cannot commit {ident}: file {path} is not part of the table any more; run again, nothing was lost"
+    ))
+}
+
+/// Files added by `newer` snapshots are only in manifests that those wrote.
+fn written_by<'a>(
+    list: &'a [ManifestFile],
+    newer: &'a HashSet<i64>,
+    content: ManifestContentType,
+) -> impl Iterator<Item = &'a ManifestFile> {
+    list.iter().filter(move |m| m.content == content && manifests::has_live(m) && newer.contains(&m.added_snapshot_id))
 }
 
 /// The position that the change was planned on is the table's position.
 ///
 /// # Errors
 /// `Conflict` when it moved, `Data` when it cannot be read.
-pub fn position_unmoved(ident: &TableIdent, metadata: &TableMetadata, expected: &Position) -> Result<()> {
-    let found = offsets::current(metadata)?.map(|s| s.position).unwrap_or_default();
+pub fn position_unmoved(
+    ident: &TableIdent,
+    metadata: &TableMetadata,
+    head: &Head<'_>,
+    expected: &Position,
+) -> Result<()> {
+    let found = offsets::at(metadata, head)?.map(|s| s.position).unwrap_or_default();
     if found == *expected {
         return Ok(());
     }
     Err(Error::conflict(format!("cannot commit {ident}: another run moved the offsets; run again, nothing was lost")))
 }
 
-/// Ids of the snapshots that came after `base`.
+/// Ids of the snapshots of a branch that came after `base`.
 ///
 /// # Errors
 /// `Conflict` when `base` is no ancestor any more (a rollback).
-pub fn since(ident: &TableIdent, metadata: &TableMetadata, base: Option<i64>) -> Result<HashSet<i64>> {
+fn since(ident: &TableIdent, metadata: &TableMetadata, head: &Head<'_>, base: Option<i64>) -> Result<HashSet<i64>> {
     let mut newer = HashSet::new();
-    for snapshot in offsets::ancestry(metadata) {
+    for snapshot in head.ancestry(metadata) {
         if Some(snapshot.snapshot_id()) == base {
             return Ok(newer);
         }
@@ -53,17 +182,4 @@ pub fn since(ident: &TableIdent, metadata: &TableMetadata, base: Option<i64>) ->
             "cannot commit {ident}: snapshot {base}, which the change was made on, is no ancestor any more; run again"
         ))),
     }
-}
-
-/// A file that came after the base must not touch the rows that are being replaced.
-///
-/// # Errors
-/// `Conflict`, naming the file.
-pub fn untouched(ident: &TableIdent, path: &str, content: DataContentType, may_hold: bool) -> Result<()> {
-    let why = match content {
-        DataContentType::Data if !may_hold => return Ok(()),
-        DataContentType::Data => "may hold rows that are being replaced",
-        _ => "deletes rows of files that are being replaced",
-    };
-    Err(Error::conflict(format!("cannot commit {ident}: {path} was added meanwhile and {why}; run again")))
 }

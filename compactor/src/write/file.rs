@@ -6,13 +6,17 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
-use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, SchemaRef as IcebergSchema, Struct};
+use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, SchemaRef as IcebergSchema, Struct,
+};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use super::metrics::Metrics;
 use super::upload::{BUFFERED, Pending, Upload};
@@ -29,9 +33,17 @@ pub(super) struct Template {
     directory: String,
     /// `{run}-{slice}`.
     name: String,
-    spec_id: i32,
+    kind: Kind,
     /// `None` for unsorted tables.
     sort_order_id: Option<i32>,
+}
+
+/// What files are for.
+pub(super) enum Kind {
+    Data,
+    PositionDeletes,
+    /// By these columns.
+    EqualityDeletes(Vec<i32>),
 }
 
 impl Template {
@@ -48,9 +60,16 @@ impl Template {
             properties: properties::for_table(metadata, spec.zstd_level)?,
             directory: directory.unwrap_or_else(|| format!("{location}/data")),
             name: format!("{}-{}", spec.run, spec.slice),
-            spec_id: metadata.default_partition_spec_id(),
+            kind: Kind::Data,
             sort_order_id: (!order.is_unsorted()).then_some(order.order_id as i32),
         })
+    }
+
+    /// Of delete files with a schema of their own. A slice may write deletes several times, so names are drawn.
+    pub fn deletes(spec: &WriteSpec, schema: IcebergSchema, arrow: SchemaRef, kind: Kind) -> Result<Self> {
+        let name = format!("{}-{}-deletes-{}", spec.run, spec.slice, Uuid::new_v4().simple());
+        let properties = properties::properties(spec.zstd_level)?.build();
+        Ok(Self { schema, properties, name, kind, sort_order_id: None, ..Self::new(spec, arrow)? })
     }
 }
 
@@ -58,25 +77,29 @@ impl Template {
 pub(super) struct OpenFile {
     template: Arc<Template>,
     url: String,
-    partition: Struct,
+    /// Spec id and value.
+    partition: (i32, Struct),
     writer: ArrowWriter<Upload>,
     runs: usize,
+    /// First and last data file that position deletes refer to.
+    refers_to: Option<(String, String)>,
 }
 
 /// A file that is complete here and may still be on its way.
 pub(super) struct Closing {
     template: Arc<Template>,
     url: String,
-    partition: Struct,
+    partition: (i32, Struct),
     parquet: ParquetMetaData,
     bytes: u64,
     runs: usize,
+    refers_to: Option<(String, String)>,
     upload: Pending,
 }
 
 impl OpenFile {
     /// The `number`-th file of the writer, below `path` of the partition (empty when unpartitioned).
-    pub fn new(template: Arc<Template>, number: u64, path: &str, partition: Struct) -> Result<Self> {
+    pub fn new(template: Arc<Template>, number: u64, path: &str, partition: (i32, Struct)) -> Result<Self> {
         let slash = if path.is_empty() { "" } else { "/" };
         let url = format!("{}/{path}{slash}{}-{number:05}.parquet", template.directory, template.name);
         let upload = Upload::start(&template.runtime, template.stores.clone(), url.clone());
@@ -86,7 +109,7 @@ impl OpenFile {
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(upload, template.arrow.clone(), options)
             .map_err(|e| Error::bug(format!("cannot start {url}: {e}")).with_source(e))?;
-        Ok(Self { template, url, partition, writer, runs: 0 })
+        Ok(Self { template, url, partition, writer, runs: 0, refers_to: None })
     }
 
     /// Bytes held in memory.
@@ -97,6 +120,15 @@ impl OpenFile {
     /// Bytes the file will have, about.
     pub fn size(&self) -> u64 {
         (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// Says that the next rows delete rows of this data file; paths ascend.
+    pub fn refer_to(&mut self, path: &str) {
+        match &mut self.refers_to {
+            Some((_, last)) if last == path => {}
+            Some((_, last)) => *last = path.to_owned(),
+            None => self.refers_to = Some((path.to_owned(), path.to_owned())),
+        }
     }
 
     /// Appends rows.
@@ -132,27 +164,41 @@ impl OpenFile {
         let bytes = self.writer.bytes_written() as u64;
         // `into_inner` would write a second footer.
         let upload = self.writer.inner_mut().close();
-        let Self { template, url, partition, runs, .. } = self;
-        Ok(Closing { template, url, partition, parquet, bytes, runs, upload })
+        let Self { template, url, partition, runs, refers_to, .. } = self;
+        Ok(Closing { template, url, partition, parquet, bytes, runs, refers_to, upload })
     }
 }
 
 impl Closing {
     /// Waits for the upload; the file as the manifest describes it.
     pub fn wait(self) -> Result<DataFile> {
-        let Self { template, url, partition, parquet, bytes, runs, upload } = self;
+        let Self { template, url, partition, parquet, bytes, runs, refers_to, upload } = self;
         let uploaded = upload.wait()?;
         if uploaded != bytes {
             return Err(Error::bug(format!("{url}: {bytes} bytes were written and {uploaded} arrived")));
         }
-        let metrics = Metrics::of(&parquet, &template.schema)?;
+        let mut metrics = Metrics::of(&parquet, &template.schema)?;
         let mut builder = DataFileBuilder::default();
+        let content = match &template.kind {
+            Kind::Data => DataContentType::Data,
+            Kind::PositionDeletes => DataContentType::PositionDeletes,
+            Kind::EqualityDeletes(ids) => {
+                builder.equality_ids(Some(ids.clone()));
+                DataContentType::EqualityDeletes
+            }
+        };
+        if let Some((first, last)) = refers_to {
+            // Whole paths: readers see by equal bounds that one data file is concerned.
+            metrics.lower.insert(RESERVED_FIELD_ID_DELETE_FILE_PATH, Datum::string(&first));
+            metrics.upper.insert(RESERVED_FIELD_ID_DELETE_FILE_PATH, Datum::string(&last));
+            builder.referenced_data_file((first == last).then_some(first));
+        }
         builder
-            .content(DataContentType::Data)
+            .content(content)
             .file_path(url.clone())
             .file_format(DataFileFormat::Parquet)
-            .partition(partition)
-            .partition_spec_id(template.spec_id)
+            .partition(partition.1)
+            .partition_spec_id(partition.0)
             .record_count(parquet.file_metadata().num_rows() as u64)
             .file_size_in_bytes(bytes)
             .column_sizes(metrics.sizes)

@@ -3,7 +3,7 @@
 //! A [`DataWriter`] is synchronous and runs on the caller's worker thread: it splits batches by the table's partition
 //! spec ([`partition`]), sorts them in runs of bounded size, encodes ([`properties`]), and hands finished bytes to an
 //! upload on the tokio runtime ([`upload`]) through a small buffer. [`metrics`] reads counts and bounds out of the
-//! Parquet footer for the manifest.
+//! Parquet footer for the manifest. [`deletes`] writes delete files the same way.
 //!
 //! **Names.** `{location}/data/{partition path}/{run}-{slice}-{n}.parquet`; the run id is unique, so no name is ever used
 //! twice. The path is for people: characters that are not letters, digits, `.`, `_` or `-` become `_` in it.
@@ -16,6 +16,7 @@
 //! id; a file of several does not claim it, while its row groups still have narrow bounds. So file size does not suffer
 //! from the bound on memory.
 
+pub mod deletes;
 mod file;
 mod metrics;
 mod partition;
@@ -128,7 +129,8 @@ impl DataWriter {
             };
             open.used = self.clock;
             if open.sorter.is_unsorted() {
-                let file = opened(&self.template, &mut self.files, open)?;
+                let file =
+                    opened(&self.template, self.spec.metadata.default_partition_spec_id(), &mut self.files, open)?;
                 file.write(&part.batch)?;
             } else {
                 open.sorter.push(part.batch);
@@ -211,7 +213,7 @@ impl DataWriter {
     /// Writes a sorted run as a row group of its own.
     fn end_run(&mut self, open: &mut Open) -> Result<()> {
         if let Some(run) = open.sorter.take()? {
-            let file = opened(&self.template, &mut self.files, open)?;
+            let file = opened(&self.template, self.spec.metadata.default_partition_spec_id(), &mut self.files, open)?;
             file.write_run(&run)?;
         }
         Ok(())
@@ -219,9 +221,9 @@ impl DataWriter {
 }
 
 /// The partition's open file; a new one when there is none.
-fn opened<'a>(template: &Arc<Template>, files: &mut u64, open: &'a mut Open) -> Result<&'a mut OpenFile> {
+fn opened<'a>(template: &Arc<Template>, spec_id: i32, files: &mut u64, open: &'a mut Open) -> Result<&'a mut OpenFile> {
     if open.file.is_none() {
-        open.file = Some(OpenFile::new(template.clone(), *files, &open.path, open.partition.clone())?);
+        open.file = Some(OpenFile::new(template.clone(), *files, &open.path, (spec_id, open.partition.clone()))?);
         *files += 1;
     }
     open.file.as_mut().ok_or_else(|| Error::bug("a file was just opened"))

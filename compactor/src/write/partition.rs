@@ -8,7 +8,7 @@ use arrow_row::{RowConverter, SortField};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::EventHour;
 use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
-use iceberg::spec::{Literal, PartitionSpecRef, PrimitiveLiteral, SchemaRef, Struct, Transform};
+use iceberg::spec::{Literal, PartitionSpec, PartitionSpecRef, PrimitiveLiteral, Schema, SchemaRef, Struct, Transform};
 
 use crate::table::error;
 
@@ -83,21 +83,25 @@ impl Splitter {
         parts.into_iter().map(part).collect()
     }
 
-    /// Directory of a partition, for people: `created_at_hour=2026-11-22-07/id_bucket=3`.
+    /// Directory of a partition.
     pub fn path(&self, value: &Struct) -> String {
-        let Ok(types) = self.spec.partition_type(&self.schema) else { return String::new() };
-        let segment = |((field, r#type), value): ((_, &iceberg::spec::NestedFieldRef), Option<&Literal>)| {
-            let field: &iceberg::spec::PartitionField = field;
-            let value = match calendar(field.transform, value) {
-                Some(text) => text,
-                None => field.transform.to_human_string(&r#type.field_type, value),
-            };
-            format!("{}={}", plain(&field.name), plain(&value))
-        };
-        let segments: Vec<String> =
-            self.spec.fields().iter().zip(types.fields()).zip(value.iter()).map(segment).collect();
-        segments.join("/")
+        partition_path(&self.spec, &self.schema, value)
     }
+}
+
+/// Directory of a partition, for people: `created_at_hour=2026-11-22-07/id_bucket=3`.
+pub(super) fn partition_path(spec: &PartitionSpec, schema: &Schema, value: &Struct) -> String {
+    let Ok(types) = spec.partition_type(schema) else { return String::new() };
+    let segment = |((field, r#type), value): ((_, &iceberg::spec::NestedFieldRef), Option<&Literal>)| {
+        let field: &iceberg::spec::PartitionField = field;
+        let value = match calendar(field.transform, value) {
+            Some(text) => text,
+            None => field.transform.to_human_string(&r#type.field_type, value),
+        };
+        format!("{}={}", plain(&field.name), plain(&value))
+    };
+    let segments: Vec<String> = spec.fields().iter().zip(types.fields()).zip(value.iter()).map(segment).collect();
+    segments.join("/")
 }
 
 /// Years, months and hours since 1970 as people write them; the crate writes the bare number.

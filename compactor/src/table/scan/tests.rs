@@ -1,0 +1,385 @@
+//! Random tables with deletes and schema changes, against a model and against the crate's own scan.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, StructArray};
+use arrow_schema::{DataType, Fields};
+use firn_shared::clock::SystemClock;
+use firn_shared::config::domain::{self, PartitionField, S3Options, Transform};
+use firn_shared::ids::{ColumnName, RunId};
+use firn_shared::store::Stores;
+use futures::TryStreamExt;
+use iceberg::spec::{NestedField, PrimitiveType, Schema, StructType, Type};
+use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
+use proptest::prelude::*;
+use roaring::RoaringTreemap;
+
+use super::*;
+use crate::table::catalog::open;
+use crate::table::create::Definition;
+use crate::table::schema::TableColumn;
+use crate::table::{Catalog, Change, CommitOutcome, Committer, NewFile};
+use crate::write::deletes::{write_equality_deletes, write_position_deletes};
+use crate::write::{DataWriter, WriteSpec};
+
+/// A row in the newest schema. `n` is the struct, `a` and `b` its fields.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+struct Row {
+    id: i64,
+    k: Option<String>,
+    v: Option<i64>,
+    n: Option<(Option<i64>, Option<i64>)>,
+    w: Option<String>,
+}
+
+/// One table in a SQLite catalog on local files.
+struct Bed {
+    stores: Stores,
+    catalog: Arc<dyn Catalog>,
+    ident: TableIdent,
+    commits: u32,
+    /// Which changes of the schema were made.
+    promoted: bool,
+    added: bool,
+    renamed: bool,
+}
+
+impl Bed {
+    async fn new(dir: &Path, partitioned: bool) -> Self {
+        let stores = Stores::new(S3Options::default());
+        let settings = domain::Catalog::Sqlite { path: dir.join("catalog.db"), name: "default".to_owned() };
+        let catalog = open(&settings, &stores).await.unwrap();
+        let column = |name: &str, r#type: &str, required| TableColumn {
+            name: name.to_owned(),
+            r#type: r#type.parse().unwrap(),
+            required,
+            doc: None,
+        };
+        let id = ColumnName::new("id").unwrap();
+        let definition = Definition {
+            ident: TableIdent::new(NamespaceIdent::new("db".to_owned()), "t".to_owned()),
+            location: format!("file://{}/lake/t", dir.display()),
+            columns: vec![
+                column("id", "long", true),
+                column("k", "string", false),
+                column("v", "int", false),
+                column("n", "struct<a: int>", false),
+            ],
+            partition_by: vec![PartitionField { column: id, transform: Transform::Bucket(2) }]
+                .into_iter()
+                .filter(|_| partitioned)
+                .collect(),
+            sort_by: Vec::new(),
+            properties: BTreeMap::new(),
+        };
+        definition.ensure(catalog.as_ref()).await.unwrap();
+        Self { stores, catalog, ident: definition.ident, commits: 0, promoted: false, added: false, renamed: false }
+    }
+
+    async fn table(&self) -> Table {
+        self.catalog.load(&self.ident).await.unwrap().unwrap()
+    }
+
+    fn spec(&self, table: &Table) -> WriteSpec {
+        WriteSpec {
+            metadata: table.metadata_ref(),
+            stores: self.stores.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            run: RunId::new(),
+            slice: "0".to_owned(),
+            target_file_bytes: 1 << 20,
+            memory: 32 << 20,
+            open_files_max: 8,
+            zstd_level: 1,
+        }
+    }
+
+    async fn commit(&mut self, change: Change) -> Table {
+        self.commits += 1;
+        let change = Change { commit_id: format!("c{}", self.commits), ..change };
+        let committer = Committer::new(self.catalog.clone(), Arc::new(SystemClock));
+        committer.commit(&self.ident, &change).await.unwrap().table
+    }
+
+    /// The row as the schema of now can hold it.
+    fn fit(&self, row: &Row) -> Row {
+        let mut row = row.clone();
+        if !self.added {
+            row.w = None;
+            row.n = row.n.map(|(a, _)| (a, None));
+        }
+        row
+    }
+
+    fn batch(&self, rows: &[Row]) -> RecordBatch {
+        let long = |f: &dyn Fn(&Row) -> Option<i64>| -> ArrayRef {
+            let values = rows.iter().map(f);
+            if self.promoted {
+                Arc::new(values.collect::<Int64Array>())
+            } else {
+                Arc::new(values.map(|v| v.map(|v| v as i32)).collect::<Int32Array>())
+            }
+        };
+        let field = |name: &str, array: &ArrayRef| arrow_schema::Field::new(name, array.data_type().clone(), true);
+        let mut inner = vec![("a", long(&|r| r.n.and_then(|n| n.0)))];
+        if self.added {
+            inner.push(("b", Arc::new(rows.iter().map(|r| r.n.and_then(|n| n.1)).collect::<Int64Array>())));
+        }
+        let fields: Fields = inner.iter().map(|(name, array)| field(name, array)).collect();
+        let nulls = rows.iter().map(|r| r.n.is_some()).collect::<Vec<_>>().into();
+        let inner = StructArray::new(fields, inner.into_iter().map(|(_, a)| a).collect(), Some(nulls));
+        let text = |f: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(f).collect::<StringArray>()) };
+        let mut columns: Vec<(&str, ArrayRef)> = vec![
+            ("id", Arc::new(rows.iter().map(|r| r.id).collect::<Int64Array>())),
+            (if self.renamed { "key" } else { "k" }, text(|r| r.k.as_deref())),
+            ("v", long(&|r| r.v)),
+            ("n", Arc::new(inner)),
+        ];
+        if self.added {
+            columns.push(("w", text(|r| r.w.as_deref())));
+        }
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    async fn append(&mut self, rows: &[Row]) {
+        let table = self.table().await;
+        let (spec, batch) = (self.spec(&table), self.batch(rows));
+        let job = move || {
+            let mut writer = DataWriter::new(spec).unwrap();
+            writer.write(&batch).unwrap();
+            writer.finish().unwrap()
+        };
+        let add = tokio::task::spawn_blocking(job).await.unwrap();
+        self.commit(Change { add, ..Change::default() }).await;
+    }
+
+    /// Deletes by position the rows that `which` picks.
+    async fn delete_rows(&mut self, which: impl Fn(&Row) -> bool) {
+        let table = self.table().await;
+        let reader = Reader::all(&table).unwrap();
+        let mut gone = Vec::new();
+        for file in live(&table, None, &All).await.unwrap() {
+            let mut bitmap = RoaringTreemap::new();
+            for batch in reader.rows(&file).await.unwrap().try_collect::<Vec<_>>().await.unwrap() {
+                for (row, position) in rows_of(&batch.batch).iter().zip(&batch.positions) {
+                    if which(row) {
+                        bitmap.insert(*position as u64);
+                    }
+                }
+            }
+            gone.push((file, bitmap));
+        }
+        let spec = self.spec(&table);
+        let referred: Vec<Tracked> = gone.iter().filter(|(_, b)| !b.is_empty()).map(|(f, _)| f.data.clone()).collect();
+        let job = move || write_position_deletes(&spec, gone.iter().map(|(f, b)| (f, b))).unwrap();
+        let add = tokio::task::spawn_blocking(job).await.unwrap();
+        let mut change = Change { add, ..Change::default() };
+        change.expect.live = referred;
+        self.commit(change).await;
+    }
+
+    /// Deletes by equality, in every live partition, the keys of `rows` in these columns.
+    async fn delete_keys(&mut self, rows: &[Row], columns: &[&str]) {
+        let table = self.table().await;
+        let schema = table.metadata().current_schema().clone();
+        let ids: Vec<i32> = columns.iter().map(|c| schema.field_id_by_name(c).unwrap()).collect();
+        let whole = self.batch(rows);
+        let keys = RecordBatch::try_from_iter(columns.iter().map(|c| (*c, whole.column_by_name(c).unwrap().clone())));
+        let keys = keys.unwrap();
+        let mut seen = HashSet::new();
+        let mut add: Vec<NewFile> = Vec::new();
+        for file in live(&table, None, &All).await.unwrap() {
+            if seen.insert(file.data.key()) {
+                let (spec, keys, ids) = (self.spec(&table), keys.clone(), ids.clone());
+                let place = (file.data.spec_id, file.file().partition().clone());
+                let job = move || write_equality_deletes(&spec, &keys, &ids, place).unwrap();
+                add.extend(tokio::task::spawn_blocking(job).await.unwrap());
+            }
+        }
+        self.commit(Change { add, ..Change::default() }).await;
+    }
+
+    /// One change of the schema, unless it was made before.
+    async fn evolve(&mut self, step: u8) {
+        let flag = match step {
+            0 => &mut self.promoted,
+            1 => &mut self.added,
+            _ => &mut self.renamed,
+        };
+        if std::mem::replace(flag, true) {
+            return;
+        }
+        let table = self.table().await;
+        let mut fields: Vec<NestedField> =
+            table.metadata().current_schema().as_struct().fields().iter().map(|f| f.as_ref().clone()).collect();
+        let Type::Struct(inner) = fields[3].field_type.as_ref() else { panic!("n is a struct") };
+        let mut inner: Vec<NestedField> = inner.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let long = || Box::new(Type::Primitive(PrimitiveType::Long));
+        match step {
+            0 => {
+                fields[2].field_type = long();
+                inner[0].field_type = long();
+            }
+            1 => {
+                inner.push(NestedField::optional(51, "b", Type::Primitive(PrimitiveType::Long)));
+                fields.push(NestedField::optional(50, "w", Type::Primitive(PrimitiveType::String)));
+            }
+            _ => fields[1].name = "key".to_owned(),
+        }
+        fields[3].field_type = Box::new(Type::Struct(StructType::new(inner.into_iter().map(Arc::new).collect())));
+        let schema = Schema::builder().with_fields(fields.into_iter().map(Arc::new)).build().unwrap();
+        let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
+        let outcome = self.catalog.commit(&table, updates, Vec::new()).await.unwrap();
+        assert!(matches!(outcome, CommitOutcome::Committed(_)), "{outcome:?}");
+    }
+
+    /// All rows, sorted; positions are checked on the way.
+    async fn rows(&self) -> Vec<Row> {
+        let table = self.table().await;
+        let reader = Reader::all(&table).unwrap().with_batch_rows(3);
+        let mut rows = Vec::new();
+        for file in live(&table, None, &All).await.unwrap() {
+            let alone = LiveFile { data: file.data.clone(), deletes: Vec::new() };
+            let all = reader.rows(&alone).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+            let all: HashMap<i64, Row> =
+                all.iter().flat_map(|b| b.positions.iter().copied().zip(rows_of(&b.batch))).collect();
+            assert_eq!(all.len() as u64, file.file().record_count());
+            for live in reader.rows(&file).await.unwrap().try_collect::<Vec<_>>().await.unwrap() {
+                assert!(live.positions.is_sorted_by(|a, b| a < b));
+                for (row, position) in rows_of(&live.batch).into_iter().zip(&live.positions) {
+                    assert_eq!(all[position], row);
+                    rows.push(row);
+                }
+            }
+        }
+        rows.sort();
+        rows
+    }
+
+    /// The same as the crate reads them.
+    async fn rows_by_the_crate(&self) -> iceberg::Result<Vec<Row>> {
+        let stream = self.table().await.scan().build()?.to_arrow().await?;
+        let batches: Vec<RecordBatch> = stream.try_collect().await?;
+        let mut rows: Vec<Row> = batches.iter().flat_map(rows_of).collect();
+        rows.sort();
+        Ok(rows)
+    }
+}
+
+fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+    let long = |array: &ArrayRef, row: usize| -> Option<i64> {
+        array.is_valid(row).then(|| match array.data_type() {
+            DataType::Int32 => i64::from(array.as_primitive::<Int32Type>().value(row)),
+            _ => array.as_primitive::<Int64Type>().value(row),
+        })
+    };
+    let text = |name: &str, row: usize| {
+        let array = batch.column_by_name(name)?.as_string::<i32>();
+        array.is_valid(row).then(|| array.value(row).to_owned())
+    };
+    let inner = batch.column_by_name("n").unwrap().as_struct();
+    let row = |row: usize| Row {
+        id: long(batch.column_by_name("id").unwrap(), row).unwrap(),
+        k: text("k", row).or_else(|| text("key", row)),
+        v: long(batch.column_by_name("v").unwrap(), row),
+        n: inner.is_valid(row).then(|| {
+            (long(inner.column_by_name("a").unwrap(), row), inner.column_by_name("b").and_then(|b| long(b, row)))
+        }),
+        w: text("w", row),
+    };
+    (0..batch.num_rows()).map(row).collect()
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<Row>),
+    /// Rows whose id leaves this remainder by three.
+    DeleteRows(i64),
+    /// Keys of these rows, in a choice of columns.
+    DeleteKeys(Vec<Row>, u8),
+    Evolve(u8),
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    let small = || proptest::option::of(0..3i64);
+    let text = || proptest::option::of("[ab]");
+    (0..8i64, text(), small(), proptest::option::of((small(), small())), text()).prop_map(|(id, k, v, n, w)| Row {
+        id,
+        k,
+        v,
+        n,
+        w,
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => proptest::collection::vec(row(), 1..12).prop_map(Step::Append),
+        2 => (0..3i64).prop_map(Step::DeleteRows),
+        2 => (proptest::collection::vec(row(), 1..4), 0..4u8).prop_map(|(rows, c)| Step::DeleteKeys(rows, c)),
+        1 => (0..3u8).prop_map(Step::Evolve),
+    ]
+}
+
+/// Whether two rows agree in these columns; null agrees with null.
+fn same_key(a: &Row, b: &Row, columns: &[&str]) -> bool {
+    columns.iter().all(|column| match *column {
+        "id" => a.id == b.id,
+        "v" => a.v == b.v,
+        "w" => a.w == b.w,
+        _ => a.k == b.k,
+    })
+}
+
+async fn play(steps: Vec<Step>, partitioned: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::new(dir.path(), partitioned).await;
+    let mut model: Vec<Row> = Vec::new();
+    let mut by_the_crate = true;
+    for step in steps {
+        match step {
+            Step::Append(rows) => {
+                let rows: Vec<Row> = rows.iter().map(|r| bed.fit(r)).collect();
+                bed.append(&rows).await;
+                model.extend(rows);
+            }
+            Step::DeleteRows(remainder) => {
+                bed.delete_rows(|row| row.id % 3 == remainder).await;
+                model.retain(|row| row.id % 3 != remainder);
+            }
+            Step::DeleteKeys(rows, choice) => {
+                let rows: Vec<Row> = rows.iter().map(|r| bed.fit(r)).collect();
+                let key = if bed.renamed { "key" } else { "k" };
+                let columns: &[&str] = match choice {
+                    0 => &["id"],
+                    1 => &[key, "v"],
+                    2 if bed.added => &["w", "id"],
+                    _ => &[key],
+                };
+                bed.delete_keys(&rows, columns).await;
+                model.retain(|row| !rows.iter().any(|gone| same_key(row, gone, columns)));
+                by_the_crate = false;
+            }
+            Step::Evolve(change) => bed.evolve(change).await,
+        }
+        model.sort();
+        assert_eq!(bed.rows().await, model);
+    }
+    // The crate cannot add a field to a struct that is null.
+    if by_the_crate && !bed.added {
+        assert_eq!(bed.rows_by_the_crate().await.unwrap(), model);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_scan_reads_what_a_model_holds(steps in proptest::collection::vec(step(), 1..9), partitioned: bool) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(play(steps, partitioned));
+    }
+}

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
 use firn_shared::config::domain::{Column, Output};
@@ -69,9 +70,18 @@ pub enum Step {
     /// The object's next bytes are needed, or its end.
     NeedBytes,
     /// Rows of the table.
-    Rows(RecordBatch),
+    Rows(Rows),
     /// Rows of the quarantine table.
     Rejects(RecordBatch),
+}
+
+/// Rows on their way to the table, each with what it does there.
+#[derive(Debug)]
+pub struct Rows {
+    /// The table's columns, `_firn` last unless the table goes without.
+    pub batch: RecordBatch,
+    /// Per row whether it deletes its key; `None` when no row does.
+    pub deletes: Option<BooleanBuffer>,
 }
 
 /// A slice in work. Moves between worker threads, one at a time.
@@ -276,7 +286,7 @@ impl Sink {
     }
 
     /// The decoder's rows through the transformations; `None` when no row is left.
-    fn flush(&mut self) -> Result<Option<RecordBatch>> {
+    fn flush(&mut self) -> Result<Option<Rows>> {
         let batch = self.decoder.finish()?;
         let entered = std::mem::take(&mut self.rows);
         let kept = std::mem::take(&mut self.kept);
@@ -300,7 +310,8 @@ impl Sink {
         if left.is_empty() {
             return Ok(None);
         }
-        if conversion.provenance { with_provenance(batch, &self.origins, &left).map(Some) } else { Ok(Some(batch)) }
+        let batch = if conversion.provenance { with_provenance(batch, &self.origins, &left)? } else { batch };
+        Ok(Some(Rows { batch, deletes: None }))
     }
 
     fn reject(&mut self, kept: &Kept, entered: &[(u32, Offset)], row: u32, why: &Rejected, step: &str) -> Result<()> {

@@ -200,7 +200,7 @@ fn advance(work: &mut Work, object: &RawObject) -> Result<Pause> {
     loop {
         match work.converter.step(object)? {
             Step::NeedBytes => return Ok(Pause::NeedBytes),
-            Step::Rows(batch) => work.data.write(&batch)?,
+            Step::Rows(rows) => work.data.write(&rows.batch)?,
             Step::Rejects(batch) => match &mut work.rejects {
                 Some(writer) => writer.write(&batch)?,
                 None => return Ok(Pause::NeedQuarantine(batch)),
@@ -259,7 +259,7 @@ fn drain(work: &mut Work) -> Result<Option<RecordBatch>> {
     while let Some(step) = work.converter.drain()? {
         match step {
             Step::NeedBytes => {}
-            Step::Rows(batch) => work.data.write(&batch)?,
+            Step::Rows(rows) => work.data.write(&rows.batch)?,
             Step::Rejects(batch) => match &mut work.rejects {
                 Some(writer) => writer.write(&batch)?,
                 None => return Ok(Some(batch)),

@@ -289,6 +289,11 @@ impl EventHour {
         Self(time.timestamp().div_euclid(3600))
     }
 
+    /// Before every hour that has a date.
+    pub const MIN: Self = Self(i64::MIN);
+    /// After every hour that has a date.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// The hour with this number of hours since 1970-01-01T00:00Z (Iceberg's `hour` transform).
     #[must_use]
     pub fn from_epoch_hours(hours: i64) -> Self {

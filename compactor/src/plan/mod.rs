@@ -120,6 +120,11 @@ impl Plan {
     pub fn records(&self) -> u64 {
         self.slices.iter().map(Slice::records).sum()
     }
+
+    /// The same plan with nothing to convert.
+    pub fn clone_without_slices(&self) -> Self {
+        Self { slices: Vec::new(), ..self.clone() }
+    }
 }
 
 /// Cuts objects into slices of at most `raw_bytes_max` uncompressed bytes (a larger object is a slice of its own),

@@ -2,7 +2,7 @@
 //!
 //! The totals travel beside the position in each snapshot (`firn.account`), so that `reconcile` needs neither the rows nor
 //! the snapshots that were expired. The law: offsets consumed = rows + quarantined + rejected at landing + filtered +
-//! tombstones + superseded + absent + declared gaps.
+//! tombstones + superseded + deleted + absent + declared gaps.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,10 @@ pub struct Totals {
     pub filtered: BTreeMap<String, u64>,
     /// Kafka null values.
     pub tombstones: u64,
-    /// Rows a newer version of the same key replaced.
+    /// Records whose key has a newer version, in the table or deleted.
     pub superseded: u64,
+    /// Records that deleted their key.
+    pub deleted: u64,
     /// Offsets without a record.
     pub absent: u64,
     /// Offsets that were never read, as declared.
@@ -66,7 +68,8 @@ impl Totals {
     pub fn accounted(&self) -> u64 {
         let rejected: u64 = self.rejected.values().sum();
         let filtered: u64 = self.filtered.values().sum();
-        self.rows + self.quarantined + rejected + filtered + self.tombstones + self.superseded + self.absent + self.gaps
+        let changed = self.superseded + self.deleted;
+        self.rows + self.quarantined + rejected + filtered + self.tombstones + changed + self.absent + self.gaps
     }
 
     /// Offsets consumed less offsets accounted for; 0 when nothing is lost or doubled.
@@ -87,12 +90,29 @@ pub struct Fate {
     pub filtered: BTreeMap<String, u64>,
     /// Tombstones seen.
     pub tombstones: u64,
+    /// Records that lost to another version of their key.
+    pub superseded: u64,
+    /// Records that deleted their key.
+    pub deleted: u64,
 }
 
 impl Fate {
     /// Records this accounts for.
     pub fn records(&self) -> u64 {
-        self.rows + self.quarantined + self.tombstones + self.filtered.values().sum::<u64>()
+        let filtered: u64 = self.filtered.values().sum();
+        self.rows + self.quarantined + self.tombstones + filtered + self.superseded + self.deleted
+    }
+
+    /// Of what was counted as rows, so many turned out to lose to another version, or to delete their key.
+    ///
+    /// # Errors
+    /// `Bug` when more turned out than there were.
+    pub fn resolve(&mut self, superseded: u64, deleted: u64) -> Result<()> {
+        let left = self.rows.checked_sub(superseded + deleted);
+        self.rows = left.ok_or_else(|| Error::bug("more records resolved by key than were converted"))?;
+        self.superseded += superseded;
+        self.deleted += deleted;
+        Ok(())
     }
 
     /// Adds another slice's counts.
@@ -100,6 +120,8 @@ impl Fate {
         self.rows += other.rows;
         self.quarantined += other.quarantined;
         self.tombstones += other.tombstones;
+        self.superseded += other.superseded;
+        self.deleted += other.deleted;
         for (reason, count) in &other.filtered {
             *self.filtered.entry(reason.clone()).or_default() += count;
         }
@@ -151,6 +173,8 @@ impl Account {
         let totals = self.totals_mut(partition);
         totals.rows += fate.rows;
         totals.quarantined += fate.quarantined;
+        totals.superseded += fate.superseded;
+        totals.deleted += fate.deleted;
         for (reason, count) in &fate.filtered {
             *totals.filtered.entry(reason.clone()).or_default() += count;
         }
@@ -165,6 +189,8 @@ impl Account {
         let totals = self.totals_mut(partition);
         totals.rows = totals.rows.checked_sub(before.rows).ok_or_else(at)?;
         totals.quarantined = totals.quarantined.checked_sub(before.quarantined).ok_or_else(at)?;
+        totals.superseded = totals.superseded.checked_sub(before.superseded).ok_or_else(at)?;
+        totals.deleted = totals.deleted.checked_sub(before.deleted).ok_or_else(at)?;
         for (reason, count) in &before.filtered {
             let slot = totals.filtered.get_mut(reason).ok_or_else(at)?;
             *slot = slot.checked_sub(*count).ok_or_else(at)?;
@@ -172,6 +198,39 @@ impl Account {
         totals.filtered.retain(|_, count| *count > 0);
         self.add_fate(partition, after);
         Ok(())
+    }
+
+    /// Rows of the table that a newer version replaced.
+    ///
+    /// # Errors
+    /// `Bug` when the partition never had so many.
+    pub fn supersede(&mut self, partition: &PartitionRef, rows: u64) -> Result<()> {
+        let totals = self.totals_mut(partition);
+        let left = totals.rows.checked_sub(rows);
+        totals.rows = left.ok_or_else(|| Error::bug(format!("{partition}: more rows replaced than were counted")))?;
+        totals.superseded += rows;
+        Ok(())
+    }
+
+    /// Superseded records that are rows again, or delete their key again.
+    ///
+    /// # Errors
+    /// `Bug` when the partition never had so many.
+    pub fn restore(&mut self, partition: &PartitionRef, rows: u64, deletes: u64) -> Result<()> {
+        let totals = self.totals_mut(partition);
+        let left = totals.superseded.checked_sub(rows + deletes);
+        totals.superseded =
+            left.ok_or_else(|| Error::bug(format!("{partition}: more records restored than were superseded")))?;
+        totals.rows += rows;
+        totals.deleted += deletes;
+        Ok(())
+    }
+
+    /// All rows of the table were replaced.
+    pub fn supersede_all(&mut self) {
+        for totals in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+            totals.superseded += std::mem::take(&mut totals.rows);
+        }
     }
 
     /// Partitions whose offsets and accounts differ, with the difference.

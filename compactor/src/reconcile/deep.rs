@@ -1,7 +1,8 @@
 //! `reconcile --deep`: the table's own set of offsets against the ledger's, one by one.
 //!
 //! The caller feeds the `_firn` offsets of every live row of the table and of its quarantine table, in any order; they
-//! become one bit each. Then the raw objects of every partition are read, and what they hold must be there exactly once.
+//! become one bit each. Then the raw objects of every partition are read, and what they hold must be there exactly once, less
+//! what the account says was left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -92,7 +93,9 @@ pub struct DeepLine {
     pub quarantined: u64,
     /// Records that the pipeline's filters left out, by the account; as many may be missing.
     pub filtered: u64,
-    /// In the ledger, but neither row nor in quarantine. With filters the examples include what they left out.
+    /// Records that an upsert left out, by the account: older versions and deletes; as many more may be missing.
+    pub superseded: u64,
+    /// In the ledger, but neither row nor in quarantine. The examples include what was left out on purpose.
     pub missing: Examples,
     /// Rows with an offset that another row or the quarantine has too.
     pub duplicates: Examples,
@@ -105,7 +108,7 @@ pub struct DeepLine {
 impl DeepLine {
     /// Whether the table has each offset exactly once.
     pub fn is_clean(&self) -> bool {
-        self.missing.count == self.filtered
+        self.missing.count == self.filtered + self.superseded
             && self.duplicates.count == 0
             && self.unexpected.count == 0
             && self.other_events.0 == self.other_events.1
@@ -122,17 +125,20 @@ impl DeepReport {
 impl fmt::Display for DeepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.partitions {
-            let DeepLine { partition, expected, rows, quarantined, filtered, .. } = line;
+            let DeepLine { partition, expected, rows, quarantined, filtered, superseded, .. } = line;
             write!(f, "{partition}: {expected} offsets in raw objects, {rows} in rows, {quarantined} in quarantine")?;
             if *filtered > 0 {
                 write!(f, ", {filtered} filtered")?;
+            }
+            if *superseded > 0 {
+                write!(f, ", {superseded} superseded or deleted")?;
             }
             if line.is_clean() {
                 writeln!(f, ": each exactly once")?;
                 continue;
             }
             writeln!(f)?;
-            if line.missing.count != *filtered {
+            if line.missing.count != *filtered + *superseded {
                 writeln!(f, "  missing: {}", line.missing)?;
             }
             if line.duplicates.count > 0 {
@@ -226,7 +232,8 @@ impl DeepCheck {
             duplicates.push(offset, max);
         }
         let has = found.rows | found.quarantined;
-        let filtered = account.get(partition).map(|totals| &totals.filtered);
+        let totals = account.get(partition);
+        let filtered = totals.map(|totals| &totals.filtered);
         let of = |other: bool| -> u64 {
             let filtered = filtered.into_iter().flatten();
             filtered.filter(|(reason, _)| (*reason == OTHER_EVENT) == other).map(|(_, count)| count).sum()
@@ -237,6 +244,7 @@ impl DeepCheck {
             rows,
             quarantined,
             filtered: of(false),
+            superseded: totals.map_or(0, |totals| totals.superseded + totals.deleted),
             missing: Examples::of(&(&expected.wanted - &has), max),
             duplicates,
             unexpected: Examples::of(&(&has - &expected.wanted), max),

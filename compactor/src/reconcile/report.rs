@@ -49,8 +49,10 @@ pub struct Line {
     pub filtered: BTreeMap<String, u64>,
     /// Kafka null values.
     pub tombstones: u64,
-    /// Rows replaced by newer versions.
+    /// Records whose key has a newer version.
     pub superseded: u64,
+    /// Records that deleted their key.
+    pub deleted: u64,
     /// Offsets without record.
     pub absent: u64,
     /// Offsets that were never read, as declared.
@@ -125,7 +127,8 @@ fn line(partition: &PartitionRef, ledger: &LedgerTotals, position: Offset, accou
         same(reason.as_str(), of(account), of(said));
     }
     let filtered: u64 = account.filtered.values().sum();
-    let records = account.rows + account.quarantined + filtered + account.tombstones + account.superseded;
+    let records =
+        account.rows + account.quarantined + filtered + account.tombstones + account.superseded + account.deleted;
     same("records", records, ledger.records);
     Line {
         partition: partition.to_string(),
@@ -138,6 +141,7 @@ fn line(partition: &PartitionRef, ledger: &LedgerTotals, position: Offset, accou
         filtered: account.filtered.clone(),
         tombstones: account.tombstones,
         superseded: account.superseded,
+        deleted: account.deleted,
         absent: account.absent,
         gaps: account.gaps,
         difference: said.offsets() as i64 - account.accounted() as i64,
@@ -145,7 +149,7 @@ fn line(partition: &PartitionRef, ledger: &LedgerTotals, position: Offset, accou
     }
 }
 
-const HEAD: [&str; 12] = [
+const HEAD: [&str; 13] = [
     "partition",
     "offsets",
     "rows",
@@ -154,6 +158,7 @@ const HEAD: [&str; 12] = [
     "filtered",
     "tombstones",
     "superseded",
+    "deleted",
     "absent",
     "gaps",
     "difference",
@@ -161,9 +166,9 @@ const HEAD: [&str; 12] = [
 ];
 
 impl Line {
-    fn cells(&self) -> [String; 12] {
+    fn cells(&self) -> [String; 13] {
         let numbers = self.numbers();
-        let mut cells: [String; 12] = Default::default();
+        let mut cells: [String; 13] = Default::default();
         cells[0].clone_from(&self.partition);
         cells[1] = format!("{}..{}", self.start, self.end);
         for (cell, number) in cells[2..].iter_mut().zip(numbers) {
@@ -173,7 +178,7 @@ impl Line {
     }
 
     /// The columns from `rows` on.
-    fn numbers(&self) -> [i128; 10] {
+    fn numbers(&self) -> [i128; 11] {
         let rejected: u64 = self.rejected.values().sum();
         let filtered: u64 = self.filtered.values().sum();
         [
@@ -183,6 +188,7 @@ impl Line {
             filtered.into(),
             self.tombstones.into(),
             self.superseded.into(),
+            self.deleted.into(),
             self.absent.into(),
             self.gaps.into(),
             self.difference.into(),
@@ -193,16 +199,16 @@ impl Line {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows: Vec<[String; 12]> = vec![HEAD.map(str::to_owned)];
+        let mut rows: Vec<[String; 13]> = vec![HEAD.map(str::to_owned)];
         rows.extend(self.partitions.iter().map(Line::cells));
-        let mut total: [String; 12] = Default::default();
+        let mut total: [String; 13] = Default::default();
         "total".clone_into(&mut total[0]);
         total[1] = self.partitions.iter().map(|line| line.end - line.start).sum::<u64>().to_string();
         for (at, cell) in total[2..].iter_mut().enumerate() {
             *cell = self.partitions.iter().map(|line| line.numbers()[at]).sum::<i128>().to_string();
         }
         rows.push(total);
-        let mut widths = [0; 12];
+        let mut widths = [0; 13];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.len().max(*width);

@@ -165,6 +165,7 @@ impl Zone {
                 quarantined: self.count(Kind::Quarantined),
                 filtered: filtered.into_iter().filter(|(_, count)| *count > 0).collect(),
                 tombstones: self.count(Kind::Tombstone),
+                ..Fate::default()
             },
         );
         (position, account)
@@ -240,9 +241,9 @@ fn the_report_is_a_table_for_people_and_json_for_programs() {
         assert_eq!(
             report.to_string(),
             "db.t
-  partition      offsets  rows  quarantined  rejected  filtered  tombstones  superseded  absent  gaps  difference  behind
-  events/t/1[0]     0..7     1            1         1         2           1           0       1     0           0       0
-  total                7     1            1         1         2           1           0       1     0           0       0
+  partition      offsets  rows  quarantined  rejected  filtered  tombstones  superseded  deleted  absent  gaps  difference  behind
+  events/t/1[0]     0..7     1            1         1         2           1           0        0       1     0           0       0
+  total                7     1            1         1         2           1           0        0       1     0           0       0
   filtered, event: 1
   filtered, small: 1
   rejected at landing, notJson: 1

@@ -13,4 +13,5 @@ pub mod run;
 pub mod seam;
 pub mod table;
 pub mod transform;
+pub mod upsert;
 pub mod write;

@@ -28,6 +28,8 @@ pub const GENERATION: &str = "generation";
 pub const PARTITION: &str = "partition";
 /// The Kafka offset.
 pub const OFFSET: &str = "offset";
+/// Source position of a change event, as text that sorts like it; only in tables that change events feed.
+pub const VERSION: &str = "version";
 /// First instant of the event hour.
 pub const EVENT_HOUR: &str = "event_hour";
 

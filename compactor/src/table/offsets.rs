@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::refs::Head;
 use crate::plan::position::Position;
 use crate::reconcile::account::Account;
+use crate::upsert::remember::Remembered;
 
 /// Summary key: the position after the snapshot.
 pub const POSITION: &str = "firn.position";
@@ -37,14 +38,20 @@ pub const STATE_PROPERTY: &str = "firn.state";
 /// Summary key of Iceberg: the snapshot that a cherry-pick copied.
 const SOURCE_SNAPSHOT: &str = "source-snapshot-id";
 
+/// Summary key: the objects that hold the deletes remembered after the snapshot.
+pub const DELETES: &str = "firn.deletes";
+
 /// What our snapshots say of the consumed offsets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// Next offset to read, per partition.
     pub position: Position,
     /// What became of the offsets so far.
     pub account: Account,
+    /// Deletes that are remembered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletes: Vec<Remembered>,
     /// The snapshot that said so.
     pub snapshot_id: i64,
     /// Its sequence number.
@@ -116,7 +123,9 @@ fn of_snapshot(snapshot: &Snapshot) -> Result<Option<State>> {
         Some(text) => parse(text, ACCOUNT, id)?,
         None => Account::default(),
     };
+    let deletes = summary(snapshot).get(DELETES).map(|text| parse(text, DELETES, id)).transpose()?;
     Ok(Some(State {
+        deletes: deletes.unwrap_or_default(),
         position: parse(position, POSITION, id)?,
         account,
         snapshot_id: id,

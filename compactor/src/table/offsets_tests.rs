@@ -71,6 +71,7 @@ fn happen(metadata: TableMetadata, event: Event) -> TableMetadata {
         let state = State {
             position: position(offset),
             account: Account::default(),
+            deletes: Vec::new(),
             snapshot_id: id,
             sequence_number: metadata.next_sequence_number(),
             commit_id: format!("commit-{id}"),

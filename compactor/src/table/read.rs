@@ -3,6 +3,8 @@
 //! [`Rows`] says which rows are meant by where they came from; [`rows`] streams the record batches of the files that may
 //! hold them.
 
+use std::collections::{BTreeMap, HashMap};
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, BooleanArray, RecordBatch, StructArray};
@@ -40,7 +42,7 @@ impl Rows {
     pub fn may_be_in(&self, schema: &Schema, file: &DataFile) -> bool {
         let bounds = |field: &str| {
             let id = schema.field_id_by_name(&format!("{}.{field}", provenance::COLUMN));
-            let of = |map: &std::collections::HashMap<i32, Datum>| id.and_then(|id| map.get(&id).cloned());
+            let of = |map: &HashMap<i32, Datum>| id.and_then(|id| map.get(&id).cloned());
             (of(file.lower_bounds()), of(file.upper_bounds()))
         };
         match self {
@@ -160,6 +162,27 @@ impl<'a> Origins<'a> {
                 .as_primitive_opt::<TimestampMicrosecondType>()
                 .ok_or_else(wrong_shape)?,
         })
+    }
+
+    /// How many of `rows` came from each partition. Rows without provenance are nobody's.
+    ///
+    /// # Errors
+    /// As [`Self::partition`].
+    pub fn count(&self, rows: impl IntoIterator<Item = usize>) -> Result<BTreeMap<PartitionRef, u64>> {
+        let mut counts: HashMap<(&str, &str, i32, i32), (usize, u64)> = HashMap::new();
+        for row in rows.into_iter().filter(|row| self.column.is_valid(*row)) {
+            let (cluster, topic) = (self.clusters.value(row), self.topics.value(row));
+            let key = (cluster, topic, self.generations.value(row), self.partitions.value(row));
+            counts.entry(key).or_insert((row, 0)).1 += 1;
+        }
+        let mut found = BTreeMap::new();
+        // The reference is built once a partition, not once a row.
+        for (row, count) in counts.into_values() {
+            if let Some(partition) = self.partition(row)? {
+                *found.entry(partition).or_default() += count;
+            }
+        }
+        Ok(found)
     }
 
     /// The partition a row came from; `None` for a row without provenance.

@@ -23,6 +23,7 @@ use super::validate::Expect;
 use super::{NewFile, error};
 use crate::plan::position::Position;
 use crate::reconcile::account::Account;
+use crate::upsert::remember::Remembered;
 
 /// One snapshot to be.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +43,8 @@ pub struct Change {
     pub rewrite_of: Option<i64>,
     /// The consumed offsets after it; `None` for tables that consume none.
     pub offsets: Option<(Position, Account)>,
+    /// Deletes that are remembered after it; part of what `offsets` says.
+    pub remembered: Vec<Remembered>,
     /// Further summary entries; keys start with `firn.`.
     pub summary: BTreeMap<String, String>,
     /// Table properties set in the same metadata commit.
@@ -128,7 +131,8 @@ fn operation(change: &Change, summary: &HashMap<String, String>) -> Operation {
 
 fn state_of(change: &Change, snapshot_id: i64, sequence_number: i64) -> Option<State> {
     let (position, account) = change.offsets.clone()?;
-    Some(State { position, account, snapshot_id, sequence_number, commit_id: change.commit_id.clone() })
+    let (deletes, commit_id) = (change.remembered.clone(), change.commit_id.clone());
+    Some(State { position, account, deletes, snapshot_id, sequence_number, commit_id })
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
@@ -151,6 +155,9 @@ fn summary_of(
         summary.insert(offsets::BASE_POSITION.to_owned(), json(&base)?);
         summary.insert(offsets::POSITION.to_owned(), json(&state.position)?);
         summary.insert(offsets::ACCOUNT.to_owned(), json(&state.account)?);
+        if !state.deletes.is_empty() {
+            summary.insert(offsets::DELETES.to_owned(), json(&state.deletes)?);
+        }
     }
     Ok(summary)
 }

@@ -17,12 +17,15 @@ use super::offsets;
 use super::refs::Head;
 use super::scan::{DeleteIndex, Prune, Tracked, load_all, manifests, summary_may_hold};
 use crate::plan::position::Position;
+use crate::reconcile::account::Account;
 
 /// What must hold for a change to be committed. "Since" a snapshot of `None` is since the empty table.
 #[derive(Debug, Clone, Default)]
 pub struct Expect {
     /// The position of the branch must still be this one.
     pub position: Option<Position>,
+    /// So must the account: a reprocess changes it and leaves the position alone.
+    pub account: Option<Account>,
     /// Since this snapshot nobody added data files that may hold what is looked for.
     pub no_new_files: Option<(Option<i64>, Arc<dyn Prune>)>,
     /// Since this snapshot nobody added delete files that apply to these data files: a file that is rewritten from them
@@ -43,6 +46,11 @@ impl Expect {
         let head = Head::of(metadata, branch);
         if let Some(expected) = &self.position {
             position_unmoved(ident, metadata, &head, expected)?;
+        }
+        if let Some(expected) = &self.account
+            && offsets::at(metadata, &head)?.map(|state| state.account).unwrap_or_default() != *expected
+        {
+            return Err(Error::conflict(format!("cannot commit {ident}: another run changed the account; run again")));
         }
         let nothing = self.no_new_files.is_none() && self.no_new_deletes_for.is_none() && self.live.is_empty();
         let list = match head.snapshot {

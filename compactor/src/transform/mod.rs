@@ -20,11 +20,12 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema};
 use firn_shared::config::domain::{Column, Step, Transformation};
 use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::ids::ColumnName;
 use firn_shared::types::LogicalType;
 use polars::prelude::StringNameSpaceImpl;
 
 use crate::arrow_types::data_type;
-use crate::decode::Rejected;
+use crate::decode::{RejectKind, Rejected};
 use cast::Cast;
 pub use ffi::bound_threads;
 use filter::Predicate;
@@ -53,6 +54,7 @@ enum Work {
     Extract { from: String, extract: Extract },
     Lower { column: String },
     Filter { predicate: Predicate, name: String },
+    Present { column: String },
 }
 
 /// What became of a batch: rows in = rows of `batch` + filtered + rejected.
@@ -96,6 +98,18 @@ impl Transformer {
         Ok(Self { steps: checked, input, output: now })
     }
 
+    /// Adds a last step that rejects rows without a value in one of these columns of the table.
+    ///
+    /// # Errors
+    /// `Config` for a column that is not there after the other steps.
+    pub fn requiring(mut self, columns: &[ColumnName]) -> Result<Self> {
+        for column in columns {
+            find(&self.output, column.as_str())?;
+            self.steps.push(Checked { at: "idColumns".into(), work: Work::Present { column: column.to_string() } });
+        }
+        Ok(self)
+    }
+
     /// Columns after the last step, in order.
     #[must_use]
     pub fn output(&self) -> &[(String, LogicalType)] {
@@ -106,7 +120,7 @@ impl Transformer {
     #[must_use]
     pub fn can_reject(&self) -> bool {
         self.steps.iter().any(|s| match &s.work {
-            Work::Extract { .. } => true,
+            Work::Extract { .. } | Work::Present { .. } => true,
             Work::Cast { cast, .. } => cast.can_reject(),
             _ => false,
         })
@@ -175,6 +189,14 @@ impl Checked {
             Work::Extract { from, extract } => {
                 let (array, faults) = extract.apply(from, frame.get(from)?)?;
                 frame.put(extract.to(), array);
+                reject(frame, faults)?;
+            }
+            Work::Present { column } => {
+                let values = frame.get(column)?;
+                let missing = (0..values.len()).filter(|row| values.is_null(*row));
+                let detail = "a key column has no value";
+                let why = || Rejected { path: column.clone(), reason: RejectKind::Missing, detail: detail.to_owned() };
+                let faults = missing.map(|row| (row, why())).collect();
                 reject(frame, faults)?;
             }
             Work::Filter { predicate, name } => {

@@ -229,8 +229,11 @@ fn opened<'a>(template: &Arc<Template>, spec_id: i32, files: &mut u64, open: &'a
     open.file.as_mut().ok_or_else(|| Error::bug("a file was just opened"))
 }
 
-/// The batch in the table's own schema.
-fn conform(batch: &RecordBatch, schema: &ArrowSchemaRef) -> Result<RecordBatch> {
+/// The batch in another schema of the same values: columns by name, missing ones null, other encodings converted.
+///
+/// # Errors
+/// `Data` for a value that does not fit its column, `Bug` for a column that the schema does not have.
+pub fn conform(batch: &RecordBatch, schema: &ArrowSchemaRef) -> Result<RecordBatch> {
     if batch.schema_ref() == schema {
         return Ok(batch.clone());
     }

@@ -41,7 +41,9 @@ pub fn partition_key(spec_id: i32, partition: &Struct) -> PartitionKey {
     (spec_id, partition.iter().map(|value| value.map(widest)).collect())
 }
 
-fn widest(literal: &Literal) -> Literal {
+/// A value in the widest type that its column may be promoted to, so that both sides of a promotion compare.
+#[must_use]
+pub fn widest(literal: &Literal) -> Literal {
     match literal {
         Literal::Primitive(PrimitiveLiteral::Int(n)) => Literal::Primitive(PrimitiveLiteral::Long(i64::from(*n))),
         Literal::Primitive(PrimitiveLiteral::Float(n)) => {

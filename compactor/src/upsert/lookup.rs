@@ -1,0 +1,190 @@
+//! What the table knows of a run's keys: its rows, found in the files that may hold them, and the deletes it remembers;
+//! spilled into the same buckets as the run's rows. Each candidate file is read once, and only the key, the version and
+//! the provenance of its rows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use chrono::{DateTime, Utc};
+use firn_shared::error::{Error, Result};
+use firn_shared::store::Stores;
+use futures::{StreamExt, TryStreamExt, stream};
+use iceberg::spec::{DataFile, PartitionSpec, Schema};
+use iceberg::table::Table;
+
+use super::key::bucket;
+use super::merge::known_schema;
+use super::remember::{Remembered, recall};
+use super::shuffle::Shuffle;
+use super::spill::SpillFile;
+use super::touched::Touched;
+use crate::seam::{Cpu, Permit};
+use crate::table::read::Rows;
+use crate::table::scan::{self, LiveBatch, LiveFile, Prune, Reader};
+use crate::write::conform;
+
+/// Found rows wait until they take this many bytes, so that frames are not tiny.
+const WAITING_BYTES: usize = 4 << 20;
+/// What one look-up may hold: decoded columns of a row group's pages, and found rows.
+const LOOKUP_BYTES: u64 = 24 << 20;
+
+/// The number of a remembered delete's file: it has none.
+const NO_FILE: u32 = u32::MAX;
+
+/// Which files may hold rows that a run changes.
+#[derive(Debug)]
+pub struct Affected {
+    /// By key.
+    pub touched: Touched,
+    /// By origin, for rows that are replaced whatever their key.
+    pub replaced: Option<Rows>,
+}
+
+impl Prune for Affected {
+    fn file(&self, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> bool {
+        self.touched.may_be_in(spec, file) || self.replaced.as_ref().is_some_and(|rows| rows.may_be_in(schema, file))
+    }
+}
+
+/// What the table knows, by bucket.
+#[derive(Debug)]
+pub struct Found {
+    /// Candidate files; rows name them by number.
+    pub files: Vec<LiveFile>,
+    /// Their rows.
+    pub rows: Vec<Mutex<SpillFile>>,
+    /// Deletes.
+    pub deletes: Vec<Mutex<SpillFile>>,
+}
+
+/// Looks the run's keys up in the table. `attempt` makes the spilled files' names unique.
+///
+/// # Errors
+/// Those of the stores and of the temporary directory; `Data` for files that cannot be read.
+pub async fn look_up(
+    table: &Table,
+    shuffle: &Arc<Shuffle>,
+    affected: &Affected,
+    (remembered, stores, cpu): (&[Remembered], &Stores, &Cpu),
+    attempt: u32,
+) -> Result<Found> {
+    let files = scan::live(table, None, affected).await?;
+    let found = Found {
+        rows: shuffle.more(&format!("rows-{attempt}")),
+        deletes: shuffle.more(&format!("deletes-{attempt}")),
+        files,
+    };
+    let columns = shuffle.keys().columns();
+    let reader = Reader::new(table, &columns)?;
+    let lanes = cpu.threads().min((cpu.memory() / LOOKUP_BYTES).max(1) as usize);
+    let work = found.files.iter().enumerate().map(|(number, file)| {
+        let (found, reader) = (&found, &reader);
+        async move { one_file((number as u32, file), reader, shuffle, affected.replaced.as_ref(), found, cpu).await }
+    });
+    stream::iter(work).buffer_unordered(lanes).try_for_each(|()| std::future::ready(Ok(()))).await?;
+    for object in remembered {
+        for batch in recall(stores, object).await? {
+            let batch = conform(&batch, reader.schema())?;
+            let marks = marks(&batch, affected.replaced.as_ref())?;
+            let hits = hits(shuffle, &batch, &marks)?;
+            spill(
+                shuffle,
+                vec![select(&marked(&batch, NO_FILE, vec![0; batch.num_rows()], marks)?, &hits)?],
+                &found.deletes,
+            )?;
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes that still count.
+pub fn counting(list: &[Remembered], now: DateTime<Utc>, memory: std::time::Duration) -> Vec<Remembered> {
+    list.iter().filter(|object| object.counts(now, memory)).cloned().collect()
+}
+
+async fn one_file(
+    (number, file): (u32, &LiveFile),
+    reader: &Reader,
+    shuffle: &Arc<Shuffle>,
+    replaced: Option<&Rows>,
+    found: &Found,
+    cpu: &Cpu,
+) -> Result<()> {
+    let permit = cpu.permit(LOOKUP_BYTES).await?;
+    let mut batches = reader.rows(file).await?;
+    let (mut waiting, mut bytes) = (Vec::new(), 0);
+    while let Some(live) = batches.try_next().await? {
+        let (of, replaced) = (Arc::clone(shuffle), replaced.cloned());
+        let hits = on_worker(cpu, &permit, move || matching(&of, number, &live, replaced.as_ref())).await?;
+        if hits.num_rows() > 0 {
+            bytes += hits.get_array_memory_size();
+            waiting.push(hits);
+        }
+        if bytes >= WAITING_BYTES {
+            bytes = 0;
+            spill(shuffle, std::mem::take(&mut waiting), &found.rows)?;
+        }
+    }
+    spill(shuffle, waiting, &found.rows)
+}
+
+async fn on_worker<T: Send + 'static>(
+    cpu: &Cpu,
+    permit: &Permit,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    cpu.run(permit, work).await?
+}
+
+/// The rows of a batch that the run may change, with where they are.
+fn matching(shuffle: &Shuffle, number: u32, live: &LiveBatch, replaced: Option<&Rows>) -> Result<RecordBatch> {
+    let marks = marks(&live.batch, replaced)?;
+    let hits = hits(shuffle, &live.batch, &marks)?;
+    select(&marked(&live.batch, number, live.positions.clone(), marks)?, &hits)
+}
+
+/// Which rows are replaced because of their origin.
+fn marks(batch: &RecordBatch, replaced: Option<&Rows>) -> Result<BooleanArray> {
+    match replaced {
+        Some(rows) => rows.select(batch),
+        None => Ok(BooleanArray::from(vec![false; batch.num_rows()])),
+    }
+}
+
+/// The batch with where its rows are.
+fn marked(batch: &RecordBatch, number: u32, positions: Vec<i64>, marks: BooleanArray) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns.push(Arc::new(UInt32Array::from(vec![number; batch.num_rows()])));
+    columns.push(Arc::new(Int64Array::from(positions)));
+    columns.push(Arc::new(marks));
+    let schema = known_schema(batch.schema_ref());
+    RecordBatch::try_new(schema, columns).map_err(|e| Error::bug("cannot mark rows").with_source(e))
+}
+
+/// Rows whose key the run may have, and marked ones.
+fn hits(shuffle: &Shuffle, batch: &RecordBatch, marks: &BooleanArray) -> Result<BooleanArray> {
+    let keys = shuffle.keys().keys(batch)?;
+    let hit = |(row, key): (usize, arrow_row::Row<'_>)| Some(marks.value(row) || shuffle.may_touch(key.data()));
+    Ok(keys.iter().enumerate().map(hit).collect())
+}
+
+fn select(batch: &RecordBatch, rows: &BooleanArray) -> Result<RecordBatch> {
+    arrow_select::filter::filter_record_batch(batch, rows).map_err(|e| Error::bug("cannot select rows").with_source(e))
+}
+
+/// Appends rows to their buckets.
+fn spill(shuffle: &Shuffle, batches: Vec<RecordBatch>, to: &[Mutex<SpillFile>]) -> Result<()> {
+    let Some(first) = batches.first() else { return Ok(()) };
+    let whole = arrow_select::concat::concat_batches(first.schema_ref(), &batches);
+    let whole = whole.map_err(|e| Error::bug("cannot join rows").with_source(e))?;
+    let mut parts: Vec<Vec<u32>> = vec![Vec::new(); to.len()];
+    for (row, key) in shuffle.keys().keys(&whole)?.iter().enumerate() {
+        parts[bucket(key.data(), to.len())].push(row as u32);
+    }
+    for (file, rows) in to.iter().zip(parts).filter(|(_, rows)| !rows.is_empty()) {
+        let part = arrow_select::take::take_record_batch(&whole, &UInt32Array::from(rows));
+        let part = part.map_err(|e| Error::bug("cannot split rows").with_source(e))?;
+        file.lock().unwrap_or_else(PoisonError::into_inner).append(&part)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! Upserts: rows of a run against rows of the table, newest version of each key wins.
+//!
+//! ```text
+//! slices ─→ shuffle (by key hash, on local disk) ─┬─→ merge, bucket by bucket ─→ new rows ─→ data files
+//!            touched: bounds, partitions, filter  │     resolve: who wins       └→ deletes to remember
+//!                 └─→ lookup in candidate files ──┘                 └→ rows that go ─→ apply: position deletes,
+//!                     and in remembered deletes                                        equality deletes, or rewritten files
+//! ```
+//! The shuffle is made once per run. Everything after it depends on the table as it is and is done again when somebody
+//! else changed the table meanwhile ([`stage`]); raw objects are not converted twice.
+//!
+//! **The rule** ([`resolve`]): an incoming record wins when its version is above that of every other record of its key in
+//! the run, of every row the table has, and of every delete it remembers. A winner that deletes leaves no row and is
+//! remembered for `deleteMemory`; any other winner becomes a row. Whatever has the same key and lost, goes.
+//!
+//! **Cost**: candidate files are those whose partition and key bounds meet the run's keys; of them only key, version and
+//! provenance are read, once. What is written follows the touched rows (merge on read) or files (copy on write).
+//!
+//! **Memory**: a bucket's distinct keys at a time and thread; what does not fit lies on local disk.
+
+mod apply;
+mod filter;
+pub mod key;
+mod lookup;
+mod merge;
+pub mod remember;
+mod resolve;
+mod shuffle;
+mod spill;
+mod touched;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use firn_shared::config::domain::{Upsert, WriteStrategy};
+use firn_shared::error::Result;
+use firn_shared::store::Stores;
+use iceberg::table::Table;
+use roaring::RoaringTreemap;
+
+pub use lookup::Affected;
+pub use merge::Counts;
+pub use shuffle::{Buckets, Recall, Shuffle, ShuffleWriter};
+
+use crate::execute::SLICE_BYTES_MIN;
+use crate::seam::Cpu;
+use crate::table::scan::{LiveFile, Prune, Tracked};
+use crate::table::{Change, NewFile};
+use crate::write::{DataWriter, WriteSpec};
+use filter::KeyFilter;
+use lookup::{Found, counting, look_up};
+use merge::{Merged, merge};
+use remember::{Gathered, List, remember};
+
+/// An upsert whose rows were shuffled.
+#[derive(Debug)]
+pub struct Upserting {
+    /// How.
+    pub upsert: Upsert,
+    /// The run's rows.
+    pub shuffle: Arc<Shuffle>,
+    /// Which files it concerns.
+    pub affected: Arc<Affected>,
+    /// Local and remote files.
+    pub stores: Stores,
+    /// Worker threads and memory.
+    pub cpu: Cpu,
+    /// When the run's deletes are applied.
+    pub now: DateTime<Utc>,
+}
+
+/// What an upsert does to one state of the table: files are written, nothing names them yet.
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// Data and delete files that come in.
+    pub add: Vec<NewFile>,
+    /// Data files that go out.
+    pub remove: Vec<LiveFile>,
+    /// Data files that delete files of `add` refer to.
+    pub referred: Vec<LiveFile>,
+    /// Incoming records that lost to another version of their key.
+    pub superseded: Counts,
+    /// Incoming records that deleted their key.
+    pub deleted: Counts,
+    /// Rows of the table that a newer version replaced.
+    pub outdated: Counts,
+    /// Rows of the table that were replaced because of their origin.
+    pub replaced: Counts,
+    /// Records of earlier runs that are rows again, because what had superseded them is gone.
+    pub restored: Counts,
+    /// Records of earlier runs that delete their key again, for the same reason.
+    pub deleted_again: Counts,
+    /// All deletes that are remembered from now on.
+    pub remembered: List,
+}
+
+impl Staged {
+    /// Puts it into a change, with what must hold for it: the files it takes rows out of are live and have the rows they
+    /// had in `base`, and nobody added files that may hold the run's keys.
+    pub fn apply_to(self, base: &Table, job: &Upserting, change: &mut Change) {
+        let since = base.metadata().current_snapshot_id();
+        let gone: Vec<Tracked> = self.remove.into_iter().map(|file| file.data).collect();
+        change.expect.live.extend(self.referred.into_iter().map(|file| file.data));
+        change.expect.no_new_files = Some((since, Arc::clone(&job.affected) as Arc<dyn Prune>));
+        change.expect.no_new_deletes_for = Some((since, gone.clone()));
+        change.remove.extend(gone);
+        change.add.extend(self.add);
+    }
+}
+
+/// Works out what the run does to `table`, which remembers the deletes `known`. `attempt` makes file names unique;
+/// `spec` is what data files are written with. `recall` converts earlier records of some keys again, when a `reprocess`
+/// took newer versions of them away.
+///
+/// # Errors
+/// Those of the stores and of the temporary directory; `Data` for files of the table that cannot be read.
+pub async fn stage(
+    job: &Upserting,
+    table: &Table,
+    known: &List,
+    spec: &WriteSpec,
+    (attempt, recall): (u32, impl AsyncFnOnce(Buckets) -> Result<()>),
+) -> Result<Staged> {
+    let now = job.now;
+    let mut known = counting(known, now, job.upsert.delete_memory);
+    let found = look_up(table, &job.shuffle, &job.affected, (&known, &job.stores, &job.cpu), attempt).await?;
+    let mut stage =
+        Stage { job, found: Arc::new(found), recalled: None, next: AtomicUsize::new(0), gathered: Mutex::default() };
+    if let Some(replaced) = &job.affected.replaced {
+        stage.recalled = stage.orphans(attempt).await?;
+        if let Some(recalled) = &stage.recalled {
+            recall(Buckets { shuffle: Arc::clone(&job.shuffle), recall: Some(Arc::clone(recalled)) }).await?;
+        }
+        known = remember::without(&job.stores, known, replaced, (spec.run, attempt)).await?;
+    }
+    let lanes = (job.cpu.memory() / SLICE_BYTES_MIN).clamp(1, job.cpu.threads() as u64);
+    let lane = |number: u64| {
+        let slice = format!("{}u{attempt}-{number}", spec.slice);
+        stage.lane(job.cpu.memory() / lanes, WriteSpec { slice, ..spec.clone() })
+    };
+    let mut total = Merged::default();
+    let mut staged = Staged { remembered: known, ..Staged::default() };
+    for (mut merged, files, remembered) in futures::future::try_join_all((0..lanes).map(lane)).await? {
+        total.add_counts(&mut merged);
+        total.outdated_keys.append(&mut merged.outdated_keys);
+        staged.add.extend(files);
+        staged.remembered.extend(remembered);
+    }
+    let left = stage.gathered.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if !left.is_empty() {
+        let name = format!("{attempt}-rest");
+        staged
+            .remembered
+            .push(remember(&job.stores, table.metadata().location(), (spec.run, &name), &left, now).await?);
+    }
+    let gone = by_file(&stage.found.files, &total.outdated);
+    let spec = WriteSpec { slice: format!("{}d{attempt}", spec.slice), ..spec.clone() };
+    apply::apply(table, job.upsert.strategy, (gone, &total.outdated_keys, job.shuffle.keys()), spec, &mut staged)
+        .await?;
+    (staged.superseded, staged.deleted) = (total.superseded, total.deleted);
+    (staged.outdated, staged.replaced) = (total.outdated_by, total.replaced_by);
+    (staged.restored, staged.deleted_again) = (total.restored, total.deleted_again);
+    Ok(staged)
+}
+
+/// Positions of rows that go, per file.
+fn by_file(files: &[LiveFile], outdated: &[(u32, u64)]) -> Vec<(u32, LiveFile, RoaringTreemap)> {
+    let mut bitmaps: std::collections::BTreeMap<u32, RoaringTreemap> = std::collections::BTreeMap::new();
+    for (file, position) in outdated {
+        bitmaps.entry(*file).or_default().insert(*position);
+    }
+    bitmaps.into_iter().map(|(file, rows)| (file, files[file as usize].clone(), rows)).collect()
+}
+
+/// What all lanes of a merge share.
+struct Stage<'a> {
+    job: &'a Upserting,
+    found: Arc<Found>,
+    recalled: Option<Arc<Recall>>,
+    next: AtomicUsize,
+    gathered: Mutex<Gathered>,
+}
+
+impl Stage<'_> {
+    /// Keys of which an earlier version may count again.
+    async fn orphans(&self, attempt: u32) -> Result<Option<Arc<Recall>>> {
+        let shuffle = &self.job.shuffle;
+        let permit = self.job.cpu.permit(self.job.cpu.memory()).await?;
+        let (of, found, bytes) = (Arc::clone(shuffle), Arc::clone(&self.found), permit.bytes());
+        let work = move || -> Result<Option<KeyFilter>> {
+            let replaced: u64 = found.rows.iter().chain(&found.deletes).map(spilled).sum();
+            let (keys, mut any) = (KeyFilter::new(replaced, bytes / 16), false);
+            for bucket in 0..of.buckets() {
+                let inputs = bucket_of(&of, &found, None, bucket);
+                for key in merge::orphans(of.keys(), inputs, (bytes / 8) as usize)? {
+                    keys.insert(key::hash(&key));
+                    any = true;
+                }
+            }
+            Ok(any.then_some(keys))
+        };
+        let keys = self.job.cpu.run(&permit, work).await??;
+        let recalled = keys.map(|keys| Recall { keys, rows: shuffle.more(&format!("recalled-{attempt}")) });
+        Ok(recalled.map(Arc::new))
+    }
+
+    /// Merges buckets one after the other, with a writer of its own.
+    async fn lane(&self, bytes: u64, mut spec: WriteSpec) -> Result<(Merged, Vec<NewFile>, List)> {
+        let job = self.job;
+        let permit = job.cpu.permit(bytes).await?;
+        spec.memory = permit.bytes() / 4;
+        let (run, location) = (spec.run, spec.metadata.location().to_owned());
+        let name = spec.slice.clone();
+        let mut writer = DataWriter::new(spec)?;
+        let (mut total, mut remembered) = (Merged::default(), List::new());
+        loop {
+            let bucket = self.next.fetch_add(1, Ordering::Relaxed);
+            if bucket >= job.shuffle.buckets() {
+                break;
+            }
+            let (shuffle, found, recalled) = (Arc::clone(&job.shuffle), Arc::clone(&self.found), self.recalled.clone());
+            let bytes_max = (permit.bytes() / 8) as usize;
+            let work = move || -> Result<(Merged, DataWriter)> {
+                let inputs = bucket_of(&shuffle, &found, recalled.as_deref(), bucket);
+                let mut merged = merge(shuffle.keys(), inputs, bytes_max)?;
+                for rows in merged.rows.drain(..) {
+                    writer.write(&rows)?;
+                }
+                Ok((merged, writer))
+            };
+            let (mut merged, back) = job.cpu.run(&permit, work).await??;
+            writer = back;
+            total.add_counts(&mut merged);
+            if job.upsert.strategy == EQUALITY {
+                total.outdated_keys.append(&mut merged.outdated_keys);
+            }
+            let full = self.gathered.lock().unwrap_or_else(PoisonError::into_inner).add(merged.deletes);
+            if let Some(full) = full {
+                let number = format!("{name}-{bucket}");
+                remembered.push(remember(&job.stores, &location, (run, &number), &full, job.now).await?);
+            }
+        }
+        let files = job.cpu.run(&permit, move || writer.finish()).await??;
+        Ok((total, files, remembered))
+    }
+}
+
+fn spilled(file: &Mutex<spill::SpillFile>) -> u64 {
+    file.lock().unwrap_or_else(PoisonError::into_inner).rows()
+}
+
+fn bucket_of<'a>(
+    shuffle: &'a Shuffle,
+    found: &'a Found,
+    recalled: Option<&'a Recall>,
+    bucket: usize,
+) -> merge::Bucket<'a> {
+    merge::Bucket {
+        incoming: &shuffle.rows()[bucket],
+        recalled: recalled.map(|recalled| &recalled.rows[bucket]),
+        rows: &found.rows[bucket],
+        deletes: &found.deletes[bucket],
+    }
+}
+
+/// The strategy that needs the keys of rows that go.
+const EQUALITY: WriteStrategy = WriteStrategy::MergeOnRead(firn_shared::config::domain::DeleteFiles::Equality);

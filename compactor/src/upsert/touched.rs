@@ -1,0 +1,204 @@
+//! What a run's keys say about the files that may hold them: bounds of each key column, and the values of partition
+//! fields that are made of key columns. A file outside of either holds none of the keys.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use arrow_array::RecordBatch;
+use arrow_row::{RowConverter, SortField};
+use firn_shared::error::{Error, Result};
+use iceberg::arrow::arrow_primitive_to_literal;
+use iceberg::spec::{
+    DataFile, Literal, PartitionSpec, PrimitiveLiteral, PrimitiveType, TableMetadata, Transform, Type,
+};
+use iceberg::transform::{BoxedTransformFunction, create_transform_function};
+
+use crate::table::error;
+use crate::table::scan::widest;
+
+/// More different partition values than this are not listed; then the field prunes nothing.
+const VALUES_MAX: usize = 16 * 1024;
+
+/// What a run's keys touch. Filled by one thread; those of several are merged.
+#[derive(Debug)]
+pub struct Touched {
+    columns: Vec<KeyColumn>,
+    fields: Vec<Field>,
+}
+
+#[derive(Debug)]
+struct KeyColumn {
+    name: String,
+    id: i32,
+    r#type: PrimitiveType,
+    order: RowConverter,
+    bounds: Option<(PrimitiveLiteral, PrimitiveLiteral)>,
+}
+
+/// A partition field of a key column, in whatever spec.
+struct Field {
+    column: usize,
+    transform: Transform,
+    r#type: Type,
+    function: BoxedTransformFunction,
+    /// `None`: too many.
+    values: Option<HashSet<Option<Literal>>>,
+}
+
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Field")
+            .field("transform", &self.transform)
+            .field("values", &self.values)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Touched {
+    /// Nothing touched yet, for a table with these key columns.
+    ///
+    /// # Errors
+    /// `Data` for key columns that the table lacks or that are not primitive.
+    pub fn new(metadata: &TableMetadata, keys: &[String]) -> Result<Self> {
+        let schema = metadata.current_schema();
+        let column = |name: &String| {
+            let field = schema.field_by_name(name);
+            let field = field.ok_or_else(|| Error::data(format!("the table has no column `{name}`")))?;
+            let Type::Primitive(r#type) = field.field_type.as_ref() else {
+                return Err(Error::data(format!("key column `{name}` is not primitive")));
+            };
+            let arrow = iceberg::arrow::type_to_arrow_type(&field.field_type);
+            let arrow = arrow.map_err(|e| error("cannot type a key column", e))?;
+            let order = RowConverter::new(vec![SortField::new(arrow)]);
+            let order = order.map_err(|e| Error::bug("a key column has no order").with_source(e))?;
+            Ok(KeyColumn { name: name.clone(), id: field.id, r#type: r#type.clone(), order, bounds: None })
+        };
+        let columns = keys.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let mut fields: Vec<Field> = Vec::new();
+        for spec in metadata.partition_specs_iter() {
+            for field in spec.fields() {
+                let Some(at) = columns.iter().position(|c| c.id == field.source_id) else { continue };
+                let known = fields.iter().any(|f| f.column == at && f.transform == field.transform);
+                if known || matches!(field.transform, Transform::Void | Transform::Unknown) {
+                    continue;
+                }
+                let function = create_transform_function(&field.transform);
+                let function = function.map_err(|e| error("a partition transform that is not known", e))?;
+                let r#type = field.transform.result_type(&Type::Primitive(columns[at].r#type.clone()));
+                let r#type = r#type.map_err(|e| error("a partition transform without a type", e))?;
+                let values = Some(HashSet::new());
+                fields.push(Field { column: at, transform: field.transform, r#type, function, values });
+            }
+        }
+        Ok(Self { columns, fields })
+    }
+
+    /// Adds the keys of a batch with the table's types.
+    ///
+    /// # Errors
+    /// `Bug` when it has others.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let array = |column: &KeyColumn| {
+            let found = batch.column_by_name(&column.name).cloned();
+            found.ok_or_else(|| Error::bug(format!("a batch without column `{}`", column.name)))
+        };
+        for column in &mut self.columns {
+            let array = array(column)?;
+            let rows = column.order.convert_columns(std::slice::from_ref(&array));
+            let rows = rows.map_err(|e| Error::bug("a key column has another type").with_source(e))?;
+            let by_bytes = |a: &usize, b: &usize| rows.row(*a).cmp(&rows.row(*b));
+            for at in [(0..rows.num_rows()).min_by(by_bytes), (0..rows.num_rows()).max_by(by_bytes)] {
+                let Some(at) = at else { continue };
+                let literals = arrow_primitive_to_literal(&array.slice(at, 1), &Type::Primitive(column.r#type.clone()));
+                let literals = literals.map_err(|e| error("cannot read a key", e))?;
+                if let Some(Some(Literal::Primitive(value))) = literals.into_iter().next() {
+                    column.widen(value);
+                }
+            }
+        }
+        for field in &mut self.fields {
+            let Some(values) = &mut field.values else { continue };
+            let array = array(&self.columns[field.column])?;
+            let transformed = field.function.transform(array).map_err(|e| error("cannot partition a key", e))?;
+            let literals = arrow_primitive_to_literal(&transformed, &field.r#type);
+            let literals = literals.map_err(|e| error("cannot read a partition value", e))?;
+            values.extend(literals.iter().map(|literal| literal.as_ref().map(widest)));
+            if values.len() > VALUES_MAX {
+                field.values = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what another thread has seen.
+    pub fn merge(&mut self, other: Self) {
+        for (column, theirs) in self.columns.iter_mut().zip(other.columns) {
+            if let Some((lower, upper)) = theirs.bounds {
+                column.widen(lower);
+                column.widen(upper);
+            }
+        }
+        for (field, theirs) in self.fields.iter_mut().zip(other.fields) {
+            field.values = match (field.values.take(), theirs.values) {
+                (Some(mut values), Some(theirs)) => {
+                    values.extend(theirs);
+                    Some(values).filter(|values| values.len() <= VALUES_MAX)
+                }
+                _ => None,
+            };
+        }
+    }
+
+    /// Whether a file written under `spec` may hold one of the keys.
+    pub fn may_be_in(&self, spec: &PartitionSpec, file: &DataFile) -> bool {
+        let in_bounds = self.columns.iter().all(|column| {
+            let Some((low, high)) = &column.bounds else { return false };
+            let beyond = |bound: Option<&iceberg::spec::Datum>, value: &PrimitiveLiteral, way: Ordering| {
+                bound.and_then(|bound| compare(bound.literal(), value)) == Some(way)
+            };
+            !beyond(file.lower_bounds().get(&column.id), high, Ordering::Greater)
+                && !beyond(file.upper_bounds().get(&column.id), low, Ordering::Less)
+        });
+        in_bounds
+            && spec.fields().iter().zip(file.partition().iter()).all(|(field, value)| {
+                let ours = self
+                    .fields
+                    .iter()
+                    .find(|f| self.columns[f.column].id == field.source_id && f.transform == field.transform);
+                ours.and_then(|f| f.values.as_ref()).is_none_or(|values| values.contains(&value.map(widest)))
+            })
+    }
+}
+
+impl KeyColumn {
+    fn widen(&mut self, value: PrimitiveLiteral) {
+        match &mut self.bounds {
+            None => self.bounds = Some((value.clone(), value)),
+            Some((lower, upper)) => {
+                if compare(&value, lower) == Some(Ordering::Less) {
+                    *lower = value;
+                } else if compare(&value, upper) == Some(Ordering::Greater) {
+                    *upper = value;
+                }
+            }
+        }
+    }
+}
+
+/// Values of one column, also from before it was widened; `None` when they cannot be compared.
+fn compare(a: &PrimitiveLiteral, b: &PrimitiveLiteral) -> Option<Ordering> {
+    let number = |value: &PrimitiveLiteral| match value {
+        PrimitiveLiteral::Int(n) => Some(i128::from(*n)),
+        PrimitiveLiteral::Long(n) => Some(i128::from(*n)),
+        PrimitiveLiteral::Int128(n) => Some(*n),
+        _ => None,
+    };
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) => Some(a.cmp(&b)),
+        _ if std::mem::discriminant(a) == std::mem::discriminant(b) => a.partial_cmp(b),
+        _ => None,
+    }
+}

@@ -45,7 +45,8 @@ impl Conversion {
     pub fn new(output: &Output, record_bytes_max: u64) -> Result<Self> {
         Ok(Self {
             columns: output.table.columns.clone(),
-            transformer: Transformer::new(&output.transformations, &output.table.columns)?,
+            transformer: Transformer::new(&output.transformations, &output.table.columns)?
+                .requiring(output.table.mode.upsert().map_or(&[], |upsert| &upsert.keys))?,
             events: output.events.as_ref().map(|events| events.iter().cloned().collect()),
             provenance: output.table.provenance,
             // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them.

@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::table::Table;
 use tokio::sync::OnceCell;
 
-pub use convert::Conversion;
+pub use convert::{Conversion, Rows};
 pub use progress::Progress;
 
 use crate::plan::{Plan, Slice};
@@ -30,14 +30,15 @@ use crate::reconcile::account::Fate;
 use crate::seam::{Cpu, Permit};
 use crate::table::create::Definition;
 use crate::table::{Catalog, NewFile};
+use crate::upsert::{Buckets, ShuffleWriter};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
 use convert::{Converter, Step};
 
 /// Below this a slice's writers make tiny row groups; fewer slices run at once instead.
-const SLICE_BYTES_MIN: u64 = 48 * 1024 * 1024;
+pub const SLICE_BYTES_MIN: u64 = 48 * 1024 * 1024;
 
 /// Everything a run's slices share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Execution {
     /// The run; part of every file name.
     pub run: RunId,
@@ -51,6 +52,8 @@ pub struct Execution {
     pub conversion: Arc<Conversion>,
     /// The table, as it was when the plan was made.
     pub table: Table,
+    /// Where rows go.
+    pub rows_to: RowsTo,
     /// Where rejects go.
     pub quarantine: Quarantine,
     /// Data files are closed at this many bytes.
@@ -61,8 +64,24 @@ pub struct Execution {
     pub progress: Progress,
 }
 
+/// Where the rows of slices go.
+#[derive(Debug, Clone)]
+pub enum RowsTo {
+    /// Into data files at once.
+    Files,
+    /// Into buckets by key; files are made when all versions of a key have met.
+    Buckets(Buckets),
+}
+
+impl RowsTo {
+    /// Whether records are only looked through again: what becomes of the others was settled by earlier runs.
+    fn recalls(&self) -> bool {
+        matches!(self, Self::Buckets(Buckets { recall: Some(_), .. }))
+    }
+}
+
 /// The quarantine table, made when the first record needs it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Quarantine {
     /// Its definition.
     pub definition: Definition,
@@ -127,10 +146,35 @@ pub async fn execute(plan: &Plan, execution: &Execution) -> Result<Written> {
     Ok(written)
 }
 
+/// A slice's way to where its rows go.
+enum Output {
+    Files(DataWriter),
+    Buckets(ShuffleWriter),
+}
+
+impl Output {
+    fn write(&mut self, rows: &Rows) -> Result<()> {
+        match self {
+            Self::Files(_) if rows.deletes.is_some() => Err(Error::bug("rows that delete need an upsert")),
+            Self::Files(writer) => writer.write(&rows.batch),
+            Self::Buckets(writer) => writer.write(rows),
+        }
+    }
+
+    fn finish(self) -> Result<Vec<NewFile>> {
+        match self {
+            Self::Files(writer) => writer.finish(),
+            Self::Buckets(writer) => writer.finish().map(|()| Vec::new()),
+        }
+    }
+}
+
 /// A slice in work; moves between tokio and the worker threads.
 struct Work {
     converter: Converter,
-    data: DataWriter,
+    data: Output,
+    /// Rejects were quarantined by an earlier run.
+    recalls: bool,
     rejects: Option<DataWriter>,
 }
 
@@ -148,7 +192,13 @@ async fn convert_slice(slice: &Slice, execution: &Execution, bytes: u64) -> Resu
     let batch_bytes = (held / 16).clamp(1 << 20, 64 << 20);
     let mut work = Box::new(Work {
         converter: Converter::new(Arc::clone(&execution.conversion), batch_bytes as usize)?,
-        data: DataWriter::new(write_spec(execution, &execution.table, slice, "", held / 2))?,
+        data: match &execution.rows_to {
+            RowsTo::Files => {
+                Output::Files(DataWriter::new(write_spec(execution, &execution.table, slice, "", held / 2))?)
+            }
+            RowsTo::Buckets(buckets) => Output::Buckets(ShuffleWriter::new(buckets.clone(), held / 2)?),
+        },
+        recalls: execution.rows_to.recalls(),
         rejects: None,
     });
     for object in &slice.objects {
@@ -200,7 +250,8 @@ fn advance(work: &mut Work, object: &RawObject) -> Result<Pause> {
     loop {
         match work.converter.step(object)? {
             Step::NeedBytes => return Ok(Pause::NeedBytes),
-            Step::Rows(rows) => work.data.write(&rows.batch)?,
+            Step::Rows(rows) => work.data.write(&rows)?,
+            Step::Rejects(_) if work.recalls => {}
             Step::Rejects(batch) => match &mut work.rejects {
                 Some(writer) => writer.write(&batch)?,
                 None => return Ok(Pause::NeedQuarantine(batch)),
@@ -245,7 +296,7 @@ async fn finish(mut work: Box<Work>, execution: &Execution, slice: &Slice, permi
             None => break,
         }
     }
-    let Work { converter, data, rejects } = *work;
+    let Work { converter, data, rejects, .. } = *work;
     let close = move || {
         let files = data.finish()?;
         let rejects = rejects.map(DataWriter::finish).transpose()?.unwrap_or_default();
@@ -259,7 +310,8 @@ fn drain(work: &mut Work) -> Result<Option<RecordBatch>> {
     while let Some(step) = work.converter.drain()? {
         match step {
             Step::NeedBytes => {}
-            Step::Rows(rows) => work.data.write(&rows.batch)?,
+            Step::Rows(rows) => work.data.write(&rows)?,
+            Step::Rejects(_) if work.recalls => {}
             Step::Rejects(batch) => match &mut work.rejects {
                 Some(writer) => writer.write(&batch)?,
                 None => return Ok(Some(batch)),

@@ -9,14 +9,17 @@ use std::collections::BTreeMap;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{OffsetRange, PartitionRef};
 use iceberg::TableIdent;
+use iceberg::table::Table;
 
 use crate::execute::{Execution, Written};
 use crate::plan::{Plan, Scope};
-use crate::reconcile::account::{Account, Fate, OTHER_EVENT};
+use crate::reconcile::account::{Account, Fate, OTHER_EVENT, Totals};
+use crate::table::offsets::State;
 use crate::table::overwrite::{self, Removal};
 use crate::table::read::Rows;
 use crate::table::validate::Expect;
 use crate::table::{Change, Committed, Committer, NewFile};
+use crate::upsert::{self, Buckets, Upserting};
 use crate::write::{OPEN_FILES_MAX, WriteSpec};
 
 /// Summary key: what the commit was for.
@@ -39,6 +42,20 @@ fn rows_of(plan: &Plan) -> Rows {
     }
 }
 
+/// The table still stands where the plan was made.
+///
+/// # Errors
+/// `Conflict` when another run moved the position.
+pub async fn position_unmoved(plan: &Plan, table: &Table) -> Result<()> {
+    let expect = Expect { position: Some(plan.from.clone()), ..Expect::default() };
+    expect.check(table, None).await
+}
+
+/// Rows that the run replaces because of their origin; a run over new records replaces none.
+pub fn replaced_rows(plan: &Plan) -> Option<Rows> {
+    matches!(plan.scope, Scope::Hours { .. }).then(|| rows_of(plan))
+}
+
 /// Replaces the quarantine's rows of this run by `rejects`, and says how many rows of each partition went. Tables
 /// without a quarantine table, and runs that change nothing in it, commit nothing.
 ///
@@ -55,8 +72,7 @@ pub async fn quarantine(
     let Some(table) = quarantine.catalog.load(&ident).await? else { return Ok(BTreeMap::new()) };
     // The table's own commit asks again, atomically; asked here, a run that lost leaves the quarantine alone, too.
     if let Some(main) = quarantine.catalog.load(execution.table.identifier()).await? {
-        let expect = Expect { position: Some(plan.from.clone()), ..Expect::default() };
-        expect.check(&main, None).await?;
+        position_unmoved(plan, &main).await?;
     }
     let spec = write_spec(execution, &table, "qr");
     let removal = overwrite::remove(&table, rows_of(plan), spec).await?;
@@ -70,39 +86,91 @@ pub async fn quarantine(
     Ok(gone)
 }
 
-/// Finds the rows of the table that a `reprocess` replaces.
-///
-/// # Errors
-/// As the table layer says.
-pub async fn replaced(plan: &Plan, execution: &Execution) -> Result<Option<Removal>> {
-    match plan.scope {
-        Scope::New => Ok(None),
-        Scope::Hours { .. } => {
-            let spec = write_spec(execution, &execution.table, "r");
-            overwrite::remove(&execution.table, rows_of(plan), spec).await.map(Some)
-        }
+/// How the rows of a run meet those of the table.
+#[derive(Debug)]
+pub enum How {
+    /// They are added.
+    Append,
+    /// By key.
+    Upsert(Box<Upserting>),
+    /// They take the place of all others.
+    TruncateLoad,
+}
+
+/// What a run does to one state of the table besides adding the files it wrote.
+#[derive(Debug, Default)]
+pub struct Effect {
+    /// Rows of the table that are replaced because of their origin.
+    pub removal: Option<Removal>,
+    /// Rows of the run against rows of the table, by key.
+    pub upsert: Option<upsert::Staged>,
+    /// Everything that was in the table goes.
+    pub truncates: bool,
+}
+
+impl Effect {
+    /// Rows that go because their records are converted again.
+    pub fn replaced(&self) -> BTreeMap<PartitionRef, u64> {
+        let of_upsert = self.upsert.as_ref().map(|staged| &staged.replaced);
+        let of_removal = self.removal.as_ref().map(|removal| &removal.rows_removed);
+        of_upsert.or(of_removal).cloned().unwrap_or_default()
     }
 }
 
-/// Commits the table: files, rows that go, position and account, together. The position must not have moved.
+/// Works out what the run does to `table`, which stands at `state`; `attempt` makes the names of files unique, `recall` is
+/// for [`upsert::stage`].
 ///
 /// # Errors
-/// `Conflict` when another run moved the offsets; then nothing of this run is visible and its files are orphans.
+/// As the table layer and [`upsert::stage`] say.
+pub async fn effect(
+    plan: &Plan,
+    execution: &Execution,
+    (table, state): (&Table, &State),
+    how: &How,
+    (attempt, recall): (u32, impl AsyncFnOnce(Buckets) -> Result<()>),
+) -> Result<Effect> {
+    let spec = |what: &str| write_spec(execution, table, what);
+    match (how, plan.scope) {
+        (How::Upsert(job), _) => {
+            let staged = upsert::stage(job, table, &state.deletes, &spec(""), (attempt, recall)).await?;
+            Ok(Effect { upsert: Some(staged), ..Effect::default() })
+        }
+        (How::Append | How::TruncateLoad, Scope::Hours { .. }) => {
+            let removal = overwrite::remove(table, rows_of(plan), spec(&format!("r{attempt}"))).await?;
+            Ok(Effect { removal: Some(removal), ..Effect::default() })
+        }
+        (How::Append, Scope::New) => Ok(Effect::default()),
+        (How::TruncateLoad, Scope::New) => Ok(Effect { truncates: true, ..Effect::default() }),
+    }
+}
+
+/// Commits the table: files, rows that go, position and account, together. Position and account must be those that the
+/// effect was worked out on.
+///
+/// # Errors
+/// `Conflict` when somebody else changed what the run depends on; then nothing of this run is visible.
 pub async fn table(
     plan: &Plan,
     execution: &Execution,
     committer: &Committer,
-    (written, removal, account): (Written, Option<Removal>, Account),
+    (files, effect, how): (Vec<NewFile>, Effect, &How),
+    (base, state, account): (&Table, &State, Account),
     properties: BTreeMap<String, String>,
 ) -> Result<Committed> {
     let ident = execution.table.identifier().clone();
-    let mut change = change(execution, plan, &ident, written.files);
-    change.offsets = Some((plan.to.clone(), account));
-    change.properties = properties;
-    if let Some(removal) = removal {
+    let mut change = change(execution, plan, &ident, files);
+    if let Some(removal) = effect.removal {
         removal.apply_to(&mut change);
     }
+    if let (Some(staged), How::Upsert(job)) = (effect.upsert, how) {
+        change.remembered.clone_from(&staged.remembered);
+        staged.apply_to(base, job, &mut change);
+    }
+    change.replace_all = effect.truncates;
+    change.offsets = Some((plan.to.clone(), account));
+    change.properties = properties;
     change.expect.position = Some(plan.from.clone());
+    change.expect.account = Some(state.account.clone());
     committer.commit(&ident, &change).await
 }
 
@@ -119,7 +187,7 @@ fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFi
     }
 }
 
-fn write_spec(execution: &Execution, table: &iceberg::table::Table, what: &str) -> WriteSpec {
+fn write_spec(execution: &Execution, table: &Table, what: &str) -> WriteSpec {
     WriteSpec {
         metadata: table.metadata_ref(),
         stores: execution.stores.clone(),
@@ -141,22 +209,26 @@ pub fn account(
     plan: &Plan,
     mut account: Account,
     written: &Written,
-    removal: Option<&Removal>,
+    effect: &Effect,
     quarantine_gone: &BTreeMap<PartitionRef, u64>,
 ) -> Result<Account> {
+    let fates = fates(written, effect)?;
     let mut records: BTreeMap<PartitionRef, u64> = BTreeMap::new();
     for object in plan.slices.iter().flat_map(|s| &s.objects) {
         *records.entry(object.partition_ref()).or_default() += object.object.records;
     }
     let none = Fate::default();
     for (partition, planned) in &records {
-        let met = written.fates.get(partition).unwrap_or(&none).records();
+        let met = fates.get(partition).unwrap_or(&none).records();
         if met != *planned {
             return Err(Error::bug(format!("{partition}: {planned} records planned, {met} accounted for")));
         }
     }
     match plan.scope {
         Scope::New => {
+            if effect.truncates {
+                account.supersede_all();
+            }
             for ledger in &plan.ledger {
                 let partition = PartitionRef { topic: ledger.topic.clone(), partition: ledger.partition };
                 let totals = account.totals_mut(&partition);
@@ -170,23 +242,34 @@ pub fn account(
                 totals.tombstones += ledger.totals.tombstones;
                 totals.absent += ledger.totals.absent;
                 totals.gaps += ledger.totals.gaps;
-                account.add_fate(&partition, written.fates.get(&partition).unwrap_or(&none));
+                account.add_fate(&partition, fates.get(&partition).unwrap_or(&none));
             }
         }
         Scope::Hours { .. } => {
             let mut partitions: Vec<&PartitionRef> = records.keys().collect();
-            let rows_gone = removal.map(|r| &r.rows_removed);
-            partitions.extend(rows_gone.into_iter().flat_map(BTreeMap::keys));
+            let rows_gone = effect.replaced();
+            partitions.extend(rows_gone.keys());
             partitions.sort();
             partitions.dedup();
             for partition in partitions {
-                let after = written.fates.get(partition).unwrap_or(&none);
-                let rows = rows_gone.and_then(|gone| gone.get(partition)).copied().unwrap_or(0);
+                let after = fates.get(partition).unwrap_or(&none);
+                let rows = rows_gone.get(partition).copied().unwrap_or(0);
                 let totals = account.get(partition).cloned().unwrap_or_default();
                 let quarantined = quarantine_gone.get(partition).copied().unwrap_or(0).min(totals.quarantined);
-                let before = before(rows, quarantined, after, &totals.filtered);
+                let before = before(rows, quarantined, after, &totals);
                 account.replace_fate(partition, &before, after)?;
             }
+        }
+    }
+    if let Some(staged) = &effect.upsert {
+        for (partition, rows) in &staged.outdated {
+            account.supersede(partition, *rows)?;
+        }
+        for (partition, rows) in &staged.restored {
+            account.restore(partition, *rows, 0)?;
+        }
+        for (partition, deletes) in &staged.deleted_again {
+            account.restore(partition, 0, *deletes)?;
         }
     }
     match account.differences().first() {
@@ -197,27 +280,53 @@ pub fn account(
     }
 }
 
+/// What became of the run's records, now that their keys have met.
+///
+/// # Errors
+/// `Bug` when more records met than were converted.
+pub fn fates(written: &Written, effect: &Effect) -> Result<BTreeMap<PartitionRef, Fate>> {
+    let mut fates = written.fates.clone();
+    if let Some(staged) = &effect.upsert {
+        for (partition, fate) in &mut fates {
+            let of = |counts: &upsert::Counts| counts.get(partition).copied().unwrap_or(0);
+            fate.resolve(of(&staged.superseded), of(&staged.deleted))?;
+        }
+    }
+    Ok(fates)
+}
+
 /// What had become of the records that are converted again. Rows and quarantined records were counted in the tables; the
-/// others had been filtered, by the same reasons as now as far as possible, else by any.
-fn before(rows: u64, quarantined: u64, after: &Fate, account: &BTreeMap<String, u64>) -> Fate {
+/// others had been filtered, superseded or deleted, by the same reasons as now as far as possible, else by any.
+fn before(rows: u64, quarantined: u64, after: &Fate, totals: &Totals) -> Fate {
     let mut left = (after.records() - after.tombstones).saturating_sub(rows + quarantined);
     let mut filtered = BTreeMap::new();
-    let mut take = |reason: &String, most: u64| {
-        let taken: &mut u64 = filtered.entry(reason.clone()).or_default();
-        let count = most.min(left).min(account.get(reason).copied().unwrap_or(0) - *taken);
+    let mut changed = [(0, totals.superseded), (0, totals.deleted)];
+    let mut take = |taken: &mut u64, there: u64, most: u64| {
+        let count = most.min(left).min(there - *taken);
         *taken += count;
         left -= count;
     };
+    let there = |reason: &String| totals.filtered.get(reason).copied().unwrap_or(0);
     for (reason, count) in &after.filtered {
-        take(reason, *count);
+        take(filtered.entry(reason.clone()).or_default(), there(reason), *count);
     }
-    // Filters change more often than which events belong to a table.
-    let (others, filters): (Vec<_>, Vec<_>) = account.keys().partition(|reason| *reason == OTHER_EVENT);
-    for reason in filters.into_iter().chain(others) {
-        take(reason, u64::MAX);
+    for ((taken, there), now) in changed.iter_mut().zip([after.superseded, after.deleted]) {
+        take(taken, *there, now);
+    }
+    // Filters change more often than keys, and keys more often than which events belong to a table.
+    let (others, filters): (Vec<_>, Vec<_>) = totals.filtered.keys().partition(|reason| *reason == OTHER_EVENT);
+    for reason in filters {
+        take(filtered.entry(reason.clone()).or_default(), there(reason), u64::MAX);
+    }
+    for (taken, there) in &mut changed {
+        take(taken, *there, u64::MAX);
+    }
+    for reason in others {
+        take(filtered.entry(reason.clone()).or_default(), there(reason), u64::MAX);
     }
     filtered.retain(|_, count| *count > 0);
-    Fate { rows, quarantined, filtered, tombstones: after.tombstones }
+    let [(superseded, _), (deleted, _)] = changed;
+    Fate { rows, quarantined, filtered, tombstones: after.tombstones, superseded, deleted }
 }
 
 #[cfg(test)]
@@ -226,12 +335,13 @@ mod tests {
 
     fn fate(rows: u64, quarantined: u64, filtered: &[(&str, u64)]) -> Fate {
         let filtered = filtered.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
-        Fate { rows, quarantined, filtered, tombstones: 2 }
+        Fate { rows, quarantined, filtered, tombstones: 2, ..Fate::default() }
     }
 
     #[test]
     fn what_was_before_adds_up_to_the_same_records() {
-        let account = BTreeMap::from([("event".to_owned(), 50), ("old".to_owned(), 7)]);
+        let filtered = BTreeMap::from([("event".to_owned(), 50), ("old".to_owned(), 7)]);
+        let account = Totals { filtered, ..Totals::default() };
         // Filters unchanged; a filter gone; a new filter that took rows.
         let cases = [
             (60, 5, fate(60, 5, &[("event", 35)]), vec![("event", 35)]),

@@ -6,18 +6,21 @@ use std::sync::Arc;
 
 use firn_shared::config::domain::Mode;
 use firn_shared::error::{Error, ErrorKind, Result};
-use firn_shared::ids::{EventHour, RunId};
+use firn_shared::ids::{EventHour, PartitionRef, RunId};
 use iceberg::table::Table;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
+use super::commit::How;
 use super::{Env, Target, commit, dates};
-use crate::execute::{self, Conversion, Execution, Progress, Quarantine, Written};
+use crate::execute::{self, Conversion, Execution, Progress, Quarantine, RowsTo, Written};
 use crate::plan::position::Position;
 use crate::plan::read::{Bounds, plan as read_plan, topics};
-use crate::plan::{Plan, Scope, SliceObject, cut, hours};
-use crate::reconcile::account::{Account, Fate};
+use crate::plan::{Plan, Scope, Slice, SliceObject, cut, hours};
+use crate::reconcile::account::Fate;
+use crate::table::offsets::State;
 use crate::table::{Committer, offsets};
+use crate::upsert::{Affected, Buckets, Shuffle, Upserting};
 
 /// A slice holds at least this many uncompressed bytes, so that files do not become tiny.
 const SLICE_RAW_BYTES_MIN: u64 = 64 << 20;
@@ -25,6 +28,8 @@ const SLICE_RAW_BYTES_MIN: u64 = 64 << 20;
 const SLICE_RAW_BYTES_MAX: u64 = 4 << 30;
 /// A `reprocess` that meets other runs is planned again so often.
 const REPROCESS_ATTEMPTS: u32 = 5;
+/// The commit of a run is worked out again so often when somebody else changes the table meanwhile.
+const COMMIT_ATTEMPTS: u32 = 20;
 
 /// What a run is to do.
 #[derive(Debug, Clone, Default)]
@@ -141,16 +146,12 @@ fn idle(plan: &Plan) -> bool {
 struct Prepared {
     plan: Plan,
     table: Option<Table>,
-    account: Account,
     conversion: Conversion,
     /// The property that marks the date.
     mark: Option<(String, String)>,
 }
 
 async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Prepared> {
-    if target.output.table.mode != Mode::Append {
-        return Err(Error::config(format!("cannot run {}: only mode `append` is supported yet", target.name())));
-    }
     let conversion = target.conversion(&env.cpu).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;
@@ -158,7 +159,7 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Pre
         Some(table) => offsets::current(table.metadata())?,
         None => None,
     };
-    let (position, account) = state.map(|s| (s.position, s.account)).unwrap_or_default();
+    let position = state.map(|s| s.position).unwrap_or_default();
     let topics = topics(&*raw, &target.pipeline.ingestion).await?;
     // Asked before the plan is made, so that what sealed the date is in the plan.
     let mark = match options.event_date {
@@ -181,7 +182,7 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Pre
     let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
     let mut plan = read_plan(&raw, &topics, (base, position), scope, bounds).await?;
     reslice(&mut plan, env.cpu.threads());
-    Ok(Prepared { plan, table, account, conversion, mark })
+    Ok(Prepared { plan, table, conversion, mark })
 }
 
 /// Cuts the plan so that all threads have work and slices stay of a sensible size.
@@ -193,7 +194,7 @@ fn reslice(plan: &mut Plan, threads: usize) {
 }
 
 async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared) -> Result<RunReport> {
-    let Prepared { plan, table, account, conversion, mark } = prepared;
+    let Prepared { plan, table, conversion, mark } = prepared;
     // A crash right after leaves an empty table of the right shape.
     let definition = target.definition();
     let table = match table {
@@ -206,6 +207,16 @@ async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared)
     };
     let bytes = plan.slices.iter().flat_map(|s| &s.objects).map(|o| o.object.bytes).sum();
     let progress = if env.bars { Progress::of(&target.name(), bytes) } else { Progress::quiet() };
+    let shuffle = match target.output.table.mode.upsert() {
+        Some(upsert) => {
+            let raw_bytes = plan.slices.iter().map(Slice::raw_bytes).sum();
+            let temp = &env.config.deployment.compactor.temp_dir;
+            let sizes = (plan.records(), raw_bytes);
+            let shuffle = Shuffle::new(upsert, table.metadata(), (temp, id), sizes, env.cpu.memory())?;
+            Some(Arc::new(shuffle))
+        }
+        None => None,
+    };
     let execution = Execution {
         run: id,
         raw: env.raw().await?,
@@ -213,6 +224,10 @@ async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared)
         cpu: env.cpu.clone(),
         conversion: Arc::new(conversion),
         table,
+        rows_to: match &shuffle {
+            Some(shuffle) => RowsTo::Buckets(Buckets { shuffle: Arc::clone(shuffle), recall: None }),
+            None => RowsTo::Files,
+        },
         quarantine: Quarantine {
             definition: target.quarantine()?,
             catalog: Arc::clone(&env.catalog),
@@ -225,7 +240,35 @@ async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared)
     let written = execute::execute(&plan, &execution).await;
     execution.progress.end();
     // A crash up to here leaves data files that nothing names.
-    finish(env, target, &plan, &execution, (written?, account, mark)).await
+    let written = written?;
+    let how = how(env, target, &plan, &written, shuffle)?;
+    finish(env, target, &plan, &execution, (written, how, mark)).await
+}
+
+/// How the table's mode lets the run's rows meet the table's.
+fn how(env: &Env, target: Target<'_>, plan: &Plan, written: &Written, shuffle: Option<Arc<Shuffle>>) -> Result<How> {
+    match (&target.output.table.mode, shuffle) {
+        (Mode::Upsert(upsert), Some(shuffle)) => Ok(How::Upsert(Box::new(Upserting {
+            upsert: upsert.clone(),
+            affected: Arc::new(Affected { touched: shuffle.take_touched()?, replaced: commit::replaced_rows(plan) }),
+            shuffle,
+            stores: env.stores.clone(),
+            cpu: env.cpu.clone(),
+            now: env.clock.now(),
+        }))),
+        (Mode::Upsert(_), None) => Err(Error::bug("an upsert without its rows")),
+        (Mode::TruncateLoad { allow_empty }, _) => {
+            let rows: u64 = written.fates.values().map(|fate| fate.rows).sum();
+            if rows == 0 && !allow_empty && plan.scope == Scope::New {
+                return Err(Error::data(format!(
+                    "{}: this run has no row, so it would empty the table; set `allowEmpty: true` if that is meant",
+                    target.name()
+                )));
+            }
+            Ok(How::TruncateLoad)
+        }
+        (Mode::Append, _) => Ok(How::Append),
+    }
 }
 
 async fn finish(
@@ -233,32 +276,94 @@ async fn finish(
     target: Target<'_>,
     plan: &Plan,
     execution: &Execution,
-    (mut written, account, mark): (Written, Account, Option<(String, String)>),
+    (mut written, how, mark): (Written, How, Option<(String, String)>),
 ) -> Result<RunReport> {
     let committer = Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock));
-    let removal = commit::replaced(plan, execution).await?;
     let gone = if written.quarantine_untouched(plan) {
         BTreeMap::new()
     } else {
         commit::quarantine(plan, execution, &committer, std::mem::take(&mut written.rejects)).await?
     };
-    let account = commit::account(plan, account, &written, removal.as_ref(), &gone)?;
-    let mut report = report(target, execution.run, plan, Outcome::Committed);
-    for fate in written.fates.values() {
-        report.fate.merge(fate);
+    let finish = Finish { env, target, plan, execution, committer, written, how, gone, mark };
+    let mut attempt = 1;
+    loop {
+        // What the run does depends on the table as it is; raw objects are not converted again for that.
+        let table = env.catalog.load(execution.table.identifier()).await?;
+        let table = table.ok_or_else(|| Error::conflict(format!("{} was dropped meanwhile", target.name())))?;
+        let state = offsets::current(table.metadata())?.unwrap_or_default();
+        match finish.attempt(&table, &state, attempt).await {
+            // Somebody else changed the table and left the position alone: maintenance, a reprocess, another engine.
+            Err(e) if e.kind() == ErrorKind::Conflict && attempt < COMMIT_ATTEMPTS && state.position == plan.from => {
+                tracing::warn!(table = target.name(), attempt, error = %e, "working out the commit again");
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
     }
-    report.files = written.files.len();
-    report.file_bytes = written.files.iter().map(|f| f.file.file_size_in_bytes()).sum();
-    report.replaced = removal.iter().flat_map(|r| r.rows_removed.values()).sum();
-    let share = report.fate.quarantined as f64 / report.records.max(1) as f64;
-    report.over_threshold = target.output.table.quarantine_threshold.is_some_and(|most| share > most).then_some(share);
-    let properties = mark.into_iter().collect();
-    let committed = commit::table(plan, execution, &committer, (written, removal, account), properties).await?;
-    report.snapshot = Some(committed.snapshot_id);
-    let RunReport { table, records, fate, .. } = &report;
-    let (rows, quarantined, snapshot) = (fate.rows, fate.quarantined, committed.snapshot_id);
-    tracing::info!(%table, snapshot, records, rows, quarantined, "committed");
-    Ok(report)
+}
+
+/// A run whose slices are done.
+struct Finish<'a> {
+    env: &'a Env,
+    target: Target<'a>,
+    plan: &'a Plan,
+    execution: &'a Execution,
+    committer: Committer,
+    written: Written,
+    how: How,
+    /// Rows of the quarantine that were replaced.
+    gone: BTreeMap<PartitionRef, u64>,
+    mark: Option<(String, String)>,
+}
+
+impl Finish<'_> {
+    /// Converts the table's records of other hours again, for the keys that ask for it.
+    async fn recall(&self, buckets: Buckets) -> Result<()> {
+        let Self { env, target, plan, execution, .. } = self;
+        let Scope::Hours { from, to } = plan.scope else { return Ok(()) };
+        tracing::info!(table = target.name(), "older versions may count again: reading the other hours, too");
+        let raw = env.raw().await?;
+        let topics = topics(&*raw, &target.pipeline.ingestion).await?;
+        let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
+        let mut rest = plan.clone_without_slices();
+        for (from, to) in [(EventHour::MIN, from), (to, EventHour::MAX)] {
+            let scope = Scope::Hours { from, to };
+            let part = read_plan(&raw, &topics, (plan.base_snapshot, plan.from.clone()), scope, bounds).await?;
+            rest.slices.extend(part.slices);
+        }
+        reslice(&mut rest, env.cpu.threads());
+        let execution =
+            Execution { rows_to: RowsTo::Buckets(buckets), progress: Progress::quiet(), ..(*execution).clone() };
+        execute::execute(&rest, &execution).await.map(|_| ())
+    }
+
+    async fn attempt(&self, table: &Table, state: &State, attempt: u32) -> Result<RunReport> {
+        let Self { target, plan, execution, committer, written, how, gone, mark, .. } = self;
+        commit::position_unmoved(plan, table).await?;
+        let recall = async |buckets| self.recall(buckets).await;
+        let effect = commit::effect(plan, execution, (table, state), how, (attempt, recall)).await?;
+        let account = commit::account(plan, state.account.clone(), written, &effect, gone)?;
+        let mut report = report(*target, execution.run, plan, Outcome::Committed);
+        for fate in commit::fates(written, &effect)?.values() {
+            report.fate.merge(fate);
+        }
+        let staged = effect.upsert.iter().flat_map(|staged| &staged.add);
+        let files: Vec<_> = written.files.iter().chain(staged).collect();
+        report.files = files.len();
+        report.file_bytes = files.iter().map(|f| f.file.file_size_in_bytes()).sum();
+        report.replaced = effect.replaced().values().sum();
+        let share = report.fate.quarantined as f64 / report.records.max(1) as f64;
+        let threshold = target.output.table.quarantine_threshold;
+        report.over_threshold = threshold.is_some_and(|most| share > most).then_some(share);
+        let made = (written.files.clone(), effect, how);
+        let properties = mark.clone().into_iter().collect();
+        let committed = commit::table(plan, execution, committer, made, (table, state, account), properties).await?;
+        report.snapshot = Some(committed.snapshot_id);
+        let RunReport { table, records, fate, .. } = &report;
+        let (rows, quarantined, snapshot) = (fate.rows, fate.quarantined, committed.snapshot_id);
+        tracing::info!(%table, snapshot, records, rows, quarantined, "committed");
+        Ok(report)
+    }
 }
 
 fn report(target: Target<'_>, run: RunId, plan: &Plan, outcome: Outcome) -> RunReport {
@@ -307,6 +412,9 @@ impl fmt::Display for RunReport {
             write!(f, " in place of {}", self.replaced)?;
         }
         write!(f, ", {} quarantined, {} tombstones", fate.quarantined, fate.tombstones)?;
+        if fate.superseded + fate.deleted > 0 {
+            write!(f, ", {} superseded, {} deletes", fate.superseded, fate.deleted)?;
+        }
         for (reason, count) in &fate.filtered {
             write!(f, ", {count} filtered ({reason})")?;
         }

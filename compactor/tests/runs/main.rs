@@ -10,3 +10,4 @@ mod crash;
 mod history;
 mod input;
 mod races;
+mod upsert;

@@ -1,0 +1,205 @@
+//! Upserts against a model: whatever is landed in whatever order, cut into whatever runs, and whatever fails on the way,
+//! the table holds the newest version of every key.
+
+use std::collections::BTreeMap;
+
+use firn_compactor::run::Outcome;
+use firn_shared::store::{Fault, Faults};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::bed::{Bed, Place};
+
+/// How the table is written; `OPTIONS` stands for the strategy, `PARTITIONS` for its partitioning.
+const PIPELINE: &str = "
+name: p
+ingestionUnit:
+  kafka: {cluster: c, topic: t}
+  incomingData:
+    format: json
+    eventName: $.type
+    eventTime: {path: $.at, format: rfc3339}
+    late: {allowed: 1h, then: accept}
+outsourcingUnit:
+  - events: [a]
+    table:
+      database: d
+      tableName: t
+      mode: upsert
+      OPTIONS
+      idColumns: [id]
+      timestampColumns: [at]
+      partitionBy: PARTITIONS
+      sortBy: [id]
+      columns:
+        - {name: id, type: long}
+        - {name: at, type: timestamptz, required: true}
+        - {name: n, type: int}
+";
+
+const STRATEGIES: [&str; 3] = [
+    "writeStrategy: copyOnWrite",
+    "writeStrategy: mergeOnRead",
+    "writeStrategy: mergeOnRead\n      deleteFiles: equality",
+];
+
+const PARTITIONS: [&str; 4] = ["[]", "[hour(at)]", "['bucket(4, id)']", "[hour(at), 'bucket(2, id)']"];
+
+fn bed(strategy: &str, partitions: &str) -> Bed {
+    Bed::with(&PIPELINE.replace("OPTIONS", strategy).replace("PARTITIONS", partitions))
+}
+
+/// What was landed: the newest version of each key, and how many records had none.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    /// Key to version (minute of the day, then offset, then partition).
+    newest: BTreeMap<i64, (u32, u64, u32)>,
+    /// Every record that has a key: key, version, `n`.
+    records: Vec<(i64, (u32, u64, u32), i32)>,
+    quarantined: usize,
+    ends: BTreeMap<u32, u64>,
+}
+
+impl Model {
+    /// Lands `count` records over few keys and few minutes: many versions, many ties, any order.
+    async fn land(&mut self, bed: &Bed, rng: &mut SmallRng, partition: u32, count: usize) {
+        let mut records = Vec::new();
+        for _ in 0..count {
+            let offset = self.ends.entry(partition).or_default();
+            let (id, minute) = (rng.random_range(0..30i64), rng.random_range(6 * 60..9 * 60u32));
+            let time = format!("2021-07-21T{:02}:{:02}:00Z", minute / 60, minute % 60);
+            let key = if rng.random_ratio(1, 40) { "null".to_owned() } else { id.to_string() };
+            let n = rng.random_range(0..99);
+            let payload = format!(r#"{{"type":"a","id":{key},"at":"{time}","n":{n}}}"#);
+            records.push((minute / 60, Some(payload)));
+            if key == "null" {
+                self.quarantined += 1;
+            } else {
+                let version = (minute, *offset, partition);
+                self.records.push((id, version, n));
+                let slot = self.newest.entry(id).or_insert(version);
+                *slot = (*slot).max(version);
+            }
+            *offset += 1;
+        }
+        bed.land(partition, &records).await;
+    }
+
+    fn rows(&self) -> Vec<(Place, Option<i64>)> {
+        let place = |(id, (_, offset, partition)): (&i64, &(u32, u64, u32))| ((*partition, *offset), Some(*id));
+        let mut rows: Vec<_> = self.newest.iter().map(place).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    async fn check(&self, bed: &Bed, what: &str) {
+        assert_eq!(bed.rows(false).await, self.rows(), "{what}");
+        assert_eq!(bed.rows(true).await.len(), self.quarantined, "{what}");
+        bed.prove().await;
+    }
+}
+
+async fn run_to_the_end(bed: &Bed) {
+    for _ in 0..3 {
+        if bed.run(&Faults::none()).await.unwrap().outcome == Outcome::NothingToDo {
+            return;
+        }
+    }
+    panic!("it never ends");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_version_of_every_key_is_in_the_table() {
+    for (n, (strategy, partitions)) in STRATEGIES.iter().flat_map(|s| PARTITIONS.map(|p| (*s, p))).enumerate() {
+        let mut rng = SmallRng::seed_from_u64(n as u64);
+        let (bed, mut model) = (bed(strategy, partitions), Model::default());
+        for round in 0..4 {
+            for _ in 0..rng.random_range(1..3) {
+                let (partition, count) = (rng.random_range(0..3), rng.random_range(1..40));
+                model.land(&bed, &mut rng, partition, count).await;
+            }
+            run_to_the_end(&bed).await;
+            model.check(&bed, &format!("{strategy} {partitions} round {round}")).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_write_of_an_upsert_changes_nothing_in_the_end() {
+    let [rewrite, position, equality] = STRATEGIES;
+    for (strategy, fault) in [
+        (rewrite, Fault::CrashBefore),
+        (position, Fault::CrashAfter),
+        (position, Fault::ErrorAfter),
+        (equality, Fault::CrashBefore),
+    ] {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let mut rng = SmallRng::seed_from_u64(number as u64);
+            let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
+            model.land(&bed, &mut rng, 0, 30).await;
+            run_to_the_end(&bed).await;
+            let before = model.rows();
+            model.land(&bed, &mut rng, 1, 30).await;
+            let faults = Faults::at_write(number, fault);
+            let _ = bed.run(&faults).await;
+            let seen = bed.rows(false).await;
+            assert!(seen == before || seen == model.rows(), "{strategy}: half an upsert is visible");
+            run_to_the_end(&bed).await;
+            model.check(&bed, &format!("{strategy} {fault:?} at {number}")).await;
+            if !faults.fired() {
+                assert!(number > 5, "only {number} operations");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reprocess_of_an_upsert_equals_replaying_everything() {
+    for (n, strategy) in STRATEGIES.into_iter().enumerate() {
+        let mut rng = SmallRng::seed_from_u64(70 + n as u64);
+        let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
+        for partition in [0, 1, 0] {
+            model.land(&bed, &mut rng, partition, 40).await;
+            run_to_the_end(&bed).await;
+        }
+        for (from, to) in [("06", "07"), ("07", "09"), ("06", "09"), ("06", "09")] {
+            let hours = (format!("2021-07-21T{from}"), format!("2021-07-21T{to}"));
+            bed.reprocess(&Faults::none(), &hours.0, &hours.1).await.unwrap();
+            model.check(&bed, &format!("{strategy} {hours:?}")).await;
+        }
+    }
+}
+
+/// Records that today's configuration leaves out give way to older versions of their keys.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reprocess_under_a_new_filter_brings_older_versions_back() {
+    for (n, strategy) in STRATEGIES.into_iter().enumerate() {
+        let mut rng = SmallRng::seed_from_u64(90 + n as u64);
+        let pipeline = PIPELINE.replace("OPTIONS", strategy).replace("PARTITIONS", "[hour(at)]");
+        let (mut bed, mut model) = (Bed::with(&pipeline), Model::default());
+        for partition in [0, 1, 2] {
+            model.land(&bed, &mut rng, partition, 40).await;
+            run_to_the_end(&bed).await;
+        }
+        let before = bed.rows(false).await;
+        bed.reconfigure(&format!("{pipeline}    transformations:\n      - filter: {{where: 'n < 50', name: large}}\n"));
+        // Only the last hour: what was newest there and is large now gives way to older versions that are not; keys whose
+        // newest version lies in another hour stay as they were converted.
+        bed.reprocess(&Faults::none(), "2021-07-21T08", "2021-07-21T09").await.unwrap();
+        let mut expected = model.newest.clone();
+        expected.retain(|_, (minute, _, _)| *minute < 8 * 60);
+        let standing = expected.clone();
+        for (id, version, n) in &model.records {
+            if !standing.contains_key(id) && *n < 50 {
+                let slot = expected.entry(*id).or_insert(*version);
+                *slot = (*slot).max(*version);
+            }
+        }
+        model.newest = expected;
+        assert_ne!(model.rows(), before, "the filter changes something");
+        model.check(&bed, strategy).await;
+    }
+}

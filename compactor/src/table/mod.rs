@@ -57,4 +57,6 @@ pub fn error(what: impl Into<String>, error: iceberg::Error) -> Error {
 }
 
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::files::unknown_spec;
 use super::refs::Head;
-use super::scan::{CONCURRENT, PartitionKey, Tracked, load_all, manifests, no_number, only_file, summary_may_hold};
+use super::scan::{CONCURRENT, PartitionKeys, Tracked, load_all, manifests, no_number, only_file, summary_may_hold};
 use super::snapshot::Change;
 use super::validate::not_live;
 use super::{NewFile, error};
@@ -326,7 +326,7 @@ fn named(manifests: Vec<ManifestFile>, files: &[&Tracked]) -> (Vec<ManifestFile>
     manifests.into_iter().partition(|m| named.contains(m.manifest_path.as_str()))
 }
 
-fn keys<'f>(files: impl Iterator<Item = &'f &'f Tracked>) -> HashSet<PartitionKey> {
+fn keys<'f>(files: impl Iterator<Item = &'f &'f Tracked>) -> PartitionKeys {
     files.map(|file| file.key()).collect()
 }
 

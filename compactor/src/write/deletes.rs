@@ -16,7 +16,7 @@ use roaring::RoaringTreemap;
 
 use super::WriteSpec;
 use super::file::{Closing, Kind, OpenFile, Template};
-use super::partition::partition_path;
+use super::partition::{partition_path, retyped};
 use crate::table::scan::{LiveFile, PartitionKey};
 use crate::table::{NewFile, error};
 
@@ -35,18 +35,18 @@ pub fn write_position_deletes<'a>(
     spec: &WriteSpec,
     of: impl Iterator<Item = (&'a LiveFile, &'a RoaringTreemap)>,
 ) -> Result<Vec<NewFile>> {
-    let mut groups: BTreeMap<String, (&LiveFile, Vec<(&str, &RoaringTreemap)>)> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<(&LiveFile, &RoaringTreemap)>> = BTreeMap::new();
     for (file, positions) in of.filter(|(_, positions)| !positions.is_empty()) {
-        let name = group_name(&file.data.key());
-        groups.entry(name).or_insert_with(|| (file, Vec::new())).1.push((file.path(), positions));
+        groups.entry(group_name(&file.data.key())).or_default().push((file, positions));
     }
     let schema = Schema::builder().with_fields([delete_file_path_field().clone(), delete_file_pos_field().clone()]);
     let schema = Arc::new(schema.build().map_err(|e| error("the schema of position deletes", e))?);
     let mut output = Output::new(spec, &schema, Kind::PositionDeletes)?;
-    for (first, mut files) in groups.into_values() {
-        files.sort_unstable_by_key(|(path, _)| *path);
-        output.begin(first.data.spec_id, first.file().partition().clone())?;
-        for (path, positions) in files {
+    for mut files in groups.into_values() {
+        files.sort_unstable_by_key(|(file, _)| file.path());
+        let [(first, _), ..] = files.as_slice() else { continue };
+        output.begin(first.data.spec_id, first.file().partition())?;
+        for (path, positions) in files.into_iter().map(|(file, positions)| (file.path(), positions)) {
             let mut left = positions.iter().peekable();
             while left.peek().is_some() {
                 let batch = positions_batch(&output.arrow, path, left.by_ref().take(BATCH_ROWS))?;
@@ -83,7 +83,7 @@ pub fn write_equality_deletes(
     let mut output = Output::new(spec, &schema, Kind::EqualityDeletes(field_ids.to_vec()))?;
     let keys = RecordBatch::try_new(output.arrow.clone(), keys.columns().to_vec())
         .map_err(|e| Error::bug(format!("keys do not fit their columns: {e}")).with_source(e))?;
-    output.begin(spec_id, partition)?;
+    output.begin(spec_id, &partition)?;
     output.write(&keys, None)?;
     output.finish()
 }
@@ -123,11 +123,12 @@ impl<'a> Output<'a> {
     }
 
     /// Goes on with another partition.
-    fn begin(&mut self, spec_id: i32, partition: Struct) -> Result<()> {
+    fn begin(&mut self, spec_id: i32, partition: &Struct) -> Result<()> {
         self.close()?;
         let metadata = &self.spec.metadata;
         let spec = metadata.partition_spec_by_id(spec_id);
         let spec = spec.ok_or_else(|| Error::bug(format!("the table has no partition spec {spec_id}")))?;
+        let partition = retyped(spec, metadata.current_schema(), partition);
         let path = partition_path(spec, metadata.current_schema(), &partition);
         self.place = (spec_id, partition, path);
         Ok(())

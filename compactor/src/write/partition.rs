@@ -8,7 +8,9 @@ use arrow_row::{RowConverter, SortField};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::EventHour;
 use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
-use iceberg::spec::{Literal, PartitionSpec, PartitionSpecRef, PrimitiveLiteral, Schema, SchemaRef, Struct, Transform};
+use iceberg::spec::{
+    Literal, PartitionSpec, PartitionSpecRef, PrimitiveLiteral, PrimitiveType, Schema, SchemaRef, Struct, Transform,
+};
 
 use crate::table::error;
 
@@ -102,6 +104,21 @@ pub(super) fn partition_path(spec: &PartitionSpec, schema: &Schema, value: &Stru
     };
     let segments: Vec<String> = spec.fields().iter().zip(types.fields()).zip(value.iter()).map(segment).collect();
     segments.join("/")
+}
+
+/// A partition value of an older file in the types of now: its source column may have been promoted.
+pub(super) fn retyped(spec: &PartitionSpec, schema: &Schema, value: &Struct) -> Struct {
+    let Ok(types) = spec.partition_type(schema) else { return value.clone() };
+    let field = |(value, field): (Option<&Literal>, &iceberg::spec::NestedFieldRef)| {
+        Some(match (value?, field.field_type.as_primitive_type()) {
+            (Literal::Primitive(PrimitiveLiteral::Int(n)), Some(PrimitiveType::Long)) => Literal::long(i64::from(*n)),
+            (Literal::Primitive(PrimitiveLiteral::Float(n)), Some(PrimitiveType::Double)) => {
+                Literal::double(f64::from(n.0))
+            }
+            (other, _) => other.clone(),
+        })
+    };
+    value.iter().zip(types.fields()).map(field).collect()
 }
 
 /// Years, months and hours since 1970 as people write them; the crate writes the bare number.

@@ -23,7 +23,7 @@ use iceberg::spec::{
 use iceberg::table::Table;
 
 pub(super) use index::{DeleteIndex, only_file};
-pub use prune::{All, PartitionKey, Prune, partition_key, summary_may_hold, widest};
+pub use prune::{All, PartitionKey, PartitionKeys, Prune, partition_key, summary_may_hold, widest};
 pub use reader::{BATCH_ROWS, LiveBatch, OpenFile, Reader};
 
 use super::files::unknown_spec;
@@ -183,4 +183,4 @@ pub(super) fn load_all(table: &Table, manifests: Vec<ManifestFile>) -> futures::
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

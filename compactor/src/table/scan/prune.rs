@@ -35,6 +35,9 @@ impl Prune for All {
 /// in one partition.
 pub type PartitionKey = (i32, Struct);
 
+/// Several partitions.
+pub type PartitionKeys = HashSet<PartitionKey>;
+
 /// The key of a file's partition.
 #[must_use]
 pub fn partition_key(spec_id: i32, partition: &Struct) -> PartitionKey {
@@ -59,7 +62,7 @@ const KEYS_MAX: usize = 1000;
 /// Whether a manifest may name a file of one of these partitions, by the summaries in the manifest list. Equality
 /// deletes of an unpartitioned spec reach every partition, so such a manifest of deletes always may.
 #[must_use]
-pub fn summary_may_hold(metadata: &TableMetadata, manifest: &ManifestFile, keys: &HashSet<PartitionKey>) -> bool {
+pub fn summary_may_hold(metadata: &TableMetadata, manifest: &ManifestFile, keys: &PartitionKeys) -> bool {
     let spec_id = manifest.partition_spec_id;
     let Some(spec) = metadata.partition_spec_by_id(spec_id) else { return true };
     if spec.is_unpartitioned() {

@@ -58,7 +58,7 @@ impl Reader {
             Some(field) => arrow_field(field),
             None => Err(Error::config(format!("{} has no column `{name}`", table.identifier()))),
         };
-        Self::of(table, columns.iter().map(field).collect::<Result<_>>()?)
+        Ok(Self::of(table, columns.iter().map(field).collect::<Result<_>>()?))
     }
 
     /// For all columns.
@@ -67,13 +67,13 @@ impl Reader {
     /// `Config` for a column that cannot be read here.
     pub fn all(table: &Table) -> Result<Self> {
         let fields = table.metadata().current_schema().as_struct().fields();
-        Self::of(table, fields.iter().map(arrow_field).collect::<Result<_>>()?)
+        Ok(Self::of(table, fields.iter().map(arrow_field).collect::<Result<_>>()?))
     }
 
-    fn of(table: &Table, fields: Fields) -> Result<Self> {
+    fn of(table: &Table, fields: Fields) -> Self {
         let schema = Arc::new(ArrowSchema::new(fields.clone()));
         let deletes = Arc::new(Deletes::new(table.clone()));
-        Ok(Self { table: table.clone(), fields, schema, batch_rows: BATCH_ROWS, deletes })
+        Self { table: table.clone(), fields, schema, batch_rows: BATCH_ROWS, deletes }
     }
 
     /// Decodes at most this many rows at a time; a batch holds the live ones of them.

@@ -2,12 +2,14 @@
 //!
 //! `generate` repeats sample events with shifted times and new ids, as plain NDJSON or as a raw zone; `infer` proposes
 //! columns for JSON; `tasks` holds the columns of T1, T2 and T3; `convert` reads, decodes and encodes, and prints one line
-//! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers.
+//! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers. `planning` measures the table
+//! layer on a table of many files.
 
 mod convert;
 mod generate;
 mod infer;
 mod lines;
+mod planning;
 mod tasks;
 
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use clap::{Args, Subcommand, ValueEnum};
 pub use self::convert::{Figures, Options, Stage, convert};
 pub use self::generate::{Sample, generate, generate_raw};
 pub use self::infer::infer;
+pub use self::planning::{Planning, PlanningFigures, planning};
 pub use self::tasks::{Task, columns, read_columns, write_columns};
 
 /// `compactor bench …`
@@ -29,6 +32,8 @@ pub enum Command {
     Infer(Infer),
     /// Convert newline-delimited JSON, or raw objects, to Parquet and print rows, bytes and CPU seconds.
     Convert(Convert),
+    /// Plan and commit an upsert on a table of many files, and print seconds and memory.
+    Planning(Planning),
 }
 
 /// `compactor bench generate`
@@ -131,6 +136,7 @@ pub fn run(command: Command) -> Result<()> {
             };
             println!("{}", serde_json::to_string(&convert(&args.from, &options)?)?);
         }
+        Command::Planning(args) => println!("{}", serde_json::to_string(&planning(&args)?)?),
     }
     Ok(())
 }

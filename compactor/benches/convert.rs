@@ -3,9 +3,6 @@
 use clap::Parser;
 use firn_compactor::bench::{Command, run};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -13,5 +10,6 @@ struct Cli {
 }
 
 fn main() -> anyhow::Result<()> {
+    firn_shared::allocator::bound();
     run(Cli::parse().command)
 }

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-// Columns are large buffers that come and go on many threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    firn_shared::allocator::bound();
     firn_compactor::cli::main()
 }

@@ -26,9 +26,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 struct Cli {
     /// The broker.
@@ -114,7 +111,7 @@ async fn fill(cli: &Cli, topic: &str, lines: &[&[u8]]) -> Result<(u64, u64)> {
 
 /// Consumes every record and looks at none.
 fn consume(cli: &Cli, topic: &str, records: u64) -> Result<()> {
-    let shares = Shares::of(cli.memory << 20, 1);
+    let shares = Shares::of(cli.memory << 20, 1)?;
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &cli.brokers);
     kafka::member(&mut client, "bench", &shares);
@@ -137,6 +134,7 @@ fn consume(cli: &Cli, topic: &str, records: u64) -> Result<()> {
 }
 
 fn main() -> Result<()> {
+    firn_shared::allocator::bound();
     let cli = Cli::parse();
     let text = std::fs::read(&cli.events)?;
     let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').filter(|line| !line.is_empty()).collect();

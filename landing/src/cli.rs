@@ -14,6 +14,7 @@ use firn_shared::store::{Store, Stores};
 use firn_shared::telemetry;
 
 use crate::daemon::{Options, run};
+use crate::memory::Shares;
 use crate::status;
 
 /// Takes records from Kafka into the raw zone, exactly once.
@@ -138,6 +139,8 @@ async fn command(command: Command, config: &Config) -> Result<()> {
             print_json(&summary)
         }
         Command::Check { offline } => {
+            let consumers = config.pipelines.values().map(|p| p.ingestion.consumers.max(1)).sum();
+            Shares::of(config.deployment.landing.memory, consumers)?;
             if !offline {
                 status::check(config, raw_zone(config).await?).await?;
             }

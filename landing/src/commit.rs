@@ -67,7 +67,8 @@ async fn commit(shared: &Shared, lane: &Lane, ledger: &mut Ledger, next: Outgoin
     stream::iter(objects)
         .map(Ok)
         .try_for_each_concurrent(AT_ONCE, |object| async {
-            let _slot = shared.uploads.acquire().await.map_err(slot)?;
+            let copies = u32::try_from(shared.shares.upload(object.object.bytes)).unwrap_or(u32::MAX);
+            let _slot = shared.uploads.acquire_many(copies).await.map_err(slot)?;
             upload(shared.store.as_ref(), object).await
         })
         .await?;

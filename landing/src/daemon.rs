@@ -23,9 +23,6 @@ use crate::rotate::Limits;
 use crate::server::{self, Health};
 use crate::summary::Summary;
 
-/// Uploads under way at the same time in the whole daemon.
-const UPLOADS: usize = 16;
-
 /// How to run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -83,11 +80,11 @@ pub async fn run(
     }
     let consumers = pipelines.values().map(|p| p.ingestion.consumers.max(1)).sum();
     let settings = &config.deployment.landing;
-    let shares = Shares::of(settings.memory, consumers);
+    let shares = Shares::of(settings.memory, consumers)?;
     let memory = Memory::new(shares.buffers);
     let metrics = Metrics::new()?;
     let cpu = Cpu::new(options.threads)?;
-    let uploads = Arc::new(Semaphore::new(UPLOADS));
+    let uploads = Arc::new(Semaphore::new(shares.uploads as usize));
     let stop = CancellationToken::new();
     let ready = Arc::new(AtomicBool::new(false));
 

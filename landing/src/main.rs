@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-// librdkafka and zstd allocate in C; what Rust allocates are large buffers that come and go on many threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    firn_shared::allocator::bound();
     firn_landing::cli::main()
 }

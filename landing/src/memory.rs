@@ -1,11 +1,21 @@
-//! The bound on what landing buffers.
+//! The bound on what landing holds.
 //!
+//! `landing.memory` is for the whole process, and divided once, by [`Shares`]: a fixed allowance for the program itself, and
+//! of the rest a third for buffers, a quarter for librdkafka, an eighth for uploads, and what is left for what the
+//! allocator cannot hand out again: buffers of every partition and hour grow and go at different times and leave holes.
 //! One [`Memory`] per daemon counts every byte between librdkafka and the store: records copied out of Kafka, raw lines,
-//! compressed frames, and bodies on their way up. Half of `landing.memory` is for these; a quarter goes to librdkafka's
-//! queues (see [`Shares`]), the rest is left to the allocator, compression contexts and code.
+//! compressed frames, and bodies on their way up. Uploads wait until the copies that they make fit into their share.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use firn_shared::error::{Error, Result};
+use firn_shared::store::S3Limits;
+
+/// What the program takes by itself: threads, clients of Kafka and of the store, metrics, compression contexts; bytes.
+pub const PROGRAM: u64 = 32 << 20;
+/// The least that one consumer works with.
+const CONSUMER_MIN: u64 = 4 << 20;
 
 /// How `landing.memory` is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +26,8 @@ pub struct Shares {
     pub queue: u64,
     /// Bytes of one fetch answer.
     pub fetch: u64,
+    /// Bytes of copies that uploads make.
+    pub uploads: u64,
     /// Records are handed to the processors in chunks of about this many bytes.
     pub chunk: usize,
     /// Lines are compressed in frames of about this many bytes.
@@ -25,19 +37,45 @@ pub struct Shares {
 impl Shares {
     /// Divides `memory` bytes among `consumers` consumers.
     ///
-    /// librdkafka overshoots its queue limit by the answers in flight, so a consumer's quarter is split into queue and
-    /// answers.
-    #[must_use]
-    pub fn of(memory: u64, consumers: usize) -> Self {
-        let per_consumer = memory / 4 / consumers.max(1) as u64;
-        let buffers = memory / 2;
-        Self {
+    /// librdkafka counts payloads and overshoots its limit by the answers in flight; around each record it keeps some
+    /// hundred bytes, and an answer stays whole until its last record is taken. So the limits it is given are half of its
+    /// share.
+    ///
+    /// # Errors
+    /// `Config`, with the least that so many consumers need.
+    pub fn of(memory: u64, consumers: usize) -> Result<Self> {
+        let consumers = consumers.max(1) as u64;
+        let least = PROGRAM + 4 * CONSUMER_MIN * consumers;
+        if memory < least {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(Error::config(format!(
+                "landing.memory: {} MiB are too little for {consumers} consumers; give at least {} MiB, or lower \
+                 numberOfConsumers",
+                mib(memory),
+                mib(least)
+            )));
+        }
+        let rest = memory - PROGRAM;
+        let consumer = rest / 4 / consumers;
+        let buffers = rest / 3;
+        Ok(Self {
             buffers,
-            queue: (per_consumer / 2).clamp(256 << 10, 64 << 20),
-            fetch: (per_consumer / 8).clamp(64 << 10, 8 << 20),
+            queue: (consumer / 4).min(64 << 20),
+            fetch: (consumer / 8).min(8 << 20),
+            uploads: rest / 8,
             chunk: (buffers / 64).clamp(64 << 10, 1 << 20) as usize,
             frame: (buffers / 128).clamp(64 << 10, 1 << 20) as usize,
-        }
+        })
+    }
+
+    /// Bytes that the upload of a body of `bytes` may hold besides the body.
+    #[must_use]
+    pub fn upload(&self, bytes: u64) -> u64 {
+        let limits = S3Limits::default();
+        let writer = (limits.part_bytes * (limits.parts + 1)) as u64;
+        // At least a sixteenth, which bounds the requests under way; at most all, so that a large one waits for the
+        // others and not forever.
+        bytes.min(writer).clamp(self.uploads / 16, self.uploads)
     }
 }
 
@@ -159,13 +197,24 @@ mod tests {
     }
 
     #[test]
-    fn the_shares_of_any_bound_fit_into_it() {
-        for memory in [16 << 20, 64 << 20, 512 << 20, 8 << 30_u64] {
-            for consumers in [1, 2, 8] {
-                let shares = Shares::of(memory, consumers);
-                let kafka = consumers as u64 * (shares.queue + 2 * shares.fetch);
-                assert!(shares.buffers + kafka <= memory, "{memory} for {consumers}: {shares:?}");
+    fn the_shares_of_any_bound_add_up_to_it() {
+        for memory in [64 << 20, 96 << 20, 512 << 20, 8 << 30_u64] {
+            for consumers in [1, 2, 8, 40] {
+                let Ok(shares) = Shares::of(memory, consumers) else {
+                    assert!(memory < PROGRAM + 16 * consumers as u64 * (1 << 20));
+                    continue;
+                };
+                let kafka = 2 * consumers as u64 * (shares.queue + 2 * shares.fetch);
+                let counted = shares.buffers + kafka + shares.uploads;
+                let rest = memory - PROGRAM;
+                assert!(PROGRAM + counted + rest / 4 <= memory, "{memory} for {consumers}: {shares:?}");
             }
         }
+    }
+
+    #[test]
+    fn too_many_consumers_for_the_bound_are_an_error_that_says_what_they_need() {
+        let error = Shares::of(64 << 20, 8).unwrap_err().to_string();
+        assert!(error.contains("for 8 consumers; give at least 160 MiB"), "{error}");
     }
 }

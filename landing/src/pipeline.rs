@@ -61,7 +61,7 @@ pub struct Shared {
     pub runtime: Handle,
     /// Ends the pipeline.
     pub stop: CancellationToken,
-    /// Bounds uploads under way in the whole daemon.
+    /// Bytes that uploads of the whole daemon may hold besides the bodies.
     pub uploads: Arc<Semaphore>,
     /// Everything done so far.
     pub totals: Mutex<PipelineSummary>,

@@ -6,6 +6,7 @@
 //!
 //! Nothing here links Kafka, Arrow, Polars or Iceberg.
 
+pub mod allocator;
 pub mod clock;
 pub mod config;
 mod cursor;

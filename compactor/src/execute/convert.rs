@@ -255,20 +255,20 @@ impl Sink {
             count(&mut self.fate(origin).filtered, OTHER_EVENT);
             return Ok(());
         }
-        match self.decoder.push(envelope.value) {
+        // Borrowed, unless the payload had line feeds: then they are put back, so that `json` columns keep their bytes.
+        let payload = envelope.payload().map_err(|e| e.to_string())?.unwrap_or_default();
+        match self.decoder.push(&payload) {
             Ok(()) => {
                 self.rows.push((origin, offset));
                 if self.conversion.transformer.can_reject() {
-                    let payload = envelope.payload().map_err(|e| e.to_string())?;
-                    self.kept.bytes.extend_from_slice(payload.as_deref().unwrap_or_default());
+                    self.kept.bytes.extend_from_slice(&payload);
                     let event = envelope.event.as_deref().map(str::to_owned);
                     self.kept.records.push((self.kept.bytes.len(), event, envelope.timestamp));
                 }
             }
             Err(why) => {
-                let payload = envelope.payload().map_err(|e| e.to_string())?;
                 self.rejects.push(&Reject {
-                    payload: payload.as_deref().unwrap_or_default(),
+                    payload: &payload,
                     why: &why,
                     step: None,
                     event: envelope.event.as_deref(),

@@ -1,10 +1,10 @@
 //! Slices of a plan to data files. Only ever adds objects that nothing names yet; a crash leaves orphans and no change.
 //!
 //! A slice is one task: it reads raw objects in pieces, and for each piece sends its [`Work`] through the one door to the
-//! worker threads, where [`inflate`] and [`convert`] make batches that the writers encode at once. Memory: a slice holds a
-//! permit for all it may buffer (pieces in flight, one batch, the writers' bound) for as long as it lives, and the permits
-//! together are the run's bound.
+//! worker threads, where [`inflate`] and [`convert`] make batches that the writers encode at once. Memory: [`budget`] divides the run's
+//! bound; a slice holds a permit for its share for as long as it lives.
 
+mod budget;
 pub mod convert;
 mod inflate;
 mod progress;
@@ -32,10 +32,8 @@ use crate::table::create::Definition;
 use crate::table::{Catalog, NewFile};
 use crate::upsert::{Buckets, ShuffleWriter};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
+use budget::{Budget, Share};
 use convert::{Converter, Step};
-
-/// Below this a slice's writers make tiny row groups; fewer slices run at once instead.
-pub const SLICE_BYTES_MIN: u64 = 48 * 1024 * 1024;
 
 /// Everything a run's slices share.
 #[derive(Debug, Clone)]
@@ -131,12 +129,11 @@ impl Written {
 /// # Errors
 /// Of the first slice that fails: `Data` naming the raw object and place, else those of the stores.
 pub async fn execute(plan: &Plan, execution: &Execution) -> Result<Written> {
-    let memory = execution.cpu.memory();
-    let at_once = (memory / SLICE_BYTES_MIN).clamp(1, execution.cpu.threads() as u64);
-    let bytes = memory / at_once;
+    let threads = execution.cpu.threads().min(plan.slices.len());
+    let Budget { at_once, slice: share } = Budget::of(execution.cpu.memory(), threads)?;
     let mut written = Written::default();
-    let slices = plan.slices.iter().map(|slice| convert_slice(slice, execution, bytes));
-    let mut slices = stream::iter(slices).buffer_unordered(at_once as usize);
+    let slices = plan.slices.iter().map(|slice| convert_slice(slice, execution, share));
+    let mut slices = stream::iter(slices).buffer_unordered(at_once);
     while let Some(slice) = slices.try_next().await? {
         written.merge(slice);
     }
@@ -178,6 +175,12 @@ struct Work {
     rejects: Option<DataWriter>,
 }
 
+/// What a slice in work may hold, and the permit for it.
+struct Held {
+    permit: Permit,
+    share: Share,
+}
+
 /// Why work came back.
 enum Pause {
     /// It needs the object's next bytes, or its end.
@@ -186,17 +189,15 @@ enum Pause {
     NeedQuarantine(RecordBatch),
 }
 
-async fn convert_slice(slice: &Slice, execution: &Execution, bytes: u64) -> Result<Written> {
-    let permit = execution.cpu.permit(bytes).await?;
-    let held = permit.bytes();
-    let batch_bytes = (held / 16).clamp(1 << 20, 64 << 20);
+async fn convert_slice(slice: &Slice, execution: &Execution, share: Share) -> Result<Written> {
+    let held = Held { permit: execution.cpu.permit(share.bytes).await?, share };
     let mut work = Box::new(Work {
-        converter: Converter::new(Arc::clone(&execution.conversion), batch_bytes as usize)?,
+        converter: Converter::new(Arc::clone(&execution.conversion), share.batch as usize)?,
         data: match &execution.rows_to {
             RowsTo::Files => {
-                Output::Files(DataWriter::new(write_spec(execution, &execution.table, slice, "", held / 2))?)
+                Output::Files(DataWriter::new(write_spec(execution, &execution.table, slice, "", share.rows_writer))?)
             }
-            RowsTo::Buckets(buckets) => Output::Buckets(ShuffleWriter::new(buckets.clone(), held / 2)?),
+            RowsTo::Buckets(buckets) => Output::Buckets(ShuffleWriter::new(buckets.clone(), share.rows_writer)?),
         },
         recalls: execution.rows_to.recalls(),
         rejects: None,
@@ -204,15 +205,15 @@ async fn convert_slice(slice: &Slice, execution: &Execution, bytes: u64) -> Resu
     for object in &slice.objects {
         let url = format!("{}/{}", execution.raw.url(), object.object.key);
         work.converter.begin(object, &url)?;
-        let pieces = read_chunks(Arc::clone(&execution.raw), &object.object.key, (held / 64).clamp(64 << 10, 4 << 20));
+        let pieces = read_chunks(Arc::clone(&execution.raw), &object.object.key, share.piece);
         let mut pieces = std::pin::pin!(pieces.await?);
         while let Some(piece) = pieces.try_next().await? {
             execution.progress.advance(piece.len() as u64);
-            work = feed(work, piece, &object.object, execution, slice, &permit).await?;
+            work = feed(work, piece, &object.object, execution, slice, &held).await?;
         }
         work.converter.end_object(&object.object)?;
     }
-    let written = finish(work, execution, slice, &permit).await?;
+    let written = finish(work, execution, slice, &held).await?;
     execution.progress.slice_done(slice.number, slice.records());
     Ok(written)
 }
@@ -224,7 +225,7 @@ async fn feed(
     object: &RawObject,
     execution: &Execution,
     slice: &Slice,
-    permit: &Permit,
+    held: &Held,
 ) -> Result<Box<Work>> {
     work.converter.push(piece);
     let object = Arc::new(object.clone());
@@ -232,7 +233,7 @@ async fn feed(
         let of = Arc::clone(&object);
         let (back, pause) = execution
             .cpu
-            .run(permit, move || {
+            .run(&held.permit, move || {
                 let pause = advance(&mut work, &of);
                 (work, pause)
             })
@@ -240,7 +241,7 @@ async fn feed(
         work = back;
         match pause? {
             Pause::NeedBytes => return Ok(work),
-            Pause::NeedQuarantine(batch) => work = with_quarantine(work, batch, execution, slice, permit).await?,
+            Pause::NeedQuarantine(batch) => work = with_quarantine(work, batch, execution, slice, held).await?,
         }
     }
 }
@@ -265,13 +266,13 @@ async fn with_quarantine(
     batch: RecordBatch,
     execution: &Execution,
     slice: &Slice,
-    permit: &Permit,
+    held: &Held,
 ) -> Result<Box<Work>> {
     let table = execution.quarantine.table().await?;
-    let mut writer = DataWriter::new(write_spec(execution, table, slice, "q", permit.bytes() / 8))?;
+    let mut writer = DataWriter::new(write_spec(execution, table, slice, "q", held.share.rejects_writer))?;
     let (writer, result) = execution
         .cpu
-        .run(permit, move || {
+        .run(&held.permit, move || {
             let result = writer.write(&batch);
             (writer, result)
         })
@@ -281,18 +282,18 @@ async fn with_quarantine(
     Ok(work)
 }
 
-async fn finish(mut work: Box<Work>, execution: &Execution, slice: &Slice, permit: &Permit) -> Result<Written> {
+async fn finish(mut work: Box<Work>, execution: &Execution, slice: &Slice, held: &Held) -> Result<Written> {
     loop {
         let (back, left) = execution
             .cpu
-            .run(permit, move || {
+            .run(&held.permit, move || {
                 let left = drain(&mut work);
                 (work, left)
             })
             .await?;
         work = back;
         match left? {
-            Some(batch) => work = with_quarantine(work, batch, execution, slice, permit).await?,
+            Some(batch) => work = with_quarantine(work, batch, execution, slice, held).await?,
             None => break,
         }
     }
@@ -302,7 +303,7 @@ async fn finish(mut work: Box<Work>, execution: &Execution, slice: &Slice, permi
         let rejects = rejects.map(DataWriter::finish).transpose()?.unwrap_or_default();
         Ok::<_, Error>(Written { files, rejects, fates: converter.into_fates() })
     };
-    execution.cpu.run(permit, close).await?
+    execution.cpu.run(&held.permit, close).await?
 }
 
 /// On a worker thread: the last batches. Gives rejects back when there is no quarantine table yet.

@@ -23,7 +23,7 @@ use crate::table::{Committer, offsets};
 use crate::upsert::{Affected, Buckets, Shuffle, Upserting};
 
 /// A slice holds at least this many uncompressed bytes, so that files do not become tiny.
-const SLICE_RAW_BYTES_MIN: u64 = 64 << 20;
+const SLICE_RAW_BYTES_MIN: u64 = 16 << 20;
 /// And at most this many, so that a slice that fails loses little.
 const SLICE_RAW_BYTES_MAX: u64 = 4 << 30;
 /// A `reprocess` that meets other runs is planned again so often.

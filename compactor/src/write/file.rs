@@ -14,13 +14,18 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, WriterProperties};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::metrics::Metrics;
 use super::upload::{BUFFERED, Pending, Upload};
 use super::{WriteSpec, properties};
+
+/// What an encoder holds of each column from its first row on and does not count, bytes.
+const COLUMN: u64 = 16 << 10;
+/// What a codec holds besides its tables, bytes.
+const CODEC: u64 = 160 << 10;
 
 /// What all files of a writer share.
 pub(super) struct Template {
@@ -29,6 +34,10 @@ pub(super) struct Template {
     arrow: SchemaRef,
     schema: IcebergSchema,
     properties: WriterProperties,
+    /// Leaf columns.
+    columns: u64,
+    /// What the store's writer of one file holds at most.
+    upload_bytes_max: u64,
     /// `{location}/data`, or the table's `write.data.path`.
     directory: String,
     /// `{run}-{slice}`.
@@ -58,6 +67,8 @@ impl Template {
             arrow,
             schema: metadata.current_schema().clone(),
             properties: properties::for_table(metadata, spec.zstd_level)?,
+            columns: metadata.current_schema().field_id_to_name_map().len().max(1) as u64,
+            upload_bytes_max: spec.stores.writer_bytes_max(location),
             directory: directory.unwrap_or_else(|| format!("{location}/data")),
             name: format!("{}-{}", spec.run, spec.slice),
             kind: Kind::Data,
@@ -112,9 +123,19 @@ impl OpenFile {
         Ok(Self { template, url, partition, writer, runs: 0, refers_to: None })
     }
 
-    /// Bytes held in memory.
+    /// Bytes held in memory, about: what the encoder counts, what it does not count of each column, and what was written
+    /// and may not be in the store yet.
     pub fn memory(&self) -> u64 {
-        self.writer.memory_size() as u64 + self.writer.inner().buffered() + BUFFERED
+        let rows = self.writer.in_progress_rows();
+        let (encoded, columns) = (self.writer.memory_size() as u64, self.template.columns);
+        let column = match rows {
+            0 => 0,
+            // The first page of a column that is compressed sets up a context as large as the page asks for.
+            rows if rows >= DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT => CODEC + COLUMN + (encoded / columns).min(1 << 20),
+            _ => COLUMN,
+        };
+        let on_their_way = (self.writer.bytes_written() as u64).min(BUFFERED + self.template.upload_bytes_max);
+        encoded + columns * column + on_their_way
     }
 
     /// Bytes the file will have, about.
@@ -138,9 +159,11 @@ impl OpenFile {
     }
 
     /// Appends a sorted run as one row group.
-    pub fn write_run(&mut self, run: &RecordBatch) -> Result<()> {
+    pub fn write_run(&mut self, run: impl Iterator<Item = Result<RecordBatch>>) -> Result<()> {
         self.runs += 1;
-        self.write(run)?;
+        for rows in run {
+            self.write(&rows?)?;
+        }
         self.end_row_group()
     }
 
@@ -170,6 +193,11 @@ impl OpenFile {
 }
 
 impl Closing {
+    /// Whether the upload has ended.
+    pub fn is_done(&self) -> bool {
+        self.upload.is_done()
+    }
+
     /// Waits for the upload; the file as the manifest describes it.
     pub fn wait(self) -> Result<DataFile> {
         let Self { template, url, partition, parquet, bytes, runs, refers_to, upload } = self;

@@ -33,7 +33,7 @@ use arrow_schema::{Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::RunId;
 use firn_shared::store::Stores;
-use iceberg::spec::{Struct, TableMetadataRef};
+use iceberg::spec::{DataFile, Struct, TableMetadataRef};
 
 use crate::table::{NewFile, schema};
 use file::{Closing, OpenFile, Template};
@@ -66,6 +66,9 @@ pub struct WriteSpec {
 /// Files open at a time unless said otherwise.
 pub const OPEN_FILES_MAX: usize = 64;
 
+/// Complete files that may still be on their way.
+const CLOSING_MAX: usize = 2;
+
 /// One partition of the table that rows are arriving for.
 struct Open {
     partition: Struct,
@@ -89,6 +92,7 @@ pub struct DataWriter {
     splitter: Splitter,
     open: HashMap<Vec<u8>, Open>,
     closing: Vec<Closing>,
+    closed: Vec<DataFile>,
     files: u64,
     clock: u64,
 }
@@ -103,8 +107,8 @@ impl DataWriter {
         let arrow = schema::arrow_schema(metadata.current_schema())?;
         let splitter = Splitter::new(metadata.current_schema().clone(), metadata.default_partition_spec().clone())?;
         let template = Arc::new(Template::new(&spec, arrow.clone())?);
-        let (open, closing) = (HashMap::new(), Vec::new());
-        Ok(Self { spec, template, schema: arrow, splitter, open, closing, files: 0, clock: 0 })
+        let (open, closing, closed) = (HashMap::new(), Vec::new(), Vec::new());
+        Ok(Self { spec, template, schema: arrow, splitter, open, closing, closed, files: 0, clock: 0 })
     }
 
     /// Takes rows. Columns are found by name; what the table has more is null, other encodings of the same values
@@ -135,6 +139,9 @@ impl DataWriter {
             } else {
                 open.sorter.push(part.batch);
             }
+            if self.open.len() > self.spec.open_files_max.max(1) {
+                self.settle()?;
+            }
         }
         self.settle()
     }
@@ -145,22 +152,22 @@ impl DataWriter {
     /// As `write`; files that were uploaded before the failure are orphans.
     pub fn finish(mut self) -> Result<Vec<NewFile>> {
         for mut open in std::mem::take(&mut self.open).into_values() {
-            self.end_run(&mut open)?;
-            if let Some(file) = open.file.take() {
-                self.closing.push(file.close()?);
-            }
+            self.close_file(&mut open)?;
         }
         let spec_id = self.spec.metadata.default_partition_spec_id();
-        let closing = std::mem::take(&mut self.closing);
-        let files = closing.into_iter().map(|c| Ok(NewFile { spec_id, file: c.wait()? })).collect::<Result<Vec<_>>>();
-        let mut files = files?;
+        let mut closed = std::mem::take(&mut self.closed);
+        for closing in std::mem::take(&mut self.closing) {
+            closed.push(closing.wait()?);
+        }
+        let mut files: Vec<_> = closed.into_iter().map(|file| NewFile { spec_id, file }).collect();
         files.sort_by(|a, b| a.file.file_path().cmp(b.file.file_path()));
         Ok(files)
     }
 
     /// Closes files that are full, then whatever passes the bounds.
     fn settle(&mut self) -> Result<()> {
-        let run_bytes = self.spec.memory / 2;
+        // Written, a run exists a second time, encoded.
+        let run_bytes = self.spec.memory / 4;
         for key in self.keys(|open| open.sorter.bytes() >= run_bytes) {
             self.with(&key, Self::end_run)?;
         }
@@ -203,9 +210,19 @@ impl DataWriter {
 
     fn close(&mut self, key: &[u8]) -> Result<()> {
         let Some(mut open) = self.open.remove(key) else { return Ok(()) };
-        self.end_run(&mut open)?;
+        self.close_file(&mut open)
+    }
+
+    /// Ends the partition's file. Few may be on their way at a time: until they are up they hold memory.
+    fn close_file(&mut self, open: &mut Open) -> Result<()> {
+        self.end_run(open)?;
         if let Some(file) = open.file.take() {
             self.closing.push(file.close()?);
+        }
+        while self.closing.len() > CLOSING_MAX {
+            let ended = self.closing.iter().position(Closing::is_done).unwrap_or(0);
+            let file = self.closing.swap_remove(ended).wait()?;
+            self.closed.push(file);
         }
         Ok(())
     }
@@ -214,7 +231,7 @@ impl DataWriter {
     fn end_run(&mut self, open: &mut Open) -> Result<()> {
         if let Some(run) = open.sorter.take()? {
             let file = opened(&self.template, self.spec.metadata.default_partition_spec_id(), &mut self.files, open)?;
-            file.write_run(&run)?;
+            file.write_run(run)?;
         }
         Ok(())
     }

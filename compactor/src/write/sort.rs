@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch, UInt32Array};
 use arrow_ord::sort::{SortColumn, SortOptions, lexsort_to_indices};
 use arrow_schema::SchemaRef;
 use firn_shared::error::{Error, Result};
 use iceberg::spec::{NullOrder, SortDirection, TableMetadata, Transform};
 
+/// Rows of a piece of a sorted run.
+const PIECE_ROWS: usize = 4096;
+
 /// Holds rows until a run is full, then gives them out in the table's sort order.
 pub(super) struct Sorter {
-    schema: SchemaRef,
     /// Column and direction; empty when the table is unsorted.
     by: Arc<[(usize, SortOptions)]>,
     held: Vec<RecordBatch>,
@@ -32,7 +34,7 @@ impl Sorter {
             })
         };
         let by = metadata.default_sort_order().fields.iter().map(column).collect::<Result<_>>()?;
-        Ok(Self { schema: schema.clone(), by, held: Vec::new(), bytes: 0 })
+        Ok(Self { by, held: Vec::new(), bytes: 0 })
     }
 
     pub fn is_unsorted(&self) -> bool {
@@ -49,21 +51,63 @@ impl Sorter {
         self.held.push(batch);
     }
 
-    /// The run, sorted; `None` when nothing is held. Equal rows keep no particular order.
-    pub fn take(&mut self) -> Result<Option<RecordBatch>> {
+    /// The run, sorted, in pieces; `None` when nothing is held. Equal rows keep no particular order.
+    pub fn take(&mut self) -> Result<Option<Run>> {
         let held = std::mem::take(&mut self.held);
         self.bytes = 0;
         if held.is_empty() {
             return Ok(None);
         }
-        let failed = |e: arrow_schema::ArrowError| Error::bug(format!("cannot sort rows: {e}")).with_source(e);
-        let rows = arrow_select::concat::concat_batches(&self.schema, &held).map_err(failed)?;
-        let columns: Vec<SortColumn> = self
-            .by
+        let key = |(index, options): &(usize, SortOptions)| {
+            let parts: Vec<&dyn Array> = held.iter().map(|batch| batch.column(*index).as_ref()).collect();
+            let values = arrow_select::concat::concat(&parts).map_err(failed)?;
+            Ok(SortColumn { values, options: Some(*options) })
+        };
+        let keys = self.by.iter().map(key).collect::<Result<Vec<_>>>()?;
+        let order = lexsort_to_indices(&keys, None).map_err(failed)?;
+        // Of each row in the order of `held`: its batch and where in it.
+        let starts: Vec<usize> = held
             .iter()
-            .map(|(index, options)| SortColumn { values: rows.column(*index).clone(), options: Some(*options) })
+            .scan(0, |next, batch| {
+                let start = *next;
+                *next += batch.num_rows();
+                Some(start)
+            })
             .collect();
-        let order = lexsort_to_indices(&columns, None).map_err(failed)?;
-        arrow_select::take::take_record_batch(&rows, &order).map(Some).map_err(failed)
+        Ok(Some(Run { held, starts, order, next: 0 }))
+    }
+}
+
+fn failed(e: arrow_schema::ArrowError) -> Error {
+    Error::bug(format!("cannot sort rows: {e}")).with_source(e)
+}
+
+/// Sorted rows, put together piece by piece, so that there is never a second copy of all of them.
+pub(super) struct Run {
+    held: Vec<RecordBatch>,
+    /// First row of each batch.
+    starts: Vec<usize>,
+    order: UInt32Array,
+    next: usize,
+}
+
+impl Iterator for Run {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let count = PIECE_ROWS.min(self.order.len() - self.next);
+        if count == 0 {
+            return None;
+        }
+        let rows = &self.order.values()[self.next..self.next + count];
+        self.next += count;
+        let place = |row: &u32| {
+            let row = *row as usize;
+            let batch = self.starts.partition_point(|start| *start <= row) - 1;
+            (batch, row - self.starts[batch])
+        };
+        let places: Vec<(usize, usize)> = rows.iter().map(place).collect();
+        let held: Vec<&RecordBatch> = self.held.iter().collect();
+        Some(arrow_select::interleave::interleave_record_batch(&held, &places).map_err(failed))
     }
 }

@@ -8,13 +8,13 @@ use firn_shared::store::Stores;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-/// Bytes go over in pieces of about this size.
-const PIECE: usize = 1024 * 1024;
+/// Bytes go over in pieces of at most this size.
+const PIECE: usize = 256 * 1024;
 /// Pieces that may wait for the store.
 const PIECES: usize = 4;
 
-/// Bytes that an upload may hold besides what the writer holds.
-pub(super) const BUFFERED: u64 = (PIECE * PIECES) as u64;
+/// Bytes that wait for the store at most, besides what the store's own writer holds.
+pub(super) const BUFFERED: u64 = (PIECE * (PIECES + 1)) as u64;
 
 enum Message {
     Piece(Bytes),
@@ -41,12 +41,7 @@ impl Upload {
             // Nobody waits for the answer when the writer was dropped.
             let _ = answer.send(send(&stores, &url, receiver).await);
         });
-        Self { buffer: Vec::with_capacity(PIECE), sender, done }
-    }
-
-    /// Bytes waiting here.
-    pub fn buffered(&self) -> u64 {
-        self.buffer.len() as u64
+        Self { buffer: Vec::new(), sender, done }
     }
 
     fn push(&mut self) -> io::Result<()> {
@@ -73,11 +68,13 @@ impl Upload {
 
 impl io::Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
+        // A page may be larger than a piece; whoever writes comes again with the rest.
+        let taken = bytes.len().min(PIECE - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..taken]);
+        if self.buffer.len() == PIECE {
             self.push()?;
         }
-        Ok(bytes.len())
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -86,6 +83,11 @@ impl io::Write for Upload {
 }
 
 impl Pending {
+    /// Whether `wait` would not wait.
+    pub fn is_done(&self) -> bool {
+        !self.0.is_empty() || self.0.is_terminated()
+    }
+
     /// Waits for the end of the upload; its size in bytes. Not on a tokio worker.
     pub fn wait(self) -> Result<u64> {
         self.0.blocking_recv().map_err(|e| Error::unavailable("an upload was dropped").with_source(e))?

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{LocalStore, Prefixed, S3Client, S3Store, Store};
+use super::{LocalStore, Prefixed, S3Client, S3Limits, S3Store, Store};
 use crate::config::domain::{S3Options, StoreUrl};
 use crate::error::{Error, Result};
 
@@ -73,6 +73,13 @@ impl Stores {
             }
             StoreUrl::File(_) => self.root(url).await,
         }
+    }
+
+    /// The most bytes that a writer of this URL holds until they are in the store.
+    #[must_use]
+    pub fn writer_bytes_max(&self, url: &str) -> u64 {
+        let limits = S3Limits::default();
+        if url.starts_with("file:") { 0 } else { (limits.part_bytes * (limits.parts + 1)) as u64 }
     }
 
     async fn root(&self, root: &StoreUrl) -> Result<Arc<dyn Store>> {

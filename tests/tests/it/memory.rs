@@ -1,5 +1,9 @@
-//! Memory stays under its configured bound, plus what a process takes by itself, when input, partitions and hours grow
-//! tenfold.
+//! Each program stays under its configured bound when input, partitions and hours grow tenfold and more, and the input is
+//! several times the bound.
+//!
+//! What counts is `RssAnon`, the memory that a process has for itself: without the pages of the program's file, which in a
+//! debug build are half a gigabyte, and which the system takes back as it likes. There is no allowance on top: the bound
+//! contains what the program takes by itself.
 
 use std::time::Duration;
 
@@ -12,9 +16,9 @@ use rand::rngs::SmallRng;
 use crate::ticks::{Ticks, check_numbers, seeded};
 
 const MIB: u64 = 1 << 20;
-/// `landing.memory` and `compactor.memory` of this test. The input is smaller than they are: a tight bound is not held yet.
-const LANDING: u64 = 512 * MIB;
-const COMPACTOR: u64 = 512 * MIB;
+/// `landing.memory` and `compactor.memory` of this test; the larger input is three times as much.
+const LANDING: u64 = 96 * MIB;
+const COMPACTOR: u64 = 96 * MIB;
 /// Programs of a debug build on a loaded machine.
 const LONG: Duration = Duration::from_mins(8);
 
@@ -43,7 +47,7 @@ fn peaks(name: &str, partitions: i32, hours: i64, records: u64) -> (u64, u64) {
     let (mut ticks, workspace) = Ticks::local(name, Kafka::shared(), partitions).unwrap();
     workspace.reconfigure("{memory: 64MiB}", &format!("{{memory: {}MiB}}", LANDING / MIB)).unwrap();
     workspace.reconfigure("memory: 256MiB", &format!("memory: {}MiB", COMPACTOR / MIB)).unwrap();
-    rotate_seldom(&workspace);
+    crave(&workspace);
     let events = (0..records).map(|n| Record::of(event(n, hours, &mut rng)).on((n % partitions as u64) as i32));
     ticks.kafka.produce(&ticks.topic, events).unwrap();
     ticks.produced = records;
@@ -54,17 +58,18 @@ fn peaks(name: &str, partitions: i32, hours: i64, records: u64) -> (u64, u64) {
     (landing, compactor)
 }
 
-/// With few rotations every partition and hour wants a buffer at the same time.
-fn rotate_seldom(workspace: &Workspace) {
+/// With few rotations every partition and hour wants a buffer at the same time; sorted tables hold rows besides.
+fn crave(workspace: &Workspace) {
     let pipeline = workspace.dir().join("pipelines/ticks.yaml");
     let text = std::fs::read_to_string(&pipeline).unwrap();
-    std::fs::write(&pipeline, text.replace("size: 256KiB, age: 1s", "size: 64MiB, age: 5m")).unwrap();
+    let text = text.replace("size: 256KiB, age: 1s", "size: 64MiB, age: 5m");
+    std::fs::write(&pipeline, text.replace("hour(at)]\n", "hour(at)]\n      sortBy: [n]\n")).unwrap();
 }
 
 #[test]
 fn ten_times_the_input_partitions_and_hours_stay_under_the_bound() {
     let small = peaks("memory-small", 3, 3, 5_000);
-    let large = peaks("memory-large", 30, 30, 50_000);
+    let large = peaks("memory-large", 30, 30, 150_000);
     for (program, bound, small, large) in
         [("landing", LANDING, small.0, large.0), ("compactor", COMPACTOR, small.1, large.1)]
     {

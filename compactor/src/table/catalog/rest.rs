@@ -184,6 +184,19 @@ impl RestCatalog {
         Ok(token.clone())
     }
 
+    /// Whether the server kept the table that it says `made` is.
+    ///
+    /// SeaweedFS 4.48 does not decide between creators of the same moment, with or without `assert-create`: each is told
+    /// that it made the table, each with another uuid at the same metadata location, and the last one written stays.
+    /// Whoever finds another uuid has lost. One who asks before the last write believes that it won; its first commit
+    /// then meets a table of another uuid and is a conflict.
+    async fn verify_created(&self, made: Table) -> Result<Created> {
+        match self.load(made.identifier()).await? {
+            Some(kept) if kept.metadata().uuid() != made.metadata().uuid() => Ok(Created::Existing(kept)),
+            _ => Ok(Created::New(made)),
+        }
+    }
+
     fn table(&self, ident: &TableIdent, answer: TableAnswer) -> Result<Table> {
         let location = answer
             .metadata_location
@@ -241,7 +254,7 @@ impl Catalog for RestCatalog {
         });
         let path = format!("{}/namespaces/{}/tables", self.base, escape(pointer::database(namespace)?));
         match self.read::<TableAnswer>(Method::POST, &path, Some(&body)).await {
-            Ok(answer) => Ok(Created::New(self.table(&ident, answer)?)),
+            Ok(answer) => self.verify_created(self.table(&ident, answer)?).await,
             Err(r) if r.status == Some(StatusCode::CONFLICT) => {
                 let table = self.load(&ident).await?;
                 table.map(Created::Existing).ok_or(r.error)

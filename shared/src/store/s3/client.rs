@@ -26,7 +26,8 @@ pub struct S3Limits {
     pub answer: Duration,
     /// Size of the parts that large objects go up in, bytes; at least 5 MiB.
     pub part_bytes: usize,
-    /// Parts of one object on their way at a time. A writer holds up to `part_bytes * (parts + 1)`.
+    /// Parts of one object on their way at a time. A writer holds up to `part_bytes * (parts + 1)`,
+    /// and many objects go up side by side.
     pub parts: usize,
 }
 
@@ -39,7 +40,7 @@ impl Default for S3Limits {
             connect: Duration::from_secs(5),
             answer: Duration::from_mins(1),
             part_bytes: 8 << 20,
-            parts: 3,
+            parts: 1,
         }
     }
 }

@@ -1,0 +1,94 @@
+//! How `compactor.memory` is divided. Every buffer of a run has its share here, and the shares add up to the bound.
+
+use firn_shared::error::{Error, Result};
+
+/// What the program takes by itself, bytes: threads, clients of store and catalog, the plan, manifests, file statistics.
+pub const PROGRAM: u64 = 32 << 20;
+/// Below this a slice's writers make tiny row groups; fewer slices run at once instead.
+const SLICE_MIN: u64 = 32 << 20;
+
+/// What slices may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Slices that run at once.
+    pub at_once: usize,
+    /// What each may hold.
+    pub slice: Share,
+}
+
+/// What one slice may hold, bytes. Of 32 parts: 2 for pieces, 2 for inflating, 10 for the batch, 3 for rejects, 10 and 2
+/// for the writers, 3 for what the allocator cannot hand out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// All of it.
+    pub bytes: u64,
+    /// A piece of a raw object; three are held: one at work, one that waits, one on its way.
+    pub piece: u64,
+    /// A batch of decoded rows. It exists up to eight times over: builders grow by doubling, steps of the pipeline make new
+    /// columns, the table's types and partitions are copies; and twice more as the records that a step may reject.
+    pub batch: u64,
+    /// Rejects before they become a batch, which copies them twice.
+    pub rejects: u64,
+    /// Everything that the writer of rows holds.
+    pub rows_writer: u64,
+    /// The same of the quarantine's.
+    pub rejects_writer: u64,
+}
+
+impl Budget {
+    /// Divides `memory` bytes among as many slices as `threads` can work on.
+    ///
+    /// # Errors
+    /// `Config` when not even one slice fits.
+    pub fn of(memory: u64, threads: usize) -> Result<Self> {
+        let rest = memory.saturating_sub(PROGRAM);
+        if rest < SLICE_MIN {
+            let least = (PROGRAM + SLICE_MIN) >> 20;
+            return Err(Error::config(format!(
+                "compactor.memory: {memory} bytes are too little; give at least {least} MiB"
+            )));
+        }
+        let at_once = (rest / SLICE_MIN).clamp(1, threads.max(1) as u64);
+        Ok(Self { at_once: at_once as usize, slice: Share::of(rest / at_once) })
+    }
+}
+
+impl Share {
+    fn of(bytes: u64) -> Self {
+        let part = bytes / 32;
+        Self {
+            bytes,
+            piece: (part * 2 / 3).min(4 << 20),
+            batch: part.min(64 << 20),
+            rejects: part,
+            rows_writer: part * 10,
+            rejects_writer: part * 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_any_bound_add_up_to_it() {
+        for memory in [64 << 20, 100_000_000, 256 << 20, 512_000_000, 8 << 30, 256 << 30_u64] {
+            for threads in [1, 2, 7, 64] {
+                let Budget { at_once, slice } = Budget::of(memory, threads).unwrap();
+                let reading = 3 * slice.piece + slice.bytes / 16;
+                let decoding = 10 * slice.batch + 3 * slice.rejects;
+                let counted = reading + decoding + slice.rows_writer + slice.rejects_writer;
+                let holes = slice.bytes / 32 * 3;
+                assert!(PROGRAM + at_once as u64 * (counted + holes) <= memory, "{memory} for {threads}: {slice:?}");
+                assert!(slice.bytes >= SLICE_MIN && at_once <= threads);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bound_below_one_slice_is_an_error_that_says_the_least() {
+        let error = Budget::of((64 << 20) - 1, 1).unwrap_err().to_string();
+        assert!(error.contains("at least 64 MiB"), "{error}");
+    }
+}

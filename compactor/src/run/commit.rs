@@ -195,7 +195,8 @@ fn write_spec(execution: &Execution, table: &Table, what: &str) -> WriteSpec {
         run: execution.run,
         slice: what.to_owned(),
         target_file_bytes: execution.target_file_bytes,
-        memory: execution.cpu.memory() / 2,
+        // Beside it are the program's own share and the rows that are read.
+        memory: execution.cpu.memory() / 4,
         open_files_max: OPEN_FILES_MAX,
         zstd_level: execution.zstd_level,
     }

@@ -44,7 +44,7 @@ pub use lookup::Affected;
 pub use merge::Counts;
 pub use shuffle::{Buckets, Recall, Shuffle, ShuffleWriter};
 
-use crate::execute::SLICE_BYTES_MIN;
+use crate::execute::Budget;
 use crate::seam::Cpu;
 use crate::table::scan::{LiveFile, Prune, Tracked};
 use crate::table::{Change, NewFile};
@@ -135,10 +135,10 @@ pub async fn stage(
         }
         known = remember::without(&job.stores, known, replaced, (spec.run, attempt)).await?;
     }
-    let lanes = (job.cpu.memory() / SLICE_BYTES_MIN).clamp(1, job.cpu.threads() as u64);
-    let lane = |number: u64| {
+    let Budget { at_once: lanes, slice: share } = Budget::of(job.cpu.memory(), job.cpu.threads())?;
+    let lane = |number: usize| {
         let slice = format!("{}u{attempt}-{number}", spec.slice);
-        stage.lane(job.cpu.memory() / lanes, WriteSpec { slice, ..spec.clone() })
+        stage.lane(share.bytes, WriteSpec { slice, ..spec.clone() })
     };
     let mut total = Merged::default();
     let mut staged = Staged { remembered: known, ..Staged::default() };

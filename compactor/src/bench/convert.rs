@@ -1,7 +1,7 @@
 //! From bytes to Parquet, each part's CPU time by itself.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,11 +10,13 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema, SchemaRef};
 use clap::ValueEnum;
-use firn_shared::config::domain::Column;
-use firn_shared::ids::{ClusterName, EventHour, Generation, Offset, Partition, PartitionRef, Topic, TopicRef};
+use firn_shared::config::domain::{Column, S3Options};
+use firn_shared::ids::{ClusterName, EventHour, Generation, Offset, Partition, PartitionRef, RunId, Topic, TopicRef};
 use firn_shared::raw::envelope::Envelope;
 use firn_shared::raw::key::RawKey;
-use parquet::arrow::ArrowWriter;
+use firn_shared::store::Stores;
+use iceberg::spec::TableMetadataBuilder;
+use iceberg::{NamespaceIdent, TableIdent};
 use serde::Serialize;
 
 use super::lines::{each_line, part};
@@ -22,7 +24,14 @@ use super::spelled;
 use crate::arrow_types::data_type;
 use crate::decode::Decoder;
 use crate::provenance::{self, Origin};
-use crate::write::properties::properties;
+use crate::table::create::Definition;
+use crate::table::schema::TableColumn;
+use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
+
+/// Files are closed at this many bytes, as a table's are by default.
+const FILE_BYTES: u64 = 512 << 20;
+/// What each thread's writer may hold, bytes.
+const WRITER_MEMORY: u64 = 128 << 20;
 
 /// A batch is encoded when it has this many rows, or the bytes of the options.
 const BATCH_ROWS: usize = 16_384;
@@ -53,7 +62,7 @@ pub struct Options {
     pub level: i32,
     /// Bytes at which a batch is encoded.
     pub batch_bytes: usize,
-    /// Where the files go; `None` drops them.
+    /// Directory of the table that the rows go to; needed to encode.
     pub to: Option<PathBuf>,
 }
 
@@ -84,10 +93,12 @@ pub struct Figures {
 /// Input that cannot be read, envelopes that are none, Parquet that cannot be written.
 pub fn convert(from: &Path, options: &Options) -> Result<Figures> {
     let objects = if from.is_dir() { raw_objects(from)? } else { Vec::new() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let spec = if options.stage == Stage::All { Some(table(options, runtime.handle())?) } else { None };
     let outcomes: Vec<Result<Figures>> = std::thread::scope(|scope| {
         let spawn = |i| {
-            let objects = &objects;
-            scope.spawn(move || run_part(from, objects, i, options))
+            let (objects, spec) = (&objects, spec.as_ref());
+            scope.spawn(move || run_part(from, objects, i, options, spec))
         };
         let handles: Vec<_> = (0..options.threads).map(spawn).collect();
         handles.into_iter().map(|h| h.join().unwrap_or_else(|_| bail!("a thread panicked"))).collect()
@@ -126,8 +137,51 @@ fn raw_objects(root: &Path) -> Result<Vec<(PathBuf, RawKey)>> {
     Ok(found)
 }
 
-fn run_part(from: &Path, objects: &[(PathBuf, RawKey)], number: usize, options: &Options) -> Result<Figures> {
-    let mut work = Part::new(number, options)?;
+/// A table of the columns, as a run would write it: unpartitioned, unsorted, local files.
+fn table(options: &Options, runtime: &tokio::runtime::Handle) -> Result<WriteSpec> {
+    let to = options.to.as_ref().context("encoding needs a directory for the files")?;
+    std::fs::create_dir_all(to)?;
+    let column = |c: &Column| TableColumn {
+        name: c.name.clone(),
+        r#type: c.r#type.clone(),
+        required: c.required,
+        doc: c.doc.clone(),
+    };
+    let mut columns: Vec<_> = options.columns.iter().map(column).collect();
+    if options.provenance {
+        columns.push(TableColumn::provenance());
+    }
+    let definition = Definition {
+        ident: TableIdent::new(NamespaceIdent::new("bench".to_owned()), "table".to_owned()),
+        location: format!("file://{}", to.canonicalize()?.display()),
+        columns,
+        partition_by: Vec::new(),
+        sort_by: Vec::new(),
+        properties: BTreeMap::new(),
+    };
+    let table = TableMetadataBuilder::from_table_creation(definition.creation()?)?.build()?;
+    Ok(WriteSpec {
+        metadata: Arc::new(table.metadata),
+        stores: Stores::new(S3Options::default()),
+        runtime: runtime.clone(),
+        run: RunId::new(),
+        slice: String::new(),
+        target_file_bytes: FILE_BYTES,
+        memory: WRITER_MEMORY,
+        open_files_max: OPEN_FILES_MAX,
+        zstd_level: options.level,
+    })
+}
+
+fn run_part(
+    from: &Path,
+    objects: &[(PathBuf, RawKey)],
+    number: usize,
+    options: &Options,
+    spec: Option<&WriteSpec>,
+) -> Result<Figures> {
+    let spec = spec.map(|spec| WriteSpec { slice: number.to_string(), ..spec.clone() });
+    let mut work = Part::new(options, spec)?;
     if objects.is_empty() {
         work.enter(Origin { partition: plain_partition()?, hour: EventHour::from_epoch_hours(0) });
         let mut offset: Offset = 0;
@@ -163,7 +217,7 @@ fn plain_partition() -> Result<PartitionRef> {
 /// One thread's share.
 struct Part {
     decoder: Decoder,
-    writer: Option<ArrowWriter<Counted>>,
+    writer: Option<DataWriter>,
     schema: SchemaRef,
     provenance: bool,
     decode: bool,
@@ -175,26 +229,14 @@ struct Part {
 }
 
 impl Part {
-    fn new(number: usize, options: &Options) -> Result<Self> {
+    fn new(options: &Options, spec: Option<WriteSpec>) -> Result<Self> {
         let decoder = Decoder::new(&options.columns)?;
         let mut fields: Vec<_> = decoder.schema().fields().iter().cloned().collect();
         if options.provenance {
             fields.push(Arc::new(Field::new(provenance::COLUMN, data_type(&provenance::logical_type()), false)));
         }
         let schema = Arc::new(Schema::new(fields));
-        let writer = if options.stage == Stage::All {
-            let to: Box<dyn Write + Send> = match &options.to {
-                Some(dir) => {
-                    std::fs::create_dir_all(dir)?;
-                    Box::new(File::create(dir.join(format!("part-{number}.parquet")))?)
-                }
-                None => Box::new(std::io::sink()),
-            };
-            let properties = properties(options.level)?.build();
-            Some(ArrowWriter::try_new(Counted { to, bytes: 0 }, schema.clone(), Some(properties))?)
-        } else {
-            None
-        };
+        let writer = spec.map(DataWriter::new).transpose()?;
         Ok(Self {
             decoder,
             writer,
@@ -259,7 +301,7 @@ impl Part {
     fn finish(mut self) -> Result<Figures> {
         self.batch()?;
         if let Some(writer) = self.writer.take() {
-            self.figures.bytes_out = writer.into_inner()?.bytes;
+            self.figures.bytes_out = writer.finish()?.iter().map(|f| f.file.file_size_in_bytes()).sum();
             self.figures.encode_seconds += self.lap()?;
         }
         Ok(self.figures)
@@ -276,22 +318,4 @@ fn thread_cpu_seconds() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("cannot read this thread's CPU time")?;
     let nanos = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
     Ok(nanos.context("/proc/thread-self/schedstat is not as expected")? as f64 / 1e9)
-}
-
-/// A sink that knows its length.
-struct Counted {
-    to: Box<dyn Write + Send>,
-    bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let written = self.to.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.to.flush()
-    }
 }

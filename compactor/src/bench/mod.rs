@@ -93,7 +93,7 @@ pub struct Convert {
     /// A batch is encoded at this many bytes; every column has its price per batch.
     #[arg(long, default_value_t = 16 << 20)]
     pub batch_bytes: usize,
-    /// Directory for the Parquet files; without it they are encoded and dropped.
+    /// Directory of the table that the rows go to; needed unless `--stage` stops before encoding.
     #[arg(long)]
     pub to: Option<PathBuf>,
 }

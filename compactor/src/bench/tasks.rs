@@ -27,9 +27,16 @@ const T3: &str = include_str!("../../benches/t3.columns.yaml");
 pub fn columns(task: Task) -> Result<Vec<Column>> {
     match task {
         Task::T1 => github().into_iter().map(|(name, path, logical)| column(name, path.split('.'), logical)).collect(),
-        Task::T2 => zeek().into_iter().map(|(name, logical)| column(name, std::iter::once(name), logical)).collect(),
+        Task::T2 => {
+            zeek().into_iter().map(|(name, logical)| column(&in_table(name), std::iter::once(name), logical)).collect()
+        }
         Task::T3 => read_columns(T3),
     }
+}
+
+/// A key's name as a table takes it.
+fn in_table(key: &str) -> String {
+    key.to_lowercase().replace('.', "_")
 }
 
 fn column<'a>(name: &str, path: impl Iterator<Item = &'a str>, logical: &str) -> Result<Column> {

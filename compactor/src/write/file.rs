@@ -10,30 +10,30 @@ use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, SchemaRef as IcebergSchema, Struct,
 };
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
-use parquet::file::properties::{DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT, WriterProperties};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use super::encode::{Encoding, RowGroup};
 use super::metrics::Metrics;
+use super::properties::{ROW_GROUP_BYTES_MAX, ROW_GROUP_ROWS_MAX};
 use super::upload::{BUFFERED, Pending, Upload};
 use super::{WriteSpec, properties};
 
 /// What an encoder holds of each column from its first row on and does not count, bytes.
 const COLUMN: u64 = 16 << 10;
-/// What a codec holds besides its tables, bytes.
-const CODEC: u64 = 160 << 10;
+/// What the one codec of a row group holds for pages of a megabyte, bytes.
+const CODEC: u64 = 2 << 20;
 
 /// What all files of a writer share.
 pub(super) struct Template {
     stores: Stores,
     runtime: Handle,
-    arrow: SchemaRef,
     schema: IcebergSchema,
-    properties: WriterProperties,
+    encoding: Encoding,
     /// Leaf columns.
     columns: u64,
     /// What the store's writer of one file holds at most.
@@ -61,12 +61,12 @@ impl Template {
         let location = metadata.location().trim_end_matches('/');
         let directory = metadata.properties().get("write.data.path").cloned();
         let order = metadata.default_sort_order();
+        let encoding = encoding(arrow, properties::for_table(metadata, spec.zstd_level)?)?;
         Ok(Self {
             stores: spec.stores.clone(),
             runtime: spec.runtime.clone(),
-            arrow,
             schema: metadata.current_schema().clone(),
-            properties: properties::for_table(metadata, spec.zstd_level)?,
+            encoding,
             columns: metadata.current_schema().field_id_to_name_map().len().max(1) as u64,
             upload_bytes_max: spec.stores.writer_bytes_max(location),
             directory: directory.unwrap_or_else(|| format!("{location}/data")),
@@ -79,9 +79,14 @@ impl Template {
     /// Of delete files with a schema of their own. A slice may write deletes several times, so names are drawn.
     pub fn deletes(spec: &WriteSpec, schema: IcebergSchema, arrow: SchemaRef, kind: Kind) -> Result<Self> {
         let name = format!("{}-{}-deletes-{}", spec.run, spec.slice, Uuid::new_v4().simple());
-        let properties = properties::properties(spec.zstd_level)?.build();
-        Ok(Self { schema, properties, name, kind, sort_order_id: None, ..Self::new(spec, arrow)? })
+        let encoding = encoding(arrow.clone(), properties::properties(spec.zstd_level)?.build())?;
+        Ok(Self { schema, encoding, name, kind, sort_order_id: None, ..Self::new(spec, arrow)? })
     }
+}
+
+fn encoding(arrow: SchemaRef, properties: WriterProperties) -> Result<Encoding> {
+    Encoding::new(arrow, Arc::new(properties))
+        .map_err(|e| Error::bug(format!("the schema has no Parquet form: {e}")).with_source(e))
 }
 
 /// A file being written.
@@ -90,7 +95,9 @@ pub(super) struct OpenFile {
     url: String,
     /// Spec id and value.
     partition: (i32, Struct),
-    writer: ArrowWriter<Upload>,
+    writer: SerializedFileWriter<Upload>,
+    /// The row group in progress.
+    rows: Option<RowGroup>,
     runs: usize,
     /// First and last data file that position deletes refer to.
     refers_to: Option<(String, String)>,
@@ -114,33 +121,25 @@ impl OpenFile {
         let slash = if path.is_empty() { "" } else { "/" };
         let url = format!("{}/{path}{slash}{}-{number:05}.parquet", template.directory, template.name);
         let upload = Upload::start(&template.runtime, template.stores.clone(), url.clone());
-        let options = ArrowWriterOptions::new()
-            .with_properties(template.properties.clone())
-            // Readers of Iceberg go by field ids; the copy of the Arrow schema would be dead weight in each footer.
-            .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(upload, template.arrow.clone(), options)
-            .map_err(|e| Error::bug(format!("cannot start {url}: {e}")).with_source(e))?;
-        Ok(Self { template, url, partition, writer, runs: 0, refers_to: None })
+        let writer = template.encoding.file(upload);
+        let writer = writer.map_err(|e| Error::bug(format!("cannot start {url}: {e}")).with_source(e))?;
+        Ok(Self { template, url, partition, writer, rows: None, runs: 0, refers_to: None })
     }
 
     /// Bytes held in memory, about: what the encoder counts, what it does not count of each column, and what was written
     /// and may not be in the store yet.
     pub fn memory(&self) -> u64 {
-        let rows = self.writer.in_progress_rows();
-        let (encoded, columns) = (self.writer.memory_size() as u64, self.template.columns);
-        let column = match rows {
-            0 => 0,
-            // The first page of a column that is compressed sets up a context as large as the page asks for.
-            rows if rows >= DEFAULT_DATA_PAGE_ROW_COUNT_LIMIT => CODEC + COLUMN + (encoded / columns).min(1 << 20),
-            _ => COLUMN,
+        let (encoded, columns) = match &self.rows {
+            Some(rows) => (rows.memory() as u64, self.template.columns * COLUMN + CODEC),
+            None => (0, 0),
         };
         let on_their_way = (self.writer.bytes_written() as u64).min(BUFFERED + self.template.upload_bytes_max);
-        encoded + columns * column + on_their_way
+        encoded + columns + on_their_way
     }
 
     /// Bytes the file will have, about.
     pub fn size(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        (self.writer.bytes_written() + self.rows.as_ref().map_or(0, RowGroup::bytes)) as u64
     }
 
     /// Says that the next rows delete rows of this data file; paths ascend.
@@ -154,8 +153,27 @@ impl OpenFile {
 
     /// Appends rows.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let written = self.writer.write(batch);
-        self.explain(written)
+        let mut at = 0;
+        while at < batch.num_rows() {
+            let rows = match &mut self.rows {
+                Some(rows) => rows,
+                none => {
+                    let rows = self.template.encoding.row_group();
+                    none.insert(
+                        rows.map_err(|e| Error::bug(format!("cannot encode {}: {e}", self.url)).with_source(e))?,
+                    )
+                }
+            };
+            let count = (batch.num_rows() - at).min(ROW_GROUP_ROWS_MAX - rows.rows());
+            let written = rows.write(&batch.slice(at, count));
+            let full = rows.rows() >= ROW_GROUP_ROWS_MAX || rows.bytes() >= ROW_GROUP_BYTES_MAX;
+            self.explain(written)?;
+            at += count;
+            if full {
+                self.end_row_group()?;
+            }
+        }
+        Ok(())
     }
 
     /// Appends a sorted run as one row group.
@@ -169,8 +187,12 @@ impl OpenFile {
 
     /// Ends the row group, which frees the memory it held.
     pub fn end_row_group(&mut self) -> Result<()> {
-        let flushed = self.writer.flush();
-        self.explain(flushed)
+        let Some(rows) = self.rows.take() else { return Ok(()) };
+        let written = self.writer.next_row_group().and_then(|mut group| {
+            rows.finish(&mut group)?;
+            group.close()
+        });
+        self.explain(written).map(drop)
     }
 
     fn explain<T>(&mut self, result: Result<T, ParquetError>) -> Result<T> {
@@ -182,6 +204,7 @@ impl OpenFile {
 
     /// Writes the footer and lets the upload end.
     pub fn close(mut self) -> Result<Closing> {
+        self.end_row_group()?;
         let finished = self.writer.finish();
         let parquet = self.explain(finished)?;
         let bytes = self.writer.bytes_written() as u64;

@@ -17,6 +17,7 @@
 //! from the bound on memory.
 
 pub mod deletes;
+mod encode;
 mod file;
 mod metrics;
 mod partition;

@@ -354,3 +354,61 @@ fn with_provenance(batch: RecordBatch, origins: &[Origin], rows: &[(u32, Offset)
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
         .map_err(|e| Error::bug("rows and their origins differ in number").with_source(e))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::cast::AsArray;
+    use firn_shared::config::domain::JsonPath;
+    use firn_shared::ids::{EventHour, Partition, Topic};
+    use firn_shared::raw::envelope::{LineWriter, Record};
+
+    use super::*;
+
+    /// A conversion to one column of text as JSON, found at `$.doc`.
+    fn documents() -> Arc<Conversion> {
+        let column = Column {
+            name: "doc".to_owned(),
+            path: JsonPath(vec!["doc".to_owned()]),
+            r#type: "json".parse().unwrap(),
+            required: true,
+            format: None,
+            doc: None,
+        };
+        let transformer = Transformer::new(&[], std::slice::from_ref(&column)).unwrap();
+        Arc::new(Conversion { columns: vec![column], transformer, events: None, provenance: false, line_max: 1 << 20 })
+    }
+
+    #[test]
+    fn json_columns_keep_the_line_feeds_of_the_payload() {
+        let payloads = ["{\"doc\": {\n  \"a\" : 1,\r\n\t\"b\": [ ]\n}}", "{\"doc\":  {\"a\" :2} }"];
+        let writer = LineWriter::new(&Topic::new("t").unwrap(), Partition(0));
+        let mut lines = Vec::new();
+        for (offset, payload) in payloads.iter().enumerate() {
+            let record = Record { offset: offset as Offset, timestamp: None, key: None, headers: [] };
+            writer.record(&mut lines, record, None, Some(payload.as_bytes()));
+        }
+        let bytes = zstd::bulk::compress(&lines, 3).unwrap();
+        let object = RawObject {
+            key: "k".to_owned(),
+            event_hour: Some(EventHour::from_epoch_hours(0)),
+            records: 2,
+            tombstones: 0,
+            bytes: bytes.len() as u64,
+            raw_bytes: lines.len() as u64,
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+            min_offset: 0,
+            max_offset: 1,
+            min_event_time: None,
+            max_event_time: None,
+        };
+        let of = SliceObject { topic: "c/t/1".parse().unwrap(), partition: Partition(0), object };
+        let mut converter = Converter::new(documents(), 1 << 20).unwrap();
+        converter.begin(&of, "file:///k").unwrap();
+        converter.push(bytes.into());
+        assert!(matches!(converter.step(&of.object).unwrap(), Step::NeedBytes));
+        converter.end_object(&of.object).unwrap();
+        let Some(Step::Rows(rows)) = converter.drain().unwrap() else { panic!("two rows") };
+        let found: Vec<_> = rows.batch.column(0).as_string::<i32>().iter().map(Option::unwrap).collect();
+        assert_eq!(found, ["{\n  \"a\" : 1,\r\n\t\"b\": [ ]\n}", "{\"a\" :2}"]);
+    }
+}

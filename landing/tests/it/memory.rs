@@ -1,13 +1,15 @@
 //! The bound on buffers, with more partitions, hours and bytes than fit.
 
+use firn_landing::memory::Shares;
+
 use crate::support::{Kafka, assert_all, config, event, land, landed, raw_zone};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn buffers_stay_under_the_bound_whatever_the_partitions_and_hours() {
     let dir = tempfile::tempdir().unwrap();
     let kafka = Kafka::start("t", 12);
-    // 10 MB that do not compress, into 12 partitions and 192 hours: 2,304 objects open at once if nothing gave way.
-    let produced: Vec<_> = (0..5_000_usize)
+    // 40 MB of noise, into 12 partitions and 192 hours: 2,304 objects open at once if nothing gave way.
+    let produced: Vec<_> = (0..20_000_usize)
         .map(|n| {
             let (day, hour) = (1 + n / 24 % 8, n % 24);
             let noise: String =
@@ -20,12 +22,12 @@ async fn buffers_stay_under_the_bound_whatever_the_partitions_and_hours() {
         .collect();
     kafka.produce("t", &produced);
     let mut config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1GiB, age: 1h}");
-    config.deployment.landing.memory = 6 << 20;
+    config.deployment.landing.memory = 64 << 20;
     let store = raw_zone(dir.path());
 
     let summary = land(&config, store.clone()).await.unwrap();
     assert_all(&landed(&store, "t", 12).await, &produced);
-    let (peak, bound) = (summary.buffer_bytes_peak, config.deployment.landing.memory / 2);
+    let (peak, bound) = (summary.buffer_bytes_peak, Shares::of(64 << 20, 2).unwrap().buffers);
     assert!(peak <= bound, "{peak} bytes buffered, {bound} are allowed");
     assert!(summary.pipelines["p"].batches > 12, "memory closed batches early");
 }

@@ -208,7 +208,9 @@ mod tests {
                 if at_once {
                     hybrid.extend(&expected);
                 } else {
-                    runs.iter().for_each(|(v, n)| hybrid.repeat(*v, *n));
+                    for (value, count) in &runs {
+                        hybrid.repeat(*value, *count);
+                    }
                 }
                 let mut bytes = Vec::new();
                 hybrid.finish_into(&mut bytes);

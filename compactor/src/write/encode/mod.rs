@@ -97,7 +97,7 @@ impl Encoding {
                     LeafWriter::Ours(Box::new(Leaf::new(column.clone(), &self.properties)))
                 } else {
                     let writer = theirs.get_mut(i).and_then(Option::take);
-                    LeafWriter::Theirs(writer.ok_or_else(|| missing(column))?)
+                    LeafWriter::Theirs(Box::new(writer.ok_or_else(|| missing(column))?))
                 });
             }
             fields.push(leaves);
@@ -141,7 +141,7 @@ fn factory(field: &Arc<Field>, properties: &WriterPropertiesPtr) -> Result<Arrow
 
 enum LeafWriter {
     Ours(Box<Leaf>),
-    Theirs(ArrowColumnWriter),
+    Theirs(Box<ArrowColumnWriter>),
 }
 
 struct Work {

@@ -84,7 +84,9 @@ macro_rules! number {
                 if cfg!(target_endian = "little") {
                     to.extend_from_slice(values.to_byte_slice());
                 } else {
-                    values.iter().for_each(|v| to.extend_from_slice(&v.to_le_bytes()));
+                    for value in values {
+                        to.extend_from_slice(&value.to_le_bytes());
+                    }
                 }
             }
             fn bounds(bounds: &mut Bounds) -> Option<&mut Option<(Self, Self)>> {

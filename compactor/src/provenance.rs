@@ -3,7 +3,10 @@
 //! ```text
 //! _firn: struct<cluster: string, topic: string, generation: int, partition: int, offset: long, event_hour: timestamptz>
 //! ```
-//! All fields are required inside the struct. `event_hour` is the first instant of the hour. Every field but `offset` is
+//! Tables fed from change events have a seventh field, `version: string`, which may be null: where in its source the change
+//! happened, as text that sorts as the changes do ([`crate::decode::change`]).
+//!
+//! All other fields are required inside the struct. `event_hour` is the first instant of the hour. Every field but `offset` is
 //! constant per raw object, so dictionaries and run lengths make the column a few bits a row.
 
 use std::sync::Arc;
@@ -32,6 +35,14 @@ pub const OFFSET: &str = "offset";
 pub const VERSION: &str = "version";
 /// First instant of the event hour.
 pub const EVENT_HOUR: &str = "event_hour";
+
+/// The column's logical type with [`VERSION`].
+#[must_use]
+pub fn logical_type_of_changes() -> LogicalType {
+    let LogicalType::Struct(mut fields) = logical_type() else { return logical_type() };
+    fields.push(StructField { name: VERSION.to_owned(), r#type: LogicalType::String, required: false });
+    LogicalType::Struct(fields)
+}
 
 /// The column's logical type.
 #[must_use]
@@ -87,6 +98,18 @@ pub fn column(origins: &[Origin], rows: &[(u32, Offset)]) -> Result<StructArray>
         Arc::new(TimestampMicrosecondArray::from(hours).with_timezone("+00:00")),
     ];
     StructArray::try_new(fields(), arrays, None).map_err(|e| Error::bug("the column _firn").with_source(e))
+}
+
+/// As [`column`], with the [`VERSION`] of each row.
+///
+/// # Errors
+/// As [`column`]; `Bug` when there are not as many versions as rows.
+pub fn column_of_changes(origins: &[Origin], rows: &[(u32, Offset)], versions: ArrayRef) -> Result<StructArray> {
+    let (fields, mut arrays, nulls) = column(origins, rows)?.into_parts();
+    let version = Arc::new(Field::new(VERSION, DataType::Utf8, true));
+    let fields: Fields = fields.iter().cloned().chain([version]).collect();
+    arrays.push(versions);
+    StructArray::try_new(fields, arrays, nulls).map_err(|e| Error::bug("the column _firn").with_source(e))
 }
 
 /// The Arrow fields of the column.

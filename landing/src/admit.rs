@@ -124,6 +124,7 @@ mod tests {
             retention: None,
             consumers: 1,
             generation: Generation(1),
+            format: firn_shared::config::domain::PayloadFormat::Json,
             event_name: Some(path("type")),
             event_time: EventTime::Field { path: path("at"), format: TimeFormat::EpochSeconds },
             whitelist: None,
@@ -164,6 +165,25 @@ mod tests {
         assert_eq!(verdict(&listed, Some(r#"{"at":0,"type":"A"}"#), None, None), Ok(0));
         assert_eq!(verdict(&listed, Some(r#"{"at":0,"type":"B"}"#), None, None), Err(RejectReason::NotWhitelisted));
         assert_eq!(verdict(&listed, Some(r#"{"at":0}"#), None, None), Err(RejectReason::NotWhitelisted));
+    }
+
+    #[test]
+    fn change_events_are_sorted_by_their_envelope() {
+        let keys = |keys: &[&str]| JsonPath(keys.iter().map(ToString::to_string).collect());
+        let changes = rules(|i| {
+            i.event_name = Some(keys(&["payload", "source", "table"]));
+            i.event_time = EventTime::Field { path: keys(&["payload", "ts_ms"]), format: TimeFormat::EpochMillis };
+            i.whitelist = Some([("customers".to_owned(), WhitelistEntry::default())].into());
+            i.max_record_bytes = 1 << 20;
+        });
+        let event = |table: &str| {
+            let payload = format!(r#"{{"source":{{"table":"{table}"}},"op":"d","ts_ms":7200001}}"#);
+            format!(r#"{{"schema":{{"type":"struct"}},"payload":{payload}}}"#)
+        };
+        assert_eq!(verdict(&changes, Some(&event("customers")), None, None), Ok(2));
+        assert_eq!(verdict(&changes, Some(&event("orders")), None, None), Err(RejectReason::NotWhitelisted));
+        // The tombstone behind a delete has no name and passes all the same.
+        assert_eq!(verdict(&changes, None, Some(7_200_001), None), Ok(2));
     }
 
     #[test]

@@ -32,6 +32,7 @@ enum Form {
     Epoch {
         digits: i32,
     },
+    Days,
     Strftime(Vec<Item<'static>>),
 }
 
@@ -46,6 +47,8 @@ impl TimeReader {
             TimeFormat::EpochSeconds => Form::Epoch { digits: 6 },
             TimeFormat::EpochMillis => Form::Epoch { digits: 3 },
             TimeFormat::EpochMicros => Form::Epoch { digits: 0 },
+            TimeFormat::EpochNanos => Form::Epoch { digits: -3 },
+            TimeFormat::EpochDays => Form::Days,
             TimeFormat::Strftime(pattern) => Form::Strftime(
                 StrftimeItems::new(pattern)
                     .parse_to_owned()
@@ -61,6 +64,7 @@ impl TimeReader {
         match &self.0 {
             Form::Rfc3339 => rfc3339(text.as_bytes()),
             Form::Epoch { digits } => decimal(text.as_bytes(), *digits),
+            Form::Days => decimal(text.as_bytes(), 0).and_then(|days| days.checked_mul(DAY)),
             Form::Strftime(items) => strftime(text, items),
         }
     }
@@ -70,7 +74,7 @@ impl TimeReader {
     #[inline]
     pub fn number(&self, number: &str) -> Option<i64> {
         match &self.0 {
-            Form::Epoch { digits } => decimal(number.as_bytes(), *digits),
+            Form::Epoch { .. } | Form::Days => self.text(number),
             Form::Rfc3339 => None,
             // `%Y%m%d` as a number is a number people write.
             Form::Strftime(items) => strftime(number, items),

@@ -1,11 +1,13 @@
 //! `cargo +nightly fuzz run decode` in `compactor/`: no payload makes the decoder panic, what it accepts is JSON to
-//! `serde_json` too, and what it refuses leaves the rows as they were.
+//! `serde_json` too, and what it refuses leaves the rows as they were. The same for change events, whose first byte in the
+//! input says which format they are of.
 #![no_main]
 
 use std::cell::RefCell;
 
 use firn_compactor::decode::Decoder;
-use firn_shared::config::domain::{Column, JsonPath};
+use firn_compactor::decode::change::{Changes, Taken};
+use firn_shared::config::domain::{Column, JsonPath, PayloadFormat};
 use libfuzzer_sys::fuzz_target;
 
 const COLUMNS: [(&str, &str, &str); 12] = [
@@ -23,7 +25,7 @@ const COLUMNS: [(&str, &str, &str); 12] = [
     ("labels", "labels", "map<string, list<string>>"),
 ];
 
-fn decoder() -> Decoder {
+fn columns() -> Vec<Column> {
     let column = |(name, path, logical): &(&str, &str, &str)| Column {
         name: (*name).to_owned(),
         path: JsonPath(path.split('.').map(str::to_owned).collect()),
@@ -32,12 +34,52 @@ fn decoder() -> Decoder {
         format: None,
         doc: None,
     };
-    Decoder::new(&COLUMNS.iter().map(column).collect::<Vec<_>>()).expect("the columns above make a schema")
+    COLUMNS.iter().map(column).collect()
 }
 
-thread_local!(static DECODER: RefCell<Decoder> = RefCell::new(decoder()));
+fn decoder() -> Decoder {
+    Decoder::new(&columns()).expect("the columns above make a schema")
+}
+
+fn changes(format: PayloadFormat) -> (Decoder, Changes) {
+    let mut decoder = decoder();
+    decoder.allow_nulls();
+    let needed = COLUMNS.iter().map(|(name, ..)| *name == "id").collect();
+    (decoder, Changes::new(format, &columns(), needed))
+}
+
+thread_local! {
+    static DECODER: RefCell<Decoder> = RefCell::new(decoder());
+    static CHANGES: RefCell<[(Decoder, Changes); 2]> =
+        RefCell::new([PayloadFormat::Debezium, PayloadFormat::Dynamodb].map(changes));
+}
+
+/// The payload as a change event, and as the key of a tombstone.
+fn change(decoder: &mut Decoder, changes: &mut Changes, payload: &[u8]) {
+    let (rows, bytes) = (decoder.rows(), decoder.bytes());
+    match changes.push(decoder, payload, || Some(payload.to_vec())) {
+        Ok(Taken::Row) => assert_eq!(decoder.rows(), rows + 1),
+        Ok(Taken::Skipped(_)) | Err(_) => assert_eq!((decoder.rows(), decoder.bytes()), (rows, bytes)),
+    }
+    let rows = decoder.rows();
+    let taken = changes.tombstone(decoder, payload, Some(1));
+    assert_eq!(decoder.rows(), rows + usize::from(taken));
+    if decoder.rows() >= 64 {
+        let rows = decoder.rows();
+        let (marks, versions) = changes.finish().expect("versions make a column");
+        assert_eq!((marks.ops.len(), marks.times.len()), (rows, rows));
+        assert_eq!(versions.iter().count(), rows);
+        assert_eq!(decoder.finish().expect("decoded rows make a batch").num_rows(), rows);
+    }
+}
 
 fuzz_target!(|payload: &[u8]| {
+    if let Some((first, event)) = payload.split_first() {
+        CHANGES.with_borrow_mut(|formats| {
+            let (decoder, changes) = &mut formats[usize::from(first & 1)];
+            change(decoder, changes, event);
+        });
+    }
     DECODER.with_borrow_mut(|decoder| {
         let (rows, bytes) = (decoder.rows(), decoder.bytes());
         if decoder.push(payload).is_ok() {

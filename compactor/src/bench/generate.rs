@@ -301,8 +301,9 @@ mod tests {
             let (plain, raw) = (dir.path().join(file), dir.path().join(format!("{file}.raw")));
             generate(sample_kind, &events, 200_000, 7, &plain).unwrap();
             generate_raw(sample_kind, &events, 200_000, 7, &raw).unwrap();
-            let plain = convert(&plain, &options(task, 2)).unwrap();
-            let raw = convert(&raw, &options(task, 1)).unwrap();
+            let to = |threads| Options { to: Some(dir.path().join("out")), ..options(task, threads) };
+            let plain = convert(&plain, &to(2)).unwrap();
+            let raw = convert(&raw, &to(1)).unwrap();
             assert_eq!((plain.rows, plain.bytes_in, plain.rejected), (raw.rows, raw.bytes_in, raw.rejected));
             assert!(plain.rejected == 0 && plain.rows >= 50, "{plain:?}");
         }

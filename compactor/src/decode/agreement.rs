@@ -72,7 +72,7 @@ fn json(rng: &mut SmallRng, depth: usize, out: &mut String) {
     blank(rng, out);
 }
 
-fn object(rng: &mut SmallRng, depth: usize, out: &mut String) {
+pub(super) fn object(rng: &mut SmallRng, depth: usize, out: &mut String) {
     out.push('{');
     for i in 0..rng.random_range(0..6) {
         if i > 0 {
@@ -107,7 +107,7 @@ fn logical(rng: &mut SmallRng, depth: usize) -> LogicalType {
     }
 }
 
-fn columns(rng: &mut SmallRng) -> Vec<Column> {
+pub(super) fn columns(rng: &mut SmallRng) -> Vec<Column> {
     (0..rng.random_range(1..6))
         .map(|i| {
             let keys: Vec<_> = (0..rng.random_range(1..4)).map(|_| *KEYS.choose(rng).unwrap_or(&"a")).collect();
@@ -117,7 +117,7 @@ fn columns(rng: &mut SmallRng) -> Vec<Column> {
 }
 
 /// Compares a JSON column by the value of its text.
-fn normal(mut rows: Vec<Vec<Value>>, columns: &[Column]) -> Vec<Vec<Value>> {
+pub(super) fn normal(mut rows: Vec<Vec<Value>>, columns: &[Column]) -> Vec<Vec<Value>> {
     for (value, column) in rows.iter_mut().flat_map(|r| r.iter_mut().zip(columns)) {
         parse_json_text(value, &column.r#type);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, ListArray, MapArray, StructArray};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use arrow_schema::{ArrowError, FieldRef, Fields};
-use firn_shared::config::domain::TimeFormat;
+use firn_shared::config::domain::Format;
 use firn_shared::error::{Error, Result};
 use firn_shared::types::LogicalType;
 
@@ -123,7 +123,7 @@ impl Struct {
 
 impl Column {
     /// An empty column of `logical`; `name` is for messages.
-    pub fn new(name: &str, logical: &LogicalType, format: Option<&TimeFormat>) -> Result<Self> {
+    pub fn new(name: &str, logical: &LogicalType, format: Option<&Format>) -> Result<Self> {
         Ok(match logical {
             LogicalType::List(element) => {
                 let child = Self::new(name, element, format)?;

@@ -66,6 +66,30 @@ impl<'a> Cursor<'a> {
         self.at += 1;
     }
 
+    /// Takes the brace of an object, which must come next; answers where it is.
+    pub fn open(&mut self) -> Result<usize, Fault> {
+        if self.peek()? != b'{' {
+            let found = super::reject::kind_of(self.raw()?.text);
+            return Err(Fault::wrong_type("object", found));
+        }
+        self.at += 1;
+        Ok(self.at - 1)
+    }
+
+    /// What was taken since the position `from`.
+    pub fn since(&self, from: usize) -> Raw<'a> {
+        Raw { text: &self.text[from..self.at], escaped: false }
+    }
+
+    /// Whether `value`, the text of a whole object, comes next; then it is taken.
+    pub fn eat_text(&mut self, value: &str) -> bool {
+        let next = self.peek().is_ok() && self.text.as_bytes()[self.at..].starts_with(value.as_bytes());
+        if next {
+            self.at += value.len();
+        }
+        next
+    }
+
     /// Whether `byte` comes next; then it is taken.
     #[inline]
     pub fn eat(&mut self, byte: u8) -> Result<bool, Fault> {

@@ -12,15 +12,18 @@ use arrow_array::{
 use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::ArrowError;
 use base64::Engine;
-use firn_shared::config::domain::TimeFormat;
+use firn_shared::config::domain::{Format, TimeFormat};
 use firn_shared::types::LogicalType;
 
 use super::cursor::Raw;
+use super::encoded::{self, is_encoded};
 use super::reject::{Fault, RejectKind, kind_of};
 use super::text::unquote;
 use super::trusted::string_array;
 use super::{number, time};
 use crate::arrow_types::UTC;
+
+const DAY_MICROS: i128 = 86_400_000_000;
 
 /// What leaves share.
 #[derive(Debug, Default)]
@@ -29,15 +32,41 @@ pub(super) struct Meter {
     pub bytes: usize,
     /// Room for unescaped text.
     pub scratch: String,
+    /// Room for numbers that come in bytes.
+    pub digits: String,
 }
 
 /// One column of single values.
 #[derive(Debug)]
 pub(super) struct Leaf {
     logical: LogicalType,
-    format: Option<TimeFormat>,
+    reading: Reading,
+    format: Option<Format>,
+    /// The form that the column was declared with, for values whose schema says none.
+    declared: Option<Format>,
     validity: NullBufferBuilder,
     values: Values,
+}
+
+/// How values are read: the two commonest ways first, without a look at the format.
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    Text,
+    Long,
+    Other,
+    /// The value is inside text, see [`super::encoded`].
+    Encoded,
+}
+
+impl Reading {
+    fn of(logical: &LogicalType, format: Option<&Format>) -> Self {
+        match (logical, format) {
+            (logical, Some(format)) if is_encoded(format, logical) => Self::Encoded,
+            (LogicalType::String, _) => Self::Text,
+            (LogicalType::Long, _) => Self::Long,
+            _ => Self::Other,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,7 +82,7 @@ enum Values {
 
 impl Leaf {
     /// An empty column; `logical` is not nested.
-    pub fn new(logical: LogicalType, format: Option<TimeFormat>) -> Self {
+    pub fn new(logical: LogicalType, format: Option<Format>) -> Self {
         let values = match &logical {
             LogicalType::Boolean => Values::Bits(BooleanBufferBuilder::new(0)),
             LogicalType::Int | LogicalType::Date => Values::I32(Vec::new()),
@@ -65,7 +94,24 @@ impl Leaf {
             }
             _ => Values::Bytes { offsets: vec![0], data: Vec::new() },
         };
-        Self { logical, format, validity: NullBufferBuilder::new(0), values }
+        let reading = Reading::of(&logical, format.as_ref());
+        Self { logical, reading, declared: format.clone(), format, validity: NullBufferBuilder::new(0), values }
+    }
+
+    /// The column's type.
+    pub fn logical(&self) -> &LogicalType {
+        &self.logical
+    }
+
+    /// Whether values come inside text.
+    pub fn is_encoded(&self) -> bool {
+        matches!(self.reading, Reading::Encoded)
+    }
+
+    /// From now on values have this form; `None` for the one declared.
+    pub fn read_as(&mut self, format: Option<Format>) {
+        self.format = format.or_else(|| self.declared.clone());
+        self.reading = Reading::of(&self.logical, self.format.as_ref());
     }
 
     /// Positions filled so far.
@@ -127,19 +173,46 @@ impl Leaf {
         if raw.is_null() {
             return Ok(());
         }
-        match self.logical {
-            LogicalType::String => {
+        match self.reading {
+            Reading::Text => {
                 let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
                 meter.bytes += text.len();
                 self.push_text(text, at)
             }
-            LogicalType::Long => {
+            Reading::Long => {
                 let value = number::long(numeral(raw, &self.logical)?.as_bytes()).map_err(|f| f.of(&self.logical))?;
                 self.push_i64(value, at);
                 Ok(())
             }
-            _ => self.put_other(raw, at, meter),
+            Reading::Other => self.put_other(raw, at, meter),
+            Reading::Encoded => self.put_encoded(raw, at, meter),
         }
+    }
+
+    /// A value inside text, first brought into the form that the column's type has in JSON.
+    fn put_encoded(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Fault> {
+        let mut text = std::mem::take(&mut meter.digits);
+        text.clear();
+        let mut put = || {
+            if let Some(format) = &self.format {
+                encoded::write_out(raw, format, &self.logical, &mut meter.scratch, &mut text)?;
+            }
+            match self.logical {
+                LogicalType::String | LogicalType::Json => {
+                    meter.bytes += text.len();
+                    self.push_text(&text, at)
+                }
+                LogicalType::Long => {
+                    let value = number::long(text.as_bytes()).map_err(|f| f.of(&self.logical))?;
+                    self.push_i64(value, at);
+                    Ok(())
+                }
+                _ => self.put_other(Raw { text: &text, escaped: false }, at, meter),
+            }
+        };
+        let done = put();
+        meter.digits = text;
+        done
     }
 
     fn put_other(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Fault> {
@@ -225,7 +298,7 @@ impl Leaf {
         }
         let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
         let days = match &self.format {
-            Some(TimeFormat::Strftime(pattern)) => time::date_by(text, pattern),
+            Some(Format::Time(TimeFormat::Strftime(pattern))) => time::date_by(text, pattern),
             _ => time::date(text.as_bytes()),
         };
         days.ok_or_else(|| self.bad_time())
@@ -237,8 +310,9 @@ impl Leaf {
         }
         let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
         let micros = match &self.format {
-            Some(TimeFormat::Strftime(pattern)) => time::time_by(text, pattern),
-            _ => time::time(text.as_bytes()),
+            Some(Format::Time(TimeFormat::Strftime(pattern))) => time::time_by(text, pattern),
+            // A time of day in UTC is what Debezium's `ZonedTime` is.
+            _ => time::time(text.strip_suffix('Z').unwrap_or(text).as_bytes()),
         };
         micros.ok_or_else(|| self.bad_time())
     }
@@ -249,7 +323,7 @@ impl Leaf {
         }
         let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
         let micros = match &self.format {
-            Some(TimeFormat::Strftime(pattern)) => time::timestamp_by(text, pattern),
+            Some(Format::Time(TimeFormat::Strftime(pattern))) => time::timestamp_by(text, pattern),
             _ => time::timestamp(text.as_bytes()),
         };
         micros.ok_or_else(|| self.bad_time())
@@ -258,21 +332,25 @@ impl Leaf {
     /// Microseconds of a number (or a number in text) when the format counts from the epoch; a number without such a
     /// format is refused, as its unit would be a guess.
     fn epoch(&self, raw: Raw<'_>) -> Result<Option<i64>, Fault> {
-        let scale = match self.format {
-            Some(TimeFormat::EpochSeconds) => 6,
-            Some(TimeFormat::EpochMillis) => 3,
-            Some(TimeFormat::EpochMicros) => 0,
+        let (scale, times, over) = match self.format {
+            Some(Format::Time(TimeFormat::EpochSeconds)) => (6, 1, 1),
+            Some(Format::Time(TimeFormat::EpochMillis)) => (3, 1, 1),
+            Some(Format::Time(TimeFormat::EpochMicros)) => (0, 1, 1),
+            Some(Format::Time(TimeFormat::EpochNanos)) => (0, 1, 1000),
+            Some(Format::Time(TimeFormat::EpochDays)) => (0, DAY_MICROS, 1),
             _ => return Ok(None),
         };
-        let micros =
+        let units =
             number::scaled_down(numeral(raw, &self.logical)?.as_bytes(), scale).map_err(|f| f.of(&self.logical))?;
-        i64::try_from(micros).map(Some).map_err(|_| number::NumberFault::Overflow.of(&self.logical))
+        let micros = units.checked_mul(times).map(|micros| micros.div_euclid(over));
+        let micros = micros.and_then(|micros| i64::try_from(micros).ok());
+        micros.map(Some).ok_or_else(|| number::NumberFault::Overflow.of(&self.logical))
     }
 
     #[cold]
     fn bad_time(&self) -> Fault {
         let form = match &self.format {
-            Some(TimeFormat::Strftime(pattern)) => format!(" as {pattern}"),
+            Some(Format::Time(TimeFormat::Strftime(pattern))) => format!(" as {pattern}"),
             _ => String::new(),
         };
         Fault::new(RejectKind::BadFormat, format!("expected {}{form}, found other text", self.logical))
@@ -361,7 +439,7 @@ fn finish_bytes(
 }
 
 #[inline]
-fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) -> Result<&'a str, Fault> {
+pub(super) fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) -> Result<&'a str, Fault> {
     if raw.text.starts_with('"') {
         Ok(unquote(raw, scratch))
     } else {
@@ -371,7 +449,7 @@ fn unquoted<'a>(raw: Raw<'a>, logical: &LogicalType, scratch: &'a mut String) ->
 
 /// The text of a number, or of a string that holds one (escapes in it make it none).
 #[inline]
-fn numeral<'a>(raw: Raw<'a>, logical: &LogicalType) -> Result<&'a str, Fault> {
+pub(super) fn numeral<'a>(raw: Raw<'a>, logical: &LogicalType) -> Result<&'a str, Fault> {
     match raw.text.as_bytes()[0] {
         b'-' | b'0'..=b'9' => Ok(raw.text),
         b'"' => {

@@ -1,6 +1,6 @@
 //! Payload bytes to Arrow, driven by the columns that are wanted.
 //!
-//! `check` looks at the payload as a whole (UTF-8, nesting, escapes); `walk` follows the `tree` of wanted keys through it
+//! [`change`] finds the row in a change event. `check` looks at the payload as a whole (UTF-8, nesting, escapes); `walk` follows the `tree` of wanted keys through it
 //! with a `cursor`, which leaves what is skipped to a SIMD parser; `column` and `leaf` keep the values, each `leaf` reading
 //! raw JSON text through `number`, `time` and `text`. What does not fit is a [`Rejected`] with its path: never an error of the run, never a null or a zero by accident.
 //!
@@ -14,9 +14,11 @@
 //! - json keeps the text of any value, byte for byte;
 //! - null is the same as missing; of a key that comes twice in an object the last value counts.
 
+pub mod change;
 mod check;
 mod column;
 mod cursor;
+mod encoded;
 mod leaf;
 mod number;
 mod reject;
@@ -77,6 +79,12 @@ impl Decoder {
         Ok(Self { schema, root, walk: Walk::default(), rows: 0, width })
     }
 
+    /// Lets every column be null in the batches: rows that delete lack what is required of others.
+    pub fn allow_nulls(&mut self) {
+        let fields = self.schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        self.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    }
+
     /// One field per column, in their order, nullable unless required.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
@@ -89,13 +97,19 @@ impl Decoder {
     /// The payload's fault; the decoder is then as it was before.
     pub fn push(&mut self, payload: &[u8]) -> Result<(), Rejected> {
         let (text, plain) = check::check(payload)?;
+        self.push_row(|decoder| decoder.walk(text, plain, None))
+    }
+
+    /// Adds the row that `walk` fills from text that has passed [`check::check`].
+    #[inline]
+    fn push_row(&mut self, walk: impl Fn(&mut Self) -> Result<(), Fault>) -> Result<(), Rejected> {
         let bytes = self.walk.meter.bytes;
-        let mut outcome = self.walk(text, plain);
+        let mut outcome = walk(self);
         if outcome.is_err() {
             // A fault may lie in a value that a later duplicate of its key replaces: only the second walk knows.
             self.roll_back(bytes);
             self.walk.last_wins = true;
-            outcome = self.walk(text, plain);
+            outcome = walk(self);
             self.walk.last_wins = false;
         }
         if let Err(fault) = outcome {
@@ -107,15 +121,32 @@ impl Decoder {
         Ok(())
     }
 
+    /// Follows a JSON object; `needed` says which columns must be there instead of those that are required.
     #[inline]
-    fn walk(&mut self, text: &str, plain: bool) -> Result<(), Fault> {
+    fn walk(&mut self, text: &str, plain: bool, needed: Option<&[bool]>) -> Result<(), Fault> {
         let mut cursor = Cursor::new(text, plain);
         if !self.walk.object(&mut cursor, &mut self.root, self.rows)? {
             cursor.end()?;
             return Err(Fault::wrong_type("object", "null"));
         }
         cursor.end()?;
-        self.root.check_required(self.rows, &mut self.walk.trail)
+        self.check_present(needed)
+    }
+
+    /// As [`Self::walk`], for DynamoDB's typed JSON.
+    fn walk_item(&mut self, text: &str, plain: bool, needed: Option<&[bool]>) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(text, plain);
+        self.walk.item(&mut cursor, &mut self.root, self.rows)?;
+        cursor.end()?;
+        self.check_present(needed)
+    }
+
+    #[inline]
+    fn check_present(&mut self, needed: Option<&[bool]>) -> Result<(), Fault> {
+        match needed {
+            None => self.root.check_required(self.rows, &mut self.walk.trail),
+            Some(needed) => self.root.check_needed(self.rows, needed, &mut self.walk.trail),
+        }
     }
 
     #[cold]

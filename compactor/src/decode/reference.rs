@@ -1,7 +1,9 @@
 //! The same decoding in the plainest way, on `serde_json::Value`: what the decoder must agree with.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float64Type, Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use firn_shared::config::domain::{Column, JsonPath};
@@ -105,6 +107,8 @@ fn cell(array: &dyn Array, at: usize) -> Value {
     match array.data_type() {
         DataType::Boolean => json!(array.as_boolean().value(at)),
         DataType::Int32 => json!(array.as_primitive::<Int32Type>().value(at)),
+        DataType::Date32 => json!(array.as_primitive::<Date32Type>().value(at)),
+        DataType::Time64(_) => json!(array.as_primitive::<Time64MicrosecondType>().value(at)),
         DataType::Int64 => json!(array.as_primitive::<Int64Type>().value(at)),
         DataType::Float64 => json!(array.as_primitive::<Float64Type>().value(at)),
         DataType::Decimal128(..) => json!(array.as_primitive::<Decimal128Type>().value(at).to_string()),

@@ -36,6 +36,8 @@ pub enum RejectKind {
     Inexact,
     /// Text is not of the column's form (time, date, number in text, base64, UUID).
     BadFormat,
+    /// An event that asks for what is not carried out.
+    Unsupported,
     /// A column's buffer would pass 2 GiB; finish batches earlier.
     TooLarge,
 }
@@ -55,6 +57,7 @@ impl RejectKind {
             Self::OutOfRange => "outOfRange",
             Self::Inexact => "inexact",
             Self::BadFormat => "badFormat",
+            Self::Unsupported => "unsupported",
             Self::TooLarge => "tooLarge",
         }
     }

@@ -1,6 +1,6 @@
 //! Claims about whole records: what is refused, where, and that it leaves no trace.
 
-use firn_shared::config::domain::{Column, TimeFormat};
+use firn_shared::config::domain::{Column, Format, TimeFormat};
 use firn_shared::types::LogicalType as T;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn one(logical: T, payload: &str) -> Result<Value, RejectKind> {
 }
 
 fn formatted(logical: T, format: TimeFormat, payload: &str) -> Result<Value, RejectKind> {
-    let columns = [Column { format: Some(format), ..column("a", "a", logical, false) }];
+    let columns = [Column { format: Some(Format::Time(format)), ..column("a", "a", logical, false) }];
     decode(&columns, payload).map(|mut r| r.remove(0)).map_err(|(_, reason)| reason)
 }
 
@@ -90,16 +90,20 @@ fn values_that_fit_are_exact() {
 
 #[test]
 fn numbers_are_times_only_where_the_format_says_so() {
-    use TimeFormat::{EpochMicros, EpochMillis, EpochSeconds, Strftime};
+    use TimeFormat::{EpochDays, EpochMicros, EpochMillis, EpochNanos, EpochSeconds, Strftime};
     let instant = json!(1_626_847_200_123_456_i64);
     for (format, value) in [
         (EpochSeconds, "1626847200.1234569"),
         (EpochSeconds, "\"1626847200.123456\""),
         (EpochMillis, "1626847200123.456"),
         (EpochMicros, "1626847200123456"),
+        (EpochNanos, "1626847200123456999"),
     ] {
         assert_eq!(formatted(T::TimestampTz, format, &format!("{{\"a\":{value}}}")), Ok(instant.clone()), "{value}");
     }
+    assert_eq!(formatted(T::Date, EpochDays, "{\"a\":-3653}"), Ok(json!(-3653)));
+    assert_eq!(formatted(T::TimestampTz, EpochDays, "{\"a\":2}"), Ok(json!(172_800_000_000_i64)));
+    assert_eq!(formatted(T::TimestampTz, EpochNanos, "{\"a\":-1}"), Ok(json!(-1)));
     assert_eq!(formatted(T::TimestampTz, EpochMicros, "{\"a\":1e30}"), Err(RejectKind::OutOfRange));
     assert_eq!(formatted(T::TimestampTz, EpochMillis, "{\"a\":\"2021-07-21\"}"), Err(RejectKind::BadFormat));
     let pattern = Strftime("%d/%m/%Y %H:%M".into());

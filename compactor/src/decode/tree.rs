@@ -97,6 +97,24 @@ impl Node {
         Ok(())
     }
 
+    /// As [`Self::check_required`], for the columns of which `needed` says so.
+    #[cold]
+    pub fn check_needed(&self, at: usize, needed: &[bool], trail: &mut Trail) -> Result<(), Fault> {
+        for key in &self.keys {
+            for want in &key.wants {
+                let found = match want {
+                    Want::Keys(node) => node.check_needed(at, needed, trail),
+                    Want::Column { column, out, .. } if needed.get(*out) == Some(&true) && column.len() <= at => {
+                        Err(Fault::new(RejectKind::Missing, "a delete needs it, found nothing or null"))
+                    }
+                    Want::Column { .. } => Ok(()),
+                };
+                found.inspect_err(|_| trail.key(&key.name))?;
+            }
+        }
+        Ok(())
+    }
+
     fn columns(&mut self, visit: &mut impl FnMut(&mut Column, usize)) {
         for want in self.keys.iter_mut().flat_map(|k| &mut k.wants) {
             match want {

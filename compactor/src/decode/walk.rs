@@ -36,8 +36,7 @@ impl Walk {
         if cursor.eat(b'}')? {
             return Ok(true);
         }
-        self.object += 1;
-        let object = self.object;
+        let object = self.next_object();
         let mut hint = 0;
         loop {
             match cursor.key(node, hint, &mut self.meter.scratch)? {
@@ -61,6 +60,13 @@ impl Walk {
                 return Ok(true);
             }
         }
+    }
+
+    /// The number of the next object.
+    #[inline]
+    pub fn next_object(&mut self) -> u64 {
+        self.object += 1;
+        self.object
     }
 
     #[cold]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
@@ -16,7 +16,9 @@ use firn_shared::ids::{Offset, PartitionRef};
 use firn_shared::raw::envelope::Envelope;
 use firn_shared::raw::manifest::RawObject;
 
+use super::effect::Effect;
 use super::inflate::Inflate;
+use crate::decode::change::{Changes, Marks, Op, Taken};
 use crate::decode::{Decoder, Rejected};
 use crate::plan::SliceObject;
 use crate::provenance::{self, Origin};
@@ -31,6 +33,7 @@ const BATCH_ROWS: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Conversion {
     columns: Vec<Column>,
+    effect: Option<Box<Effect>>,
     transformer: Transformer,
     events: Option<BTreeSet<String>>,
     provenance: bool,
@@ -43,10 +46,14 @@ impl Conversion {
     /// # Errors
     /// `Config`, naming the step.
     pub fn new(output: &Output, record_bytes_max: u64) -> Result<Self> {
+        let effect = Effect::new(output).map(Box::new);
+        let added = effect.iter().flat_map(|effect| effect.columns.iter().cloned());
+        let columns: Vec<Column> = output.table.columns.iter().cloned().chain(added).collect();
         Ok(Self {
-            columns: output.table.columns.clone(),
-            transformer: Transformer::new(&output.transformations, &output.table.columns)?
+            transformer: Transformer::new(&output.transformations, &columns)?
                 .requiring(output.table.mode.upsert().map_or(&[], |upsert| &upsert.keys))?,
+            columns: output.table.columns.clone(),
+            effect,
             events: output.events.as_ref().map(|events| events.iter().cloned().collect()),
             provenance: output.table.provenance,
             // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them.
@@ -97,6 +104,10 @@ pub struct Converter {
 struct Sink {
     conversion: Arc<Conversion>,
     decoder: Decoder,
+    /// For payloads that are changes.
+    changes: Option<Changes>,
+    /// Tombstones that should have deleted a key and could not.
+    lost_deletes: u64,
     batch_bytes: usize,
     origins: Vec<Origin>,
     /// Origin and offset of each row in the decoder.
@@ -124,10 +135,16 @@ impl Converter {
     /// As [`Decoder::new`].
     pub fn new(conversion: Arc<Conversion>, batch_bytes: usize) -> Result<Self> {
         let inflate = Inflate::new(conversion.line_max)?;
-        let decoder = Decoder::new(&conversion.columns)?;
+        let mut decoder = Decoder::new(&conversion.columns)?;
+        let changes = conversion.effect.as_ref().map(|effect| effect.changes(&conversion.columns));
+        if changes.is_some() {
+            decoder.allow_nulls();
+        }
         let sink = Sink {
             conversion,
             decoder,
+            changes,
+            lost_deletes: 0,
             batch_bytes,
             origins: Vec::new(),
             rows: Vec::new(),
@@ -217,6 +234,13 @@ impl Converter {
     /// What became of the slice's records, per partition.
     #[must_use]
     pub fn into_fates(self) -> BTreeMap<PartitionRef, Fate> {
+        if self.sink.lost_deletes > 0 {
+            tracing::warn!(
+                tombstones = self.sink.lost_deletes,
+                "tombstones of flattened records deleted nothing: the table needs more of a delete than the record's key; \
+                 flatten with delete.tombstone.handling.mode=rewrite, or leave timestampColumns out"
+            );
+        }
         let mut fates: BTreeMap<PartitionRef, Fate> = BTreeMap::new();
         for (origin, fate) in self.sink.origins.into_iter().zip(&self.sink.fates) {
             fates.entry(origin.partition).or_default().merge(fate);
@@ -249,7 +273,7 @@ impl Sink {
         if envelope.tombstone {
             self.tombstones += 1;
             self.fate(origin).tombstones += 1;
-            return Ok(());
+            return self.tombstone(&envelope, origin);
         }
         if !self.conversion.wants(envelope.event.as_deref()) {
             count(&mut self.fate(origin).filtered, OTHER_EVENT);
@@ -257,15 +281,19 @@ impl Sink {
         }
         // Borrowed, unless the payload had line feeds: then they are put back, so that `json` columns keep their bytes.
         let payload = envelope.payload().map_err(|e| e.to_string())?.unwrap_or_default();
-        match self.decoder.push(&payload) {
-            Ok(()) => {
-                self.rows.push((origin, offset));
-                if self.conversion.transformer.can_reject() {
-                    self.kept.bytes.extend_from_slice(&payload);
-                    let event = envelope.event.as_deref().map(str::to_owned);
-                    self.kept.records.push((self.kept.bytes.len(), event, envelope.timestamp));
-                }
+        let taken = match &mut self.changes {
+            None => self.decoder.push(&payload).map(|()| Taken::Row),
+            Some(changes) => {
+                // A key that cannot be read is none: only a delete without an image asks for it.
+                changes.push(&mut self.decoder, &payload, || envelope.key().ok().flatten())
             }
+        };
+        match taken {
+            Ok(Taken::Row) => {
+                self.rows.push((origin, offset));
+                self.keep(&envelope)?;
+            }
+            Ok(Taken::Skipped(reason)) => count(&mut self.fate(origin).filtered, reason),
             Err(why) => {
                 self.rejects.push(&Reject {
                     payload: &payload,
@@ -282,37 +310,81 @@ impl Sink {
         Ok(())
     }
 
+    /// Keeps the raw record of the decoder's last row, when a step may still reject it.
+    fn keep(&mut self, envelope: &Envelope<'_>) -> Result<(), String> {
+        if self.conversion.transformer.can_reject() {
+            let payload = envelope.payload().map_err(|e| e.to_string())?;
+            self.kept.bytes.extend_from_slice(payload.as_deref().unwrap_or_default());
+            let event = envelope.event.as_deref().map(str::to_owned);
+            self.kept.records.push((self.kept.bytes.len(), event, envelope.timestamp));
+        }
+        Ok(())
+    }
+
+    /// A tombstone, counted already: where it deletes its key, a row more.
+    fn tombstone(&mut self, envelope: &Envelope<'_>, origin: u32) -> Result<(), String> {
+        let conversion = Arc::clone(&self.conversion);
+        let Some(changes) = &mut self.changes else { return Ok(()) };
+        if !conversion.wants(envelope.event.as_deref()) {
+            return Ok(());
+        }
+        let key = envelope.key().map_err(|e| e.to_string())?;
+        let taken = conversion.effect.as_deref().is_some_and(Effect::takes_tombstones)
+            && key.is_some_and(|key| changes.tombstone(&mut self.decoder, &key, envelope.timestamp));
+        if taken {
+            self.rows.push((origin, envelope.offset));
+            return self.keep(envelope);
+        }
+        self.lost_deletes += u64::from(changes.relies_on_tombstones());
+        Ok(())
+    }
+
     fn fate(&mut self, origin: u32) -> &mut Fate {
         &mut self.fates[origin as usize]
     }
 
     /// The decoder's rows through the transformations; `None` when no row is left.
     fn flush(&mut self) -> Result<Option<Rows>> {
-        let batch = self.decoder.finish()?;
+        let mut batch = self.decoder.finish()?;
         let entered = std::mem::take(&mut self.rows);
         let kept = std::mem::take(&mut self.kept);
         let conversion = Arc::clone(&self.conversion);
-        let Outcome { batch, rows, filtered, rejected } = conversion.transformer.apply(batch)?;
+        let marked = self.marks()?;
+        let effect = conversion.effect.as_deref().zip(marked.as_ref());
+        if let Some((effect, (marks, _))) = effect {
+            batch = effect.add_columns(batch, marks)?;
+        }
+        let spared = effect.and_then(|(effect, (marks, _))| effect.spared(marks));
+        let is_tombstone = |row: u32| effect.is_some_and(|(_, (marks, _))| marks.ops[row as usize] == Op::Tombstone);
+        let Outcome { batch, rows, filtered, rejected } =
+            conversion.transformer.apply_sparing(batch, spared.as_ref())?;
         for (name, rows) in filtered {
             for row in rows {
                 count(&mut self.fate(entered[row as usize].0).filtered, &name);
             }
         }
-        for reject in rejected {
+        // A tombstone has its place in the account, whatever becomes of its row.
+        for reject in rejected.into_iter().filter(|reject| !is_tombstone(reject.row)) {
             self.reject(&kept, &entered, reject.row, &reject.why, &reject.step)?;
         }
-        let left = match rows {
-            None => entered,
-            Some(rows) => rows.into_iter().map(|row| entered[row as usize]).collect(),
-        };
-        for run in left.chunk_by(|a, b| a.0 == b.0) {
-            self.fate(run[0].0).rows += run.len() as u64;
+        let deletes = effect.and_then(|(effect, (marks, _))| effect.deletes(marks, rows.as_deref()));
+        let versions = marked.as_ref().map(|(_, versions)| left_of(versions, rows.as_deref())).transpose()?;
+        let numbers = rows.unwrap_or_else(|| (0..entered.len() as u32).collect());
+        let left: Vec<_> = numbers.iter().map(|row| entered[*row as usize]).collect();
+        for (row, (origin, _)) in numbers.iter().zip(&left) {
+            self.fate(*origin).rows += u64::from(!is_tombstone(*row));
         }
         if left.is_empty() {
             return Ok(None);
         }
-        let batch = if conversion.provenance { with_provenance(batch, &self.origins, &left)? } else { batch };
-        Ok(Some(Rows { batch, deletes: None }))
+        let batch = if conversion.provenance { with_provenance(batch, &self.origins, &left, versions)? } else { batch };
+        Ok(Some(Rows { batch, deletes }))
+    }
+
+    /// What the rows of the decoder do, and their versions; `None` when payloads are rows.
+    fn marks(&mut self) -> Result<Option<(Marks, StringArray)>> {
+        let marks = self.changes.as_mut().map(Changes::finish).transpose();
+        marks.map_err(|e| Error::bug("cannot build the versions of decoded rows").with_source(e))
     }
 
     fn reject(&mut self, kept: &Kept, entered: &[(u32, Offset)], row: u32, why: &Rejected, step: &str) -> Result<()> {
@@ -344,8 +416,23 @@ fn count(counts: &mut BTreeMap<String, u64>, reason: &str) {
     }
 }
 
-fn with_provenance(batch: RecordBatch, origins: &[Origin], rows: &[(u32, Offset)]) -> Result<RecordBatch> {
-    let column = provenance::column(origins, rows)?;
+/// The versions of the rows that are left.
+fn left_of(versions: &StringArray, left: Option<&[u32]>) -> Result<ArrayRef> {
+    let Some(left) = left else { return Ok(Arc::new(versions.clone())) };
+    let left = UInt32Array::from(left.to_vec());
+    arrow_select::take::take(versions, &left, None).map_err(|e| Error::bug("versions of rows").with_source(e))
+}
+
+fn with_provenance(
+    batch: RecordBatch,
+    origins: &[Origin],
+    rows: &[(u32, Offset)],
+    versions: Option<ArrayRef>,
+) -> Result<RecordBatch> {
+    let column = match versions {
+        Some(versions) => provenance::column_of_changes(origins, rows, versions)?,
+        None => provenance::column(origins, rows)?,
+    };
     let (schema, mut arrays, count) = batch.into_parts();
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(provenance::COLUMN, column.data_type().clone(), true)));

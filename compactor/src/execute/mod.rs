@@ -6,6 +6,9 @@
 
 mod budget;
 pub mod convert;
+mod effect;
+#[cfg(test)]
+mod effect_tests;
 mod inflate;
 mod progress;
 

@@ -264,6 +264,7 @@ fn topics_are_read_in_every_generation_up_to_the_configured_one() {
         retention: None,
         consumers: 1,
         generation: Generation(generation),
+        format: firn_shared::config::domain::PayloadFormat::Json,
         event_name: None,
         event_time: EventTime::KafkaTimestamp,
         whitelist: None,

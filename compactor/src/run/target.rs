@@ -85,7 +85,8 @@ impl<'a> Target<'a> {
         let mut columns: Vec<TableColumn> =
             columns.map(|c| TableColumn { name: c.name, r#type: c.r#type, required: c.required, doc: c.doc }).collect();
         if self.output.table.provenance {
-            columns.push(TableColumn::provenance());
+            let changes = self.output.format.is_change();
+            columns.push(if changes { TableColumn::provenance_of_changes() } else { TableColumn::provenance() });
         }
         columns
     }

@@ -42,6 +42,21 @@ impl TableColumn {
     }
 }
 
+impl TableColumn {
+    /// The provenance column of a table fed from change events.
+    #[must_use]
+    pub fn provenance_of_changes() -> Self {
+        let doc = "where the row came from: Kafka cluster, topic, partition, offset, its event hour, and the position of \
+                   the change in its source";
+        Self {
+            name: provenance::COLUMN.to_owned(),
+            r#type: provenance::logical_type_of_changes(),
+            required: false,
+            doc: Some(doc.to_owned()),
+        }
+    }
+}
+
 /// The Iceberg schema of `columns`. Field ids count up, top level first, as every catalog would assign them.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ mod text;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use firn_shared::config::domain::{Column, Step, Transformation};
 use firn_shared::error::{Error, ErrorKind, Result};
@@ -131,6 +132,15 @@ impl Transformer {
     /// # Errors
     /// `Bug` when the batch is not of the columns that were checked.
     pub fn apply(&self, batch: RecordBatch) -> Result<Outcome> {
+        self.apply_sparing(batch, None)
+    }
+
+    /// As [`Self::apply`], but no filter takes out a row of which `spared` says so: a delete has to reach the table
+    /// whatever the row had looked like.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_sparing(&self, batch: RecordBatch, spared: Option<&BooleanBuffer>) -> Result<Outcome> {
         if self.steps.is_empty() {
             return Ok(Outcome { batch, rows: None, filtered: Vec::new(), rejected: Vec::new() });
         }
@@ -144,7 +154,7 @@ impl Transformer {
         let mut frame = Frame::new(batch);
         let (mut filtered, mut rejected) = (Vec::new(), Vec::new());
         for step in &self.steps {
-            step.run(&mut frame, &mut filtered, &mut rejected)
+            step.run(&mut frame, spared, &mut filtered, &mut rejected)
                 .map_err(|e| Error::new(e.kind(), format!("{}: {e}", step.at)))?;
         }
         let (columns, rows) = frame.into_parts();
@@ -162,6 +172,7 @@ impl Checked {
     fn run(
         &self,
         frame: &mut Frame,
+        spared: Option<&BooleanBuffer>,
         filtered: &mut Vec<(String, Vec<u32>)>,
         rejected: &mut Vec<RowReject>,
     ) -> Result<()> {
@@ -204,8 +215,13 @@ impl Checked {
                 let columns =
                     columns.map(|c| Ok((c.clone(), Arc::clone(frame.get(c)?)))).collect::<Result<Vec<_>>>()?;
                 let keep = predicate.evaluate(frame.rows(), columns)?;
-                let out: Vec<usize> =
-                    keep.iter().enumerate().filter(|(_, k)| *k != Some(true)).map(|(row, _)| row).collect();
+                let spared = |row: usize| spared.is_some_and(|spared| spared.value(frame.id(row) as usize));
+                let out: Vec<usize> = keep
+                    .iter()
+                    .enumerate()
+                    .filter(|(row, keep)| *keep != Some(true) && !spared(*row))
+                    .map(|(row, _)| row)
+                    .collect();
                 if !out.is_empty() {
                     filtered.push((name.clone(), out.iter().map(|row| frame.id(*row)).collect()));
                 }

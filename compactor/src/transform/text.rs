@@ -2,7 +2,7 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
-use firn_shared::config::domain::{Column, JsonPath, TimeFormat};
+use firn_shared::config::domain::{Column, Format, JsonPath, TimeFormat};
 use firn_shared::error::{Error, Result};
 use firn_shared::types::LogicalType;
 
@@ -85,7 +85,14 @@ pub fn check_json(name: &str, array: &ArrayRef) -> Result<Read> {
 }
 
 fn column(name: &str, path: JsonPath, logical: &LogicalType, format: Option<TimeFormat>) -> Column {
-    Column { name: name.to_owned(), path, r#type: logical.clone(), required: false, format, doc: None }
+    Column {
+        name: name.to_owned(),
+        path,
+        r#type: logical.clone(),
+        required: false,
+        format: format.map(Format::Time),
+        doc: None,
+    }
 }
 
 fn read<'a>(column: &Column, name: &str, documents: impl Iterator<Item = Option<&'a [u8]>>) -> Result<Read> {

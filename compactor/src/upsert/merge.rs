@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt32Type};
-use arrow_array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow_array::{Array, BooleanArray, RecordBatch, UInt32Array};
 use arrow_row::Rows;
 use arrow_schema::SchemaRef;
 use firn_shared::error::{Error, Result};
@@ -286,10 +286,16 @@ fn places(batch: &RecordBatch, rows: impl Iterator<Item = usize>) -> Vec<(u32, u
 }
 
 /// Adds rows to the counts of the partitions they came from.
+/// Counts records by where they came from. The row of a tombstone, a delete without a position in its source, is left out:
+/// its record has its place in the account, as a tombstone.
 fn count(batch: &RecordBatch, rows: impl Iterator<Item = usize>, counts: &mut Counts) -> Result<()> {
     let column = batch.column_by_name(provenance::COLUMN).and_then(|c| c.as_struct_opt());
-    let origins = Origins::of(column.ok_or_else(|| Error::bug("rows without provenance"))?)?;
-    for (partition, rows) in origins.count(rows)? {
+    let column = column.ok_or_else(|| Error::bug("rows without provenance"))?;
+    let origins = Origins::of(column)?;
+    let marks = batch.column_by_name(DELETE).and_then(|c| c.as_boolean_opt());
+    let tombstones = marks.zip(column.column_by_name(provenance::VERSION));
+    let is_record = |row: &usize| tombstones.is_none_or(|(marks, at)| !marks.value(*row) || at.is_valid(*row));
+    for (partition, rows) in origins.count(rows.filter(is_record))? {
         *counts.entry(partition).or_default() += rows;
     }
     Ok(())

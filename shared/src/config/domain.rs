@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::payload::{Format, PayloadFormat, TimeFormat};
 use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, PipelineName, TableName, Topic};
 use crate::types::LogicalType;
 
@@ -249,6 +250,8 @@ pub struct Ingestion {
     pub consumers: usize,
     /// Which incarnation of the topics.
     pub generation: Generation,
+    /// What the payloads are.
+    pub format: PayloadFormat,
     /// JSON path of the event's name; `None` when the topic has one kind of event.
     pub event_name: Option<JsonPath>,
     /// Where the event time is.
@@ -326,24 +329,11 @@ pub enum EventTime {
     KafkaTimestamp,
 }
 
-/// The form of a time in JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TimeFormat {
-    /// RFC 3339 text.
-    Rfc3339,
-    /// Seconds since the epoch, number or text, fraction allowed.
-    EpochSeconds,
-    /// Milliseconds since the epoch.
-    EpochMillis,
-    /// Microseconds since the epoch.
-    EpochMicros,
-    /// A `chrono` strftime pattern; UTC when the pattern has no offset.
-    Strftime(String),
-}
-
 /// One table fed by a pipeline.
 #[derive(Debug, Clone)]
 pub struct Output {
+    /// What the payloads are; the same for all outputs of a pipeline.
+    pub format: PayloadFormat,
     /// Events that go into it; `None` is all.
     pub events: Option<Vec<String>>,
     /// The table.
@@ -451,8 +441,8 @@ pub struct Column {
     pub r#type: LogicalType,
     /// A record without it is quarantined.
     pub required: bool,
-    /// The form of its time, for date and time types; else every common form is tried.
-    pub format: Option<TimeFormat>,
+    /// The form of its values, where the type leaves it open; dates and times without one try every common form.
+    pub format: Option<Format>,
     /// Comment in the table.
     pub doc: Option<String>,
 }

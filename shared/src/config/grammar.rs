@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use chrono::format::{Item, StrftimeItems};
 
-use super::domain::{JsonPath, PartitionField, SortField, StoreUrl, TimeFormat, Transform};
+use super::domain::{Format, JsonPath, PartitionField, SortField, StoreUrl, TimeFormat, Transform};
 use crate::cursor::{Cursor, did_you_mean};
 use crate::error::{Error, Result};
 use crate::ids::ColumnName;
@@ -71,7 +71,7 @@ fn read_key(cursor: &mut Cursor<'_>) -> Result<String> {
 impl FromStr for TimeFormat {
     type Err = Error;
 
-    /// Reads `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, or a strftime pattern.
+    /// Reads `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays`, or a strftime pattern.
     fn from_str(text: &str) -> Result<Self> {
         if let Some((_, format)) = NAMED.iter().find(|(name, _)| *name == text) {
             return Ok(format.clone());
@@ -79,7 +79,7 @@ impl FromStr for TimeFormat {
         if !text.contains('%') {
             let hint = did_you_mean(text, NAMED.iter().map(|(name, _)| *name));
             return Err(Error::config(format!(
-                "no time format `{text}`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`{hint}"
+                "no time format `{text}`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`{hint}"
             )));
         }
         if StrftimeItems::new(text).any(|item| item == Item::Error) {
@@ -94,6 +94,8 @@ const NAMED: &[(&str, TimeFormat)] = &[
     ("epochSeconds", TimeFormat::EpochSeconds),
     ("epochMillis", TimeFormat::EpochMillis),
     ("epochMicros", TimeFormat::EpochMicros),
+    ("epochNanos", TimeFormat::EpochNanos),
+    ("epochDays", TimeFormat::EpochDays),
 ];
 
 impl fmt::Display for TimeFormat {
@@ -101,6 +103,49 @@ impl fmt::Display for TimeFormat {
         match self {
             Self::Strftime(pattern) => f.write_str(pattern),
             named => f.write_str(NAMED.iter().find(|(_, format)| format == named).map_or("", |(name, _)| *name)),
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    /// Reads `base64(2)`, `variableScale`, `bits`, `zeroOne`, `jsonText`, or the form of a time.
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some((_, format)) = ENCODED.iter().find(|(name, _)| *name == text) {
+            return Ok(format.clone());
+        }
+        let mut cursor = Cursor::new("format", text);
+        if !cursor.eat("base64") {
+            return text.parse().map(Self::Time);
+        }
+        cursor.expect("(")?;
+        cursor.blanks();
+        let start = cursor.position();
+        let scale = cursor.number()?;
+        let Some(scale) = u8::try_from(scale).ok().filter(|scale| *scale <= 38) else {
+            cursor.back_to(start);
+            return Err(cursor.error(&format!("scale {scale} is not between 0 and 38")));
+        };
+        cursor.expect(")")?;
+        cursor.end()?;
+        Ok(Self::Base64 { scale })
+    }
+}
+
+const ENCODED: &[(&str, Format)] = &[
+    ("variableScale", Format::VariableScale),
+    ("bits", Format::Bits),
+    ("zeroOne", Format::ZeroOne),
+    ("jsonText", Format::JsonText),
+];
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(format) => format.fmt(f),
+            Self::Base64 { scale } => write!(f, "base64({scale})"),
+            named => f.write_str(ENCODED.iter().find(|(_, format)| format == named).map_or("", |(name, _)| *name)),
         }
     }
 }
@@ -354,10 +399,21 @@ mod tests {
         rfc3339
         epochMillis
         %d/%m/%Y
-        no time format `epochmilis`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`; did you mean `epochMillis`?
-        no time format `iso`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`
+        no time format `epochmilis`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`; did you mean `epochMillis`?
+        no time format `iso`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`
         time format `%!` has a `%` sequence that strftime does not know
         "#);
+        let formats = ["base64(2)", "base64( 38 )", "bits", "epochDays", "base64", "base64(39)", "base64(2", "bit"];
+        insta::assert_snapshot!(formats.map(round_trip::<Format>).join("\n"), @r"
+        base64(2)
+        base64(38)
+        bits
+        epochDays
+        format `base64`: expected `(`, but the text ends at character 7
+        format `base64(39)`: scale 39 is not between 0 and 38 at character 8
+        format `base64(2`: expected `)`, but the text ends at character 9
+        no time format `bit`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`
+        ");
         let urls = [
             "s3://lake",
             "s3://lake/a/b/",

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod env;
 mod grammar;
 mod load;
+mod payload;
 mod problems;
 pub mod schema;
 mod shape;
@@ -20,7 +21,7 @@ pub mod units;
 mod wire;
 mod yaml;
 
-pub use check::{columns_after, event_hour_partition};
+pub use check::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, event_hour_partition};
 pub use domain::Config;
 pub use load::{Files, find, load};
 pub use problems::{Problem, Problems};

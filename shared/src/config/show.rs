@@ -4,13 +4,13 @@
 
 use super::domain::{
     Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath, LateThen,
-    LogFormat, Mode, Output, Pipeline, Secret, Table, TopicSelector, Transformation, WriteStrategy,
+    LogFormat, Mode, Output, PayloadFormat, Pipeline, Secret, Table, TopicSelector, Transformation, WriteStrategy,
 };
 use super::units::{ByteSize, Period};
 use super::wire::{
     CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactorYaml, DeleteFilesYaml, DropYaml, EventTimeFieldYaml,
     EventTimeYaml, ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml,
-    LateThenYaml, LateYaml, LogFormatYaml, LowerYaml, Mechanism, ModeYaml, OneOrMany, OutputYaml, PayloadFormat,
+    LateThenYaml, LateYaml, LogFormatYaml, LowerYaml, Mechanism, ModeYaml, OneOrMany, OutputYaml, PayloadFormatYaml,
     PipelineYaml, Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml,
     StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
 };
@@ -183,7 +183,11 @@ fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
             generation: Some(ingestion.generation.0),
         }),
         incoming_data: Some(IncomingYaml {
-            format: Some(PayloadFormat::Json),
+            format: Some(match ingestion.format {
+                PayloadFormat::Json => PayloadFormatYaml::Json,
+                PayloadFormat::Debezium => PayloadFormatYaml::Debezium,
+                PayloadFormat::Dynamodb => PayloadFormatYaml::Dynamodb,
+            }),
             event_name: ingestion.event_name.as_ref().and_then(text),
             event_time: Some(event_time),
             whitelist,

@@ -1,13 +1,52 @@
 //! The columns of a table, step by step: names and types after each transformation.
 
 use super::File;
-use crate::config::domain::{Column, Output, TimeFormat, Transformation};
+use crate::config::domain::{Column, Format, JsonPath, Mode, Output, PayloadFormat, TimeFormat, Transformation};
 use crate::cursor::did_you_mean;
 use crate::ids::ColumnName;
 use crate::types::LogicalType;
 
 /// Name of the provenance column, which no other column may have.
 pub(super) const PROVENANCE: &str = "_firn";
+
+/// What a change did: `c` created, `r` read by a snapshot, `u` updated, `d` deleted.
+pub const OPERATION: &str = "_op";
+/// Whether the source deleted the row.
+pub const DELETED: &str = "_deleted";
+/// When it did.
+pub const DELETED_AT: &str = "_deleted_at";
+
+/// The columns that change events add behind the decoded ones, before the transformations: an append table keeps every
+/// change and says which kind it was, an upsert with soft deletes marks the rows that are gone.
+#[must_use]
+pub fn change_columns(format: PayloadFormat, mode: &Mode) -> Vec<Column> {
+    marks(format, *mode == Mode::Append, mode.upsert().is_some_and(|upsert| upsert.soft_delete))
+}
+
+/// As [`change_columns`], for a mode that appends or an upsert with soft deletes.
+pub(super) fn marks(format: PayloadFormat, append: bool, soft_delete: bool) -> Vec<Column> {
+    let column = |name: &str, r#type, doc: &str| Column {
+        name: name.to_owned(),
+        path: JsonPath(vec![name.to_owned()]),
+        r#type,
+        required: false,
+        format: None,
+        doc: Some(doc.to_owned()),
+    };
+    let operation = "what the change did: c created, r read by a snapshot, u updated, d deleted";
+    if !format.is_change() {
+        Vec::new()
+    } else if append {
+        vec![column(OPERATION, LogicalType::String, operation)]
+    } else if soft_delete {
+        vec![
+            column(DELETED, LogicalType::Boolean, "whether the source deleted the row"),
+            column(DELETED_AT, LogicalType::TimestampTz, "when the source deleted the row"),
+        ]
+    } else {
+        Vec::new()
+    }
+}
 
 /// The columns of an output's table in order, after all transformations and without provenance. Names are valid
 /// [`ColumnName`]s; `path` and `format` tell where the value came from.
@@ -17,10 +56,30 @@ pub fn columns_after(output: &Output) -> Vec<Column> {
     for column in &output.table.columns {
         columns.push(column.clone(), String::new());
     }
+    for column in change_columns(output.format, &output.table.mode) {
+        columns.push(column, String::new());
+    }
     for step in &output.transformations {
         columns.apply(&step.transformation, "", &mut |_, _| {});
     }
-    columns.list.into_iter().map(|tracked| tracked.column).collect()
+    let mut columns: Vec<Column> = columns.list.into_iter().map(|tracked| tracked.column).collect();
+    // Of a deleted row nothing is sure to be known but its key, and here it stays.
+    if let Some(keys) = keys_of_kept_deletes(output) {
+        for column in &mut columns {
+            column.required &= keys.contains(&column.name.as_str());
+        }
+    }
+    columns
+}
+
+/// The key columns of a table in which deleted rows stay as rows; `None` where they do not.
+fn keys_of_kept_deletes(output: &Output) -> Option<Vec<&str>> {
+    match &output.table.mode {
+        _ if !output.format.is_change() => None,
+        Mode::Append => Some(Vec::new()),
+        Mode::Upsert(upsert) if upsert.soft_delete => Some(upsert.keys.iter().map(ColumnName::as_str).collect()),
+        Mode::Upsert(_) | Mode::TruncateLoad { .. } => None,
+    }
 }
 
 /// Columns at one moment.
@@ -201,9 +260,23 @@ fn bad_field(r#type: &LogicalType) -> Option<String> {
     }
 }
 
-/// Whether `format` may stand beside a type: dates and times only.
-pub(super) fn takes_format(r#type: &LogicalType) -> bool {
+/// Whether values of a type may have the form of a time.
+pub(super) fn takes_time(r#type: &LogicalType) -> bool {
     matches!(r#type, LogicalType::Date | LogicalType::Time | LogicalType::Timestamp | LogicalType::TimestampTz)
+}
+
+/// What is wrong with a form of values beside a type, if anything is.
+pub(super) fn misplaced(format: &Format, r#type: &LogicalType) -> Option<&'static str> {
+    use LogicalType as L;
+    let number = matches!(r#type, L::Int | L::Long | L::Float | L::Double | L::Decimal { .. } | L::String);
+    let (fits, rule) = match format {
+        Format::Time(_) => (takes_time(r#type), "only dates and times have a time format"),
+        Format::Base64 { .. } | Format::VariableScale => (number, "only numbers and strings are read from such bytes"),
+        Format::Bits => (number || *r#type == L::Boolean, "only numbers, strings and booleans are read from bits"),
+        Format::ZeroOne => (*r#type == L::Boolean, "only booleans are 0 and 1"),
+        Format::JsonText => (*r#type == L::Json, "only json is JSON text"),
+    };
+    (!fits).then_some(rule)
 }
 
 /// Whether `cast` knows a way that keeps values; else the key to blame and why.
@@ -229,7 +302,7 @@ fn castable(from: &LogicalType, to: &LogicalType, format: Option<&TimeFormat>) -
         _ if epoch => {}
         _ => return Err(("to", format!("there is no way from {from} to {to}"))),
     }
-    if format.is_some() && !epoch && !(*from == L::String && takes_format(to)) {
+    if format.is_some() && !epoch && !(*from == L::String && takes_time(to)) {
         return Err(("format", format!("{from} to {to} takes no format")));
     }
     Ok(())

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub(super) use across::across;
-pub use columns::columns_after;
+pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after};
 pub(super) use firn::deployment;
 pub(super) use pipeline::pipeline;
 pub use table::event_hour_partition;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::File;
 use super::columns::Columns;
-use crate::config::domain::{DeleteFiles, Mode, Upsert, WriteStrategy};
+use crate::config::domain::{DeleteFiles, Mode, PayloadFormat, Upsert, WriteStrategy};
 use crate::config::units::Period;
 use crate::config::wire::{DeleteFilesYaml, ModeYaml, TableYaml, WriteStrategyYaml};
 use crate::ids::ColumnName;
@@ -12,11 +12,27 @@ use crate::types::LogicalType;
 
 const DELETE_MEMORY: Period = Period(Duration::from_hours(7 * 24));
 
-/// Reads the mode; `after` are the columns behind the last step.
-pub(super) fn mode(file: &File, path: &str, yaml: &TableYaml, after: &Columns) -> Option<Mode> {
+/// Reads the mode; `after` are the columns behind the last step, `format` is `None` when it could not be read.
+pub(super) fn mode(
+    file: &File,
+    path: &str,
+    yaml: &TableYaml,
+    after: &Columns,
+    format: Option<PayloadFormat>,
+) -> Option<Mode> {
     let at = |key: &str| format!("{path}.{key}");
     let mode = yaml.mode.unwrap_or(ModeYaml::Append);
     refuse_foreign(file, path, yaml, mode);
+    let changes = format.map(PayloadFormat::is_change);
+    if mode == ModeYaml::TruncateLoad && changes == Some(true) {
+        file.report(&at("mode"), "`truncateLoad` needs whole rows; change events are for `upsert` and `append`");
+    }
+    if yaml.soft_delete == Some(true) && mode == ModeYaml::Upsert && changes == Some(false) {
+        file.report(
+            &at("softDelete"),
+            "needs change events (format `debezium` or `dynamodb`), which say what is deleted",
+        );
+    }
     match mode {
         // A mode that could not be read was reported; its options are not judged by the default.
         _ if file.is_cut(&at("mode")) => None,
@@ -30,7 +46,11 @@ pub(super) fn mode(file: &File, path: &str, yaml: &TableYaml, after: &Columns) -
                 );
             }
             let keys = names(file, &at("idColumns"), yaml.id_columns.as_deref(), after, &is_key);
-            let versions = names(file, &at("timestampColumns"), yaml.timestamp_columns.as_deref(), after, &is_version);
+            // Change events carry their position in the source, which orders them better than any column.
+            let versions = match yaml.timestamp_columns.as_deref() {
+                None | Some([]) if changes != Some(false) => Some(Vec::new()),
+                texts => names(file, &at("timestampColumns"), texts, after, &is_version),
+            };
             let memory = file.parse_or(&at("deleteMemory"), yaml.delete_memory.as_ref(), DELETE_MEMORY);
             Some(Mode::Upsert(Upsert {
                 keys: keys?,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::{File, table};
 use crate::config::domain::{
-    EventTime, Ingestion, JsonPath, LateThen, Output, Pipeline, Step, TimeFormat, TopicSelector, Transformation,
-    WhitelistEntry,
+    EventTime, Ingestion, JsonPath, LateThen, Output, PayloadFormat, Pipeline, Step, TimeFormat, TopicSelector,
+    Transformation, WhitelistEntry,
 };
 use crate::config::shape::join;
 use crate::config::units::{ByteSize, Period};
 use crate::config::wire::{
-    EventTimeYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, OutputYaml, PayloadFormat,
+    EventTimeYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, OutputYaml, PayloadFormatYaml,
     PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
 };
 use crate::cursor::did_you_mean;
@@ -27,14 +27,17 @@ const KAFKA_TIMESTAMP: &str = "kafkaTimestamp";
 pub(in crate::config) fn pipeline(file: &File, yaml: &PipelineYaml, clusters: Option<&[String]>) -> Option<Pipeline> {
     let name = yaml.name.clone().and_then(|name| file.take("name", PipelineName::new(name)));
     let ingestion = yaml.ingestion_unit.as_ref().and_then(|yaml| ingestion(file, yaml, clusters));
+    let incoming = yaml.ingestion_unit.as_ref().and_then(|yaml| yaml.incoming_data.as_ref());
+    let format = incoming.and_then(|yaml| yaml.format).map(payload_format);
     for i in 0..yaml.streams.as_ref().map_or(0, Vec::len) {
         file.unsupported(&format!("streams[{i}]"), "streams");
     }
     let mut outputs = Vec::new();
     let mut whole = true;
     for (i, yaml) in yaml.outsourcing_unit.iter().flatten().enumerate() {
-        let output =
-            yaml.as_ref().and_then(|yaml| output(file, &format!("outsourcingUnit[{i}]"), yaml, ingestion.as_ref()));
+        let output = yaml
+            .as_ref()
+            .and_then(|yaml| output(file, &format!("outsourcingUnit[{i}]"), yaml, (ingestion.as_ref(), format)));
         whole &= output.is_some();
         outputs.extend(output);
     }
@@ -58,6 +61,7 @@ fn ingestion(file: &File, yaml: &IngestionYaml, clusters: Option<&[String]>) -> 
         retention: retention?,
         consumers,
         generation,
+        format: incoming.format,
         event_name: incoming.event_name?,
         event_time: incoming.event_time?,
         whitelist: incoming.whitelist,
@@ -137,6 +141,7 @@ fn topics(file: &File, path: &str, yaml: &TopicYaml) -> Option<TopicSelector> {
 
 #[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not given`")]
 struct Incoming {
+    format: PayloadFormat,
     event_name: Option<Option<JsonPath>>,
     event_time: Option<EventTime>,
     whitelist: Option<BTreeMap<String, WhitelistEntry>>,
@@ -148,11 +153,9 @@ struct Incoming {
 fn incoming(file: &File, yaml: &IncomingYaml) -> Incoming {
     let at = |key: &str| format!("ingestionUnit.incomingData.{key}");
     match yaml.format {
-        Some(PayloadFormat::Json) | None => {}
-        Some(PayloadFormat::Debezium) => file.unsupported(&at("format"), "format `debezium`; use `json`"),
-        Some(PayloadFormat::Dynamodb) => file.unsupported(&at("format"), "format `dynamodb`; use `json`"),
-        Some(PayloadFormat::Avro) => file.unsupported(&at("format"), "format `avro`; use `json`"),
-        Some(PayloadFormat::Protobuf) => file.unsupported(&at("format"), "format `protobuf`; use `json`"),
+        Some(PayloadFormatYaml::Avro) => file.unsupported(&at("format"), "format `avro`; use `json`"),
+        Some(PayloadFormatYaml::Protobuf) => file.unsupported(&at("format"), "format `protobuf`; use `json`"),
+        Some(PayloadFormatYaml::Json | PayloadFormatYaml::Debezium | PayloadFormatYaml::Dynamodb) | None => {}
     }
     let event_name = match &yaml.event_name {
         Some(text) => file.take(&at("eventName"), text.parse()).map(Some),
@@ -182,6 +185,7 @@ fn incoming(file: &File, yaml: &IncomingYaml) -> Incoming {
         file.report(&at("maxRecordSize"), "must be above 0");
     }
     Incoming {
+        format: yaml.format.map(payload_format).unwrap_or_default(),
         event_name,
         event_time: yaml.event_time.as_ref().and_then(|yaml| event_time(file, &at("eventTime"), yaml)),
         whitelist,
@@ -230,7 +234,20 @@ fn event_time(file: &File, path: &str, yaml: &EventTimeYaml) -> Option<EventTime
     }
 }
 
-fn output(file: &File, path: &str, yaml: &OutputYaml, ingestion: Option<&Ingestion>) -> Option<Output> {
+fn payload_format(yaml: PayloadFormatYaml) -> PayloadFormat {
+    match yaml {
+        PayloadFormatYaml::Debezium => PayloadFormat::Debezium,
+        PayloadFormatYaml::Dynamodb => PayloadFormat::Dynamodb,
+        PayloadFormatYaml::Json | PayloadFormatYaml::Avro | PayloadFormatYaml::Protobuf => PayloadFormat::Json,
+    }
+}
+
+fn output(
+    file: &File,
+    path: &str,
+    yaml: &OutputYaml,
+    (ingestion, format): (Option<&Ingestion>, Option<PayloadFormat>),
+) -> Option<Output> {
     if let (Some(events), Some(ingestion)) = (&yaml.events, ingestion) {
         table::check_events(file, &format!("{path}.events"), events, ingestion);
     }
@@ -240,6 +257,7 @@ fn output(file: &File, path: &str, yaml: &OutputYaml, ingestion: Option<&Ingesti
     let table_yaml = yaml.table.as_ref()?;
     let table_path = format!("{path}.table");
     let (mut columns, decoded) = table::columns(file, &table_path, table_yaml);
+    table::add_change_columns(&mut columns, &table_path, table_yaml, format.unwrap_or_default());
     let mut steps = Vec::new();
     columns.incomplete |= file.is_cut(&format!("{path}.transformations"));
     for (i, step) in yaml.transformations.iter().flatten().enumerate() {
@@ -253,8 +271,9 @@ fn output(file: &File, path: &str, yaml: &OutputYaml, ingestion: Option<&Ingesti
         }
     }
     columns.check_names(file);
-    let table = table::table(file, &table_path, table_yaml, decoded, &columns)?;
-    let output = Output { events: yaml.events.clone(), table, transformations: steps };
+    let table = table::table(file, &table_path, table_yaml, decoded, (&columns, format))?;
+    let output =
+        Output { format: format.unwrap_or_default(), events: yaml.events.clone(), table, transformations: steps };
     if let Some(ingestion) = ingestion
         && !output.table.provenance
         && !columns.incomplete

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::File;
-use super::columns::{Columns, takes_format};
+use super::columns::{Columns, marks, misplaced};
 use crate::config::domain::{
-    Column, EventTime, Ingestion, JsonPath, Output, PartitionField, SortField, StoreUrl, Table, TimeFormat, Transform,
+    Column, EventTime, Format, Ingestion, JsonPath, Output, PartitionField, PayloadFormat, SortField, StoreUrl, Table,
+    Transform,
 };
 use crate::config::units::ByteSize;
 use crate::config::wire::{
-    ColumnYaml, ContractYaml, Incompatible, NewColumn, Protect, RemovedColumn, TableYaml, TypeChange,
+    ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, Protect, RemovedColumn, TableYaml, TypeChange,
 };
 use crate::cursor::did_you_mean;
 use crate::ids::{DatabaseName, TableName};
@@ -93,11 +94,11 @@ fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: Optio
         }
     };
     file.refuse(yaml.was.as_ref(), &at("was"), "renaming columns of a table that exists");
-    let format: Option<TimeFormat> = file.parse(&at("format"), yaml.format.as_ref());
-    if let (Some(_), Some(r#type)) = (&yaml.format, &r#type)
-        && !takes_format(r#type)
+    let format: Option<Format> = file.parse(&at("format"), yaml.format.as_ref());
+    if let (Some(format), Some(r#type)) = (&format, &r#type)
+        && let Some(rule) = misplaced(format, r#type)
     {
-        file.report(&at("format"), format!("only dates and times have a format, column `{name}` is {type}"));
+        file.report(&at("format"), format!("{rule}, column `{name}` is {type}"));
     }
     let own = JsonPath(vec![name.to_owned()]);
     let column = Column {
@@ -111,11 +112,26 @@ fn column(file: &File, path: &str, yaml: &ColumnYaml, name: &str, is_json: Optio
     (column, r#type.is_some())
 }
 
-/// Reads everything but the columns; `after` are the columns behind the last step.
-pub(super) fn table(file: &File, path: &str, yaml: &TableYaml, decoded: Vec<Column>, after: &Columns) -> Option<Table> {
+/// Adds the columns that change events bring along.
+pub(super) fn add_change_columns(tracked: &mut Columns, path: &str, yaml: &TableYaml, format: PayloadFormat) {
+    let append = matches!(yaml.mode, None | Some(ModeYaml::Append));
+    let soft_delete = yaml.mode == Some(ModeYaml::Upsert) && yaml.soft_delete == Some(true);
+    for column in marks(format, append, soft_delete) {
+        tracked.push(column, format!("{path}.mode"));
+    }
+}
+
+/// Reads everything but the columns and the mode; `after` are the columns behind the last step.
+pub(super) fn table(
+    file: &File,
+    path: &str,
+    yaml: &TableYaml,
+    decoded: Vec<Column>,
+    (after, format): (&Columns, Option<PayloadFormat>),
+) -> Option<Table> {
     let at = |key: &str| format!("{path}.{key}");
     refuse_later(file, path, yaml);
-    let mode = super::mode::mode(file, path, yaml, after);
+    let mode = super::mode::mode(file, path, yaml, after, format);
     let properties = yaml.properties.clone().unwrap_or_default();
     check_properties(file, &at("properties"), &properties);
     let partition_by = partition_by(file, &at("partitionBy"), yaml.partition_by.as_deref().unwrap_or_default(), after);

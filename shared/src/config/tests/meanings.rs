@@ -106,7 +106,7 @@ fn meanings_are_checked() {
     # {format: epochMillis}
     a.yaml:7:16: ingestionUnit.incomingData.eventTime.path: missing
     # {path: $.at, format: iso8601}
-    a.yaml:7:37: ingestionUnit.incomingData.eventTime.format: no time format `iso8601`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`
+    a.yaml:7:37: ingestionUnit.incomingData.eventTime.format: no time format `iso8601`: use `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays` or a strftime pattern such as `%Y-%m-%d %H:%M:%S`
     # {path: '$.at', format: rfc3339}⏎    whitelist: {Placd: {}}
     a.yaml:10:14: outsourcingUnit[0].events[0]: event `Placed` is not in the whitelist, so it never arrives; did you mean `Placd`?
     # {path: '$.at', format: rfc3339}⏎    whitelist: {Placed: }
@@ -168,7 +168,7 @@ fn meanings_are_checked() {
     # type: lnog
     a.yaml:17:28: outsourcingUnit[0].table.columns[0].type: type `lnog`: no type `lnog` at character 1; did you mean `long`?
     # type: long, format: rfc3339
-    a.yaml:17:42: outsourcingUnit[0].table.columns[0].format: only dates and times have a format, column `id` is long
+    a.yaml:17:42: outsourcingUnit[0].table.columns[0].format: only dates and times have a time format, column `id` is long
     # type: long, path: id
     a.yaml:17:40: outsourcingUnit[0].table.columns[0].path: JSON path `id`: expected `$`, found `i` at character 1
     # type: 'struct<Odd: int>'
@@ -221,4 +221,45 @@ fn columns_must_be_listed_for_now() {
     let start = PIPELINE.find("      jsonColumns").unwrap();
     let answer = check(FIRN, &[&PIPELINE[..start]]).unwrap_err().to_string();
     insta::assert_snapshot!(answer, @"a.yaml:11:7: outsourcingUnit[0].table: not supported yet: inferring columns; list them under `columns`");
+}
+
+/// [`PIPELINE`] with other texts in it.
+fn changed(changes: &[(&str, &str)]) -> String {
+    let text = changes.iter().fold(PIPELINE.to_owned(), |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    });
+    check(FIRN, &[&text]).map_or_else(|problems| format!("{problems}\n"), |_| "passes\n".to_owned())
+}
+
+#[test]
+fn change_events_have_rules_of_their_own() {
+    let upsert = "tableName: orders\n      mode: upsert\n      idColumns: [id]";
+    let soft = format!("{upsert}\n      softDelete: true");
+    let outcomes = [
+        // The position in the source says what is newer.
+        changed(&[("format: json", "format: debezium"), ("tableName: orders", upsert)]),
+        changed(&[
+            ("format: json", "format: dynamodb"),
+            ("tableName: orders", &soft),
+            ("[hour(at)]", "[day(_deleted_at)]"),
+        ]),
+        changed(&[("tableName: orders", &format!("{soft}\n      timestampColumns: [at]"))]),
+        changed(&[
+            ("format: json", "format: debezium"),
+            ("tableName: orders", "tableName: orders\n      mode: truncateLoad"),
+        ]),
+        changed(&[("format: json", "format: debezium"), ("[hour(at)]", "[_op]")]),
+        changed(&[("[hour(at)]", "[_op]")]),
+        changed(&[("format: json", "format: avro")]),
+    ];
+    insta::assert_snapshot!(outcomes.concat(), @r"
+    passes
+    passes
+    a.yaml:15:19: outsourcingUnit[0].table.softDelete: needs change events (format `debezium` or `dynamodb`), which say what is deleted
+    a.yaml:13:13: outsourcingUnit[0].table.mode: `truncateLoad` needs whole rows; change events are for `upsert` and `append`
+    passes
+    a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: no column `_op` here
+    a.yaml:5:13: ingestionUnit.incomingData.format: not supported yet: format `avro`; use `json`
+    ");
 }

@@ -39,7 +39,6 @@ mod examples {
         insta::assert_snapshot!(lines.join("\n"), @r#"
         33:11: registry: not supported yet: a schema registry
         35:3: keys: not supported yet: keys for personal data
-        13:13: ingestionUnit.incomingData.format: not supported yet: format `debezium`; use `json`
         17:30: ingestionUnit.incomingData.whitelist.OrderPlaced.subject: not supported yet: checking against a schema registry
         19:31: ingestionUnit.incomingData.late.then: not supported yet: `sideTable`; use `accept` or `quarantine`
         22:14: ingestionUnit.protectAt: not supported yet: protecting columns in the raw zone

@@ -61,9 +61,10 @@ wire! {
     }
     /// What the records look like.
     struct IncomingYaml {
-        /// Format of the payload.
+        /// Format of the payload. `json`: an object is a row. `debezium` (envelope with or without schema, or flattened)
+        /// and `dynamodb` (DynamoDB Streams): a record is a change of a row; column paths begin at the row.
         #[schemars(required)]
-        format: Option<PayloadFormat>,
+        format: Option<PayloadFormatYaml>,
         /// JSON path of the event's name, when a topic carries several kinds.
         event_name: Option<String>,
         /// Where the event time is: `{path, format}` or `kafkaTimestamp`.
@@ -80,7 +81,8 @@ wire! {
     struct EventTimeFieldYaml {
         /// JSON path of the field.
         path: Option<String>,
-        /// `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, a strftime pattern, or `kafkaTimestamp` (without path).
+        /// `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays`, a strftime pattern, or
+        /// `kafkaTimestamp` (without path).
         #[schemars(required)]
         format: Option<String>,
     }
@@ -131,7 +133,8 @@ wire! {
         s3_location: Option<String>,
         /// File format (default `parquet`).
         format: Option<FileFormat>,
-        /// How runs change the table (default `append`).
+        /// How runs change the table (default `append`). Fed from change events, `append` keeps every change as a row and
+        /// adds the column `_op` (`c`, `r`, `u` or `d`); `upsert` carries the changes out.
         mode: Option<ModeYaml>,
         /// How an upsert changes files (default `mergeOnRead`).
         write_strategy: Option<WriteStrategyYaml>,
@@ -185,7 +188,10 @@ wire! {
         path: Option<String>,
         /// A record without it is quarantined (default false).
         required: Option<bool>,
-        /// Form of a date or time; else every common form is tried.
+        /// Form of the values. Dates and times: `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`,
+        /// `epochDays` or a strftime pattern; else every common form is tried. Numbers and text: `base64(2)` (unscaled
+        /// big-endian bytes, 2 digits after the point), `variableScale`, `bits`. Booleans: `zeroOne`, `bits`. JSON:
+        /// `jsonText` (a JSON value inside a string). What a Debezium schema says of the field comes first.
         format: Option<String>,
         /// Comment in the table.
         doc: Option<String>,
@@ -341,7 +347,7 @@ wire! {
 
 words! {
     /// Format of the payload.
-    enum PayloadFormat { Json, Debezium, Dynamodb, Avro, Protobuf, }
+    enum PayloadFormatYaml { Json, Debezium, Dynamodb, Avro, Protobuf, }
     /// What becomes of records later than allowed.
     enum LateThenYaml { Accept, SideTable, Quarantine, }
     /// Where personal data is protected.

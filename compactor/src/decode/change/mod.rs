@@ -1,0 +1,305 @@
+//! Change events: a payload that says what happened to a row, and the row, to a row that says what it does.
+//!
+//! [`debezium`] and [`dynamodb`] find the parts of a payload without reading them; the image of the row, a slice of the
+//! payload, goes to the decoder as any payload does, so column paths begin at the image. [`typed`] is the decoder's way
+//! through DynamoDB's typed JSON, [`schema`] what a Kafka Connect schema says of the columns, [`position`] where in its
+//! source a change happened.
+//!
+//! - A row that deletes needs the columns named by [`Changes::new`] only; what else is required may be null in it.
+//! - When the old image lacks them (Postgres sends it only with `REPLICA IDENTITY FULL`), the record's key is the image.
+//! - A tombstone of Debezium deletes its key, which has no position and so is older than any row that has one: after the
+//!   `d` of an envelope it changes nothing, and of flattened records, which have no position either, it is the delete.
+
+mod debezium;
+mod dynamodb;
+mod position;
+mod schema;
+mod typed;
+
+use arrow_array::StringArray;
+use arrow_buffer::NullBufferBuilder;
+use firn_shared::config::domain::{Column, PayloadFormat};
+use memchr::memmem::Finder;
+
+use self::debezium::{Change, Schema, What};
+use self::schema::Schemas;
+use super::cursor::Raw;
+use super::reject::{RejectKind, Rejected};
+use super::{Decoder, check, number};
+
+/// The reason under which logical decoding messages are counted as filtered.
+pub const MESSAGE: &str = "message";
+
+/// What Debezium sends for a value that the database did not log: unchanged, and too large to be in the row (TOAST).
+const UNAVAILABLE: &str = "__debezium_unavailable_value";
+/// The same in a column of bytes.
+const UNAVAILABLE_BASE64: &str = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+
+/// What a change did to its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Made it.
+    Create,
+    /// Found it there (snapshot).
+    Read,
+    /// Gave it other values.
+    Update,
+    /// Removed it.
+    Delete,
+    /// Removed it, said by a tombstone, which is no row of its own in any account.
+    Tombstone,
+}
+
+impl Op {
+    /// The letter that Debezium uses.
+    #[must_use]
+    pub fn letter(self) -> &'static str {
+        match self {
+            Self::Create => "c",
+            Self::Read => "r",
+            Self::Update => "u",
+            Self::Delete | Self::Tombstone => "d",
+        }
+    }
+
+    /// Whether the row is gone.
+    #[must_use]
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::Tombstone)
+    }
+}
+
+/// What became of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The decoder has one row more.
+    Row,
+    /// It is nothing for a table; the reason.
+    Skipped(&'static str),
+}
+
+/// Reads change events of one format into a decoder. Not shared: one per decoder.
+#[derive(Debug)]
+pub struct Changes {
+    format: PayloadFormat,
+    /// By column, whether a row that deletes must have it.
+    needed: Vec<bool>,
+    paths: Vec<Vec<String>>,
+    unavailable: [Finder<'static>; 2],
+    schemas: Schemas,
+    /// Whether flattened records came whose deletes can only be tombstones.
+    flat: bool,
+    marks: Marks,
+    versions: Versions,
+}
+
+/// What the rows of a batch do, row by row.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// The operations.
+    pub ops: Vec<Op>,
+    /// When they happened, microseconds since the epoch.
+    pub times: Vec<Option<i64>>,
+}
+
+/// Texts under construction.
+#[derive(Debug)]
+struct Versions {
+    data: Vec<u8>,
+    ends: Vec<i32>,
+    validity: NullBufferBuilder,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { data: Vec::new(), ends: vec![0], validity: NullBufferBuilder::new(0) }
+    }
+}
+
+impl Changes {
+    /// A reader of `format` for a decoder of `columns`; `needed` says of each column whether rows that delete need it.
+    #[must_use]
+    pub fn new(format: PayloadFormat, columns: &[Column], needed: Vec<bool>) -> Self {
+        Self {
+            format,
+            needed,
+            paths: columns.iter().map(|column| column.path.0.clone()).collect(),
+            unavailable: [Finder::new(UNAVAILABLE), Finder::new(UNAVAILABLE_BASE64)],
+            schemas: Schemas::default(),
+            flat: false,
+            marks: Marks::default(),
+            versions: Versions::default(),
+        }
+    }
+
+    /// Adds the row of one payload; `key` gives the record's key.
+    ///
+    /// # Errors
+    /// The payload's fault; the decoder is then as it was before.
+    pub fn push(
+        &mut self,
+        decoder: &mut Decoder,
+        payload: &[u8],
+        key: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<Taken, Rejected> {
+        let (text, plain) = check::check(payload)?;
+        if self.format == PayloadFormat::Dynamodb {
+            self.dynamodb(decoder, text, plain)?;
+            return Ok(Taken::Row);
+        }
+        let event = debezium::read(text, plain, self.schemas.last())?;
+        let change = match event.what {
+            What::Change(change) => change,
+            What::Skipped(reason) => return Ok(Taken::Skipped(reason)),
+        };
+        self.learn(decoder, event.schema);
+        self.debezium(decoder, &change, plain, key)?;
+        self.flat |= change.source.is_none();
+        let at = self.versions.data.len();
+        if let Some(source) = &change.source {
+            source.write(change.op == Op::Read, change.time, &mut self.versions.data);
+        }
+        let millis = change.time.and_then(|raw| number::long(position::bare(raw).as_bytes()).ok());
+        self.mark(decoder, change.op, millis.and_then(|millis| millis.checked_mul(1000)), at, change.source.is_some());
+        Ok(Taken::Row)
+    }
+
+    /// Adds a row that deletes the key of a tombstone; answers whether the key is one. `millis` is Kafka's timestamp.
+    pub fn tombstone(&mut self, decoder: &mut Decoder, key: &[u8], millis: Option<i64>) -> bool {
+        if self.format != PayloadFormat::Debezium || self.key_image(decoder, key).is_err() {
+            return false;
+        }
+        let at = self.versions.data.len();
+        self.mark(decoder, Op::Tombstone, millis.and_then(|millis| millis.checked_mul(1000)), at, false);
+        true
+    }
+
+    /// Whether tombstones were the only deletes of the records seen.
+    #[must_use]
+    pub fn relies_on_tombstones(&self) -> bool {
+        self.flat
+    }
+
+    /// What the rows since the last time do, and their positions (null for those without).
+    ///
+    /// # Errors
+    /// Of arrow, when the positions make no column.
+    pub fn finish(&mut self) -> Result<(Marks, StringArray), arrow_schema::ArrowError> {
+        let Versions { data, ends, mut validity } = std::mem::take(&mut self.versions);
+        let offsets = arrow_buffer::OffsetBuffer::new(ends.into());
+        let versions = StringArray::try_new(offsets, data.into(), validity.finish())?;
+        Ok((std::mem::take(&mut self.marks), versions))
+    }
+
+    fn mark(&mut self, decoder: &mut Decoder, op: Op, micros: Option<i64>, from: usize, has_position: bool) {
+        self.marks.ops.push(op);
+        self.marks.times.push(micros);
+        let Versions { data, ends, validity } = &mut self.versions;
+        decoder.walk.meter.bytes += data.len() - from + size_of::<(Op, Option<i64>, i32)>();
+        // Batches are far below 2 GiB, and so are their positions.
+        ends.push(data.len() as i32);
+        validity.append(has_position);
+    }
+
+    fn learn(&mut self, decoder: &mut Decoder, schema: Schema<'_>) {
+        match schema {
+            Schema::Absent => self.schemas.learn(None, &mut decoder.root),
+            Schema::Same => self.schemas.learn_last(&mut decoder.root),
+            Schema::Text(text) => self.schemas.learn(Some(text), &mut decoder.root),
+        }
+    }
+
+    fn debezium(
+        &mut self,
+        decoder: &mut Decoder,
+        change: &Change<'_>,
+        plain: bool,
+        key: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Result<(), Rejected> {
+        let needed = change.op.deletes().then_some(&*self.needed);
+        let image = change.image.ok_or_else(|| missing(change.path));
+        if needed.is_none() {
+            image.as_ref().map_or(Ok(()), |image| self.check_available(*image, change.path))?;
+        }
+        let pushed = image.and_then(|image| {
+            decoder.push_row(|decoder| decoder.walk(image.text, plain, needed)).map_err(|why| below(change.path, why))
+        });
+        match pushed {
+            Err(why) if needed.is_some() && why.reason == RejectKind::Missing => {
+                // What is wrong with the event is of more use than what is wrong with its key.
+                let key = key().ok_or_else(|| why.clone())?;
+                self.key_image(decoder, &key).map_err(|_| why)
+            }
+            other => other,
+        }
+    }
+
+    /// Adds the row whose image is a record's key.
+    fn key_image(&mut self, decoder: &mut Decoder, key: &[u8]) -> Result<(), Rejected> {
+        let (text, plain) = check::check(key)?;
+        let (schema, image) = debezium::read_key(text, plain, self.schemas.last()).ok_or_else(|| missing("$"))?;
+        self.learn(decoder, schema);
+        decoder.push_row(|decoder| decoder.walk(image.text, plain, Some(&self.needed)))
+    }
+
+    fn dynamodb(&mut self, decoder: &mut Decoder, text: &str, plain: bool) -> Result<(), Rejected> {
+        let event = dynamodb::read(text, plain)?;
+        let needed = event.op.deletes().then_some(&*self.needed);
+        let mut push = |(image, path): (Raw<'_>, &str)| {
+            decoder.push_row(|decoder| decoder.walk_item(image.text, plain, needed)).map_err(|why| below(path, why))
+        };
+        let lacking = if needed.is_some() { "$.dynamodb.OldImage" } else { "$.dynamodb.NewImage" };
+        let pushed = event.image.ok_or_else(|| missing(lacking)).and_then(&mut push);
+        match (pushed, event.keys) {
+            (Err(why), Some(keys)) if needed.is_some() && why.reason == RejectKind::Missing => push(keys)?,
+            (pushed, _) => pushed?,
+        }
+        let at = self.versions.data.len();
+        event.write_position(&mut self.versions.data);
+        self.mark(decoder, event.op, event.micros, at, true);
+        Ok(())
+    }
+
+    /// Refuses an image whose wanted values were not all sent: written as they stand, they would replace the real ones.
+    fn check_available(&self, image: Raw<'_>, path: &str) -> Result<(), Rejected> {
+        if !self.unavailable.iter().any(|finder| finder.find(image.text.as_bytes()).is_some()) {
+            return Ok(());
+        }
+        // What is no JSON is found by the decoder.
+        let Ok(row) = serde_json::from_str::<serde_json::Value>(image.text) else { return Ok(()) };
+        let lost = self.paths.iter().find(|keys| {
+            let value = keys.iter().try_fold(&row, |value, key| value.get(key));
+            value.is_some_and(is_unavailable)
+        });
+        lost.map_or(Ok(()), |keys| {
+            let column = firn_shared::config::domain::JsonPath(keys.clone()).to_string();
+            Err(Rejected {
+                path: format!("{path}{}", &column[1..]),
+                reason: RejectKind::Missing,
+                detail: "the database did not log the unchanged value; set REPLICA IDENTITY FULL".to_owned(),
+            })
+        })
+    }
+}
+
+fn is_unavailable(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text == UNAVAILABLE || text == UNAVAILABLE_BASE64,
+        serde_json::Value::Array(values) => values.iter().any(is_unavailable),
+        serde_json::Value::Object(fields) => fields.values().any(is_unavailable),
+        _ => false,
+    }
+}
+
+fn missing(path: &str) -> Rejected {
+    let detail = "the image of the row is missing".to_owned();
+    Rejected { path: path.to_owned(), reason: RejectKind::Missing, detail }
+}
+
+/// A fault in an image, with its path in the payload.
+fn below(path: &str, why: Rejected) -> Rejected {
+    Rejected { path: format!("{path}{}", &why.path[1..]), ..why }
+}
+
+#[cfg(test)]
+mod tests;

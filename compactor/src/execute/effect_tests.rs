@@ -1,0 +1,199 @@
+//! Change events through a whole conversion: rows, marks and what every record became.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
+use firn_shared::config::domain::{
+    Column, DeleteFiles, JsonPath, Mode, Output, PayloadFormat, Step as Transform, StoreUrl, Table, Transformation,
+    Upsert, WriteStrategy,
+};
+use firn_shared::config::{DELETED, DELETED_AT, OPERATION};
+use firn_shared::ids::{ColumnName, DatabaseName, EventHour, Partition, TableName, Topic};
+use firn_shared::raw::envelope::{LineWriter, Record};
+use firn_shared::raw::manifest::RawObject;
+use firn_shared::types::LogicalType;
+
+use super::convert::{Conversion, Converter, Rows, Step};
+use crate::plan::SliceObject;
+use crate::provenance;
+use crate::reconcile::account::Fate;
+
+fn upsert(soft_delete: bool, versions: &[&str]) -> Mode {
+    let names = |names: &[&str]| names.iter().map(|name| ColumnName::new(*name).unwrap()).collect();
+    Mode::Upsert(Upsert {
+        keys: names(&["customer"]),
+        versions: names(versions),
+        strategy: WriteStrategy::MergeOnRead(DeleteFiles::Position),
+        delete_memory: Duration::ZERO,
+        soft_delete,
+    })
+}
+
+/// `id` (renamed to `customer`) and `name`; rows whose name is not `keep` are filtered.
+fn output(format: PayloadFormat, mode: Mode) -> Output {
+    let column = |name: &str, r#type, required| Column {
+        name: name.to_owned(),
+        path: JsonPath(vec![name.to_owned()]),
+        r#type,
+        required,
+        format: None,
+        doc: None,
+    };
+    let steps = [
+        Transformation::Rename { from: "id".to_owned(), to: "customer".to_owned() },
+        Transformation::Filter { r#where: "name = 'keep'".to_owned(), name: "others".to_owned() },
+    ];
+    Output {
+        format,
+        events: None,
+        table: Table {
+            database: DatabaseName::new("d").unwrap(),
+            name: TableName::new("t").unwrap(),
+            location: Some(StoreUrl::File("/t".into())),
+            mode,
+            columns: vec![column("id", LogicalType::Long, true), column("name", LogicalType::String, true)],
+            partition_by: Vec::new(),
+            sort_by: Vec::new(),
+            provenance: true,
+            target_file_size: 1,
+            zstd_level: 1,
+            properties: std::collections::BTreeMap::new(),
+            quarantine_threshold: None,
+        },
+        transformations: steps.map(|transformation| Transform { at: "a.yaml:1:1".to_owned(), transformation }).to_vec(),
+    }
+}
+
+/// Converts records (key and value) that stand at offsets 0, 1, ….
+fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, u64, Fate) {
+    let writer = LineWriter::new(&Topic::new("t").unwrap(), Partition(0));
+    let mut text = Vec::new();
+    for (offset, (key, value)) in records.iter().enumerate() {
+        let record = Record {
+            offset: offset as u64,
+            timestamp: Some(9),
+            key: Some(key.as_bytes()),
+            headers: std::iter::empty(),
+        };
+        writer.record(&mut text, record, None, value.map(str::as_bytes));
+    }
+    let bytes = zstd::bulk::compress(&text, 1).unwrap();
+    let tombstones = records.iter().filter(|(_, value)| value.is_none()).count() as u64;
+    let object = RawObject {
+        key: "k".into(),
+        event_hour: Some(EventHour::from_epoch_hours(1)),
+        records: records.len() as u64,
+        tombstones,
+        bytes: bytes.len() as u64,
+        raw_bytes: text.len() as u64,
+        blake3: blake3::hash(&bytes).to_hex().to_string(),
+        min_offset: 0,
+        max_offset: records.len() as u64,
+        min_event_time: None,
+        max_event_time: None,
+    };
+    let object = SliceObject { topic: "events/t/1".parse().unwrap(), partition: Partition(0), object };
+    let mut converter = Converter::new(Arc::new(Conversion::new(output, 1 << 20).unwrap()), 1 << 20).unwrap();
+    converter.begin(&object, "file:///raw/k").unwrap();
+    converter.push(Bytes::from(bytes));
+    assert!(matches!(converter.step(&object.object).unwrap(), Step::NeedBytes));
+    converter.end_object(&object.object).unwrap();
+    let (mut rows, mut rejects) = (None, 0);
+    while let Some(step) = converter.drain().unwrap() {
+        match step {
+            Step::Rows(more) => assert!(rows.replace(more).is_none()),
+            Step::Rejects(batch) => rejects += batch.num_rows() as u64,
+            Step::NeedBytes => {}
+        }
+    }
+    let fate = converter.into_fates().into_values().next().unwrap();
+    assert_eq!((fate.quarantined, fate.tombstones), (rejects, tombstones));
+    assert_eq!(fate.records(), records.len() as u64, "every record is exactly one thing");
+    (rows, rejects, fate)
+}
+
+const EVENTS: [(&str, Option<&str>); 9] = [
+    (r#"{"id":1}"#, Some(r#"{"after":{"id":1,"name":"keep"},"source":{"lsn":10},"op":"c","ts_ms":1}"#)),
+    (r#"{"id":2}"#, Some(r#"{"after":{"id":2,"name":"drop"},"source":{"lsn":11},"op":"c","ts_ms":2}"#)),
+    (r#"{"id":3}"#, Some(r#"{"before":{"id":3,"name":"drop"},"source":{"lsn":12},"op":"d","ts_ms":3}"#)),
+    (r#"{"id":4}"#, Some(r#"{"before":null,"source":{"lsn":13},"op":"d","ts_ms":4}"#)),
+    (r#"{"id":4}"#, None),
+    ("no key", None),
+    ("", Some(r#"{"source":{"lsn":14},"op":"m"}"#)),
+    ("", Some(r#"{"source":{"lsn":15},"op":"t"}"#)),
+    (r#"{"id":5}"#, Some(r#"{"after":{"id":5},"source":{"lsn":16},"op":"u"}"#)),
+];
+
+fn longs(rows: &Rows, name: &str) -> Vec<Option<i64>> {
+    rows.batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().iter().collect()
+}
+
+fn texts<'a>(rows: &'a Rows, name: &str) -> Vec<Option<&'a str>> {
+    rows.batch.column_by_name(name).unwrap().as_string::<i32>().iter().collect()
+}
+
+#[test]
+fn an_upsert_gets_deletes_past_filters_and_requirements() {
+    let (rows, rejects, fate) = convert(&output(PayloadFormat::Debezium, upsert(false, &[])), &EVENTS);
+    let rows = rows.unwrap();
+    assert_eq!(longs(&rows, "customer"), [Some(1), Some(3), Some(4), Some(4)]);
+    assert_eq!(texts(&rows, "name"), [Some("keep"), Some("drop"), None, None]);
+    assert_eq!(rows.deletes.as_ref().unwrap().iter().collect::<Vec<_>>(), [false, true, true, true]);
+    // The truncate, and the update that lacks a name.
+    assert_eq!(rejects, 2);
+    assert_eq!((fate.rows, fate.tombstones), (3, 2));
+    assert_eq!(fate.filtered, [("message".to_owned(), 1), ("others".to_owned(), 1)].into());
+    let origins = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
+    assert_eq!(origins.column_by_name(provenance::OFFSET).unwrap().as_primitive::<Int64Type>().values(), &[0, 2, 3, 4]);
+    let versions: Vec<_> = origins.column_by_name(provenance::VERSION).unwrap().as_string::<i32>().iter().collect();
+    assert!(versions[..3].is_sorted() && versions[0].is_some() && versions[3].is_none(), "{versions:?}");
+}
+
+#[test]
+fn a_delete_that_cannot_be_compared_is_refused() {
+    let (rows, rejects, _) = convert(&output(PayloadFormat::Debezium, upsert(false, &["name"])), &EVENTS);
+    // The one without an image has the key only, and its tombstone too.
+    assert_eq!(longs(&rows.unwrap(), "customer"), [Some(1), Some(3)]);
+    assert_eq!(rejects, 3);
+}
+
+#[test]
+fn a_soft_delete_keeps_the_row_and_says_when_it_went() {
+    let (rows, _, fate) = convert(&output(PayloadFormat::Debezium, upsert(true, &[])), &EVENTS);
+    let rows = rows.unwrap();
+    assert!(rows.deletes.is_none());
+    assert_eq!((longs(&rows, "customer"), fate.rows), (vec![Some(1), Some(3), Some(4)], 3));
+    let deleted: Vec<_> = rows.batch.column_by_name(DELETED).unwrap().as_boolean().iter().collect();
+    assert_eq!(deleted, [Some(false), Some(true), Some(true)]);
+    let times = rows.batch.column_by_name(DELETED_AT).unwrap().as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(times.iter().collect::<Vec<_>>(), [None, Some(3000), Some(4000)]);
+}
+
+#[test]
+fn an_append_table_keeps_every_change_and_its_operation() {
+    let mut output = output(PayloadFormat::Debezium, Mode::Append);
+    // Here deletes are rows like others, and a filter may look at the operation.
+    output.transformations[1].transformation =
+        Transformation::Filter { r#where: "_op <> 'c' OR name = 'keep'".to_owned(), name: "others".to_owned() };
+    let (rows, rejects, fate) = convert(&output, &EVENTS);
+    let rows = rows.unwrap();
+    assert!(rows.deletes.is_none());
+    assert_eq!(texts(&rows, OPERATION), [Some("c"), Some("d"), Some("d")]);
+    assert_eq!((longs(&rows, "customer"), rejects, fate.tombstones), (vec![Some(1), Some(3), Some(4)], 2, 2));
+    // What a delete may lack, the table cannot require.
+    let columns = firn_shared::config::columns_after(&output);
+    assert!(columns.iter().all(|column| !column.required) && columns[2].name == OPERATION);
+}
+
+#[test]
+fn plain_rows_know_nothing_of_changes() {
+    let row = [("", Some(r#"{"id":1,"name":"keep"}"#)), (r#"{"id":1}"#, None)];
+    let (rows, _, _) = convert(&output(PayloadFormat::Json, upsert(false, &["name"])), &row);
+    let rows = rows.unwrap();
+    assert!(rows.deletes.is_none());
+    let origins = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
+    assert_eq!((rows.batch.num_columns(), origins.num_columns()), (3, provenance::FIELDS.len()));
+}

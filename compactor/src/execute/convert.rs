@@ -462,7 +462,14 @@ mod tests {
             doc: None,
         };
         let transformer = Transformer::new(&[], std::slice::from_ref(&column)).unwrap();
-        Arc::new(Conversion { columns: vec![column], transformer, events: None, provenance: false, line_max: 1 << 20 })
+        Arc::new(Conversion {
+            columns: vec![column],
+            transformer,
+            effect: None,
+            events: None,
+            provenance: false,
+            line_max: 1 << 20,
+        })
     }
 
     #[test]

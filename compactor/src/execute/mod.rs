@@ -149,7 +149,7 @@ pub async fn execute(plan: &Plan, execution: &Execution) -> Result<Written> {
 
 /// A slice's way to where its rows go.
 enum Output {
-    Files(DataWriter),
+    Files(Box<DataWriter>),
     Buckets(ShuffleWriter),
 }
 
@@ -199,7 +199,8 @@ async fn convert_slice(slice: &Slice, execution: &Execution, share: Share) -> Re
         converter: Converter::new(Arc::clone(&execution.conversion), share.batch as usize)?,
         data: match &execution.rows_to {
             RowsTo::Files => {
-                Output::Files(DataWriter::new(write_spec(execution, &execution.table, slice, "", share.rows_writer))?)
+                let spec = write_spec(execution, &execution.table, slice, "", share.rows_writer);
+                Output::Files(Box::new(DataWriter::new(spec)?))
             }
             RowsTo::Buckets(buckets) => Output::Buckets(ShuffleWriter::new(buckets.clone(), share.rows_writer)?),
         },

@@ -122,6 +122,7 @@ impl Plan {
     }
 
     /// The same plan with nothing to convert.
+    #[must_use]
     pub fn clone_without_slices(&self) -> Self {
         Self { slices: Vec::new(), ..self.clone() }
     }

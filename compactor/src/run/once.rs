@@ -121,7 +121,8 @@ async fn run_once(env: &Env, target: Target<'_>, options: &Options) -> Result<Ru
     match prepare(env, target, options).await? {
         Prepared { plan, .. } if options.dry_run => Ok(report(target, id, &plan, Outcome::Planned)),
         Prepared { plan, mark: None, .. } if idle(&plan) => Ok(report(target, id, &plan, Outcome::NothingToDo)),
-        prepared => carry_out(env, target, id, prepared).await,
+        // Boxed: the future of a whole run is large, and every caller would carry it.
+        prepared => Box::pin(carry_out(env, target, id, prepared)).await,
     }
 }
 

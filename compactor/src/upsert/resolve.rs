@@ -153,7 +153,9 @@ mod tests {
             for (n, row) in table.iter().enumerate() {
                 if !found.outdated.contains(&(n as u32)) { know(row.0, row.1); }
             }
-            deleted.iter().for_each(|row| know(row.0, row.1));
+            for row in &deleted {
+                know(row.0, row.1);
+            }
             prop_assert_eq!(known, expected);
 
             // And a key that won is nowhere else.

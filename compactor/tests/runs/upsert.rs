@@ -136,7 +136,7 @@ async fn a_crash_at_any_write_of_an_upsert_changes_nothing_in_the_end() {
         let mut number = 0;
         loop {
             number += 1;
-            let mut rng = SmallRng::seed_from_u64(number as u64);
+            let mut rng = SmallRng::seed_from_u64(number);
             let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
             model.land(&bed, &mut rng, 0, 30).await;
             run_to_the_end(&bed).await;

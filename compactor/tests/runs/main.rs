@@ -1,13 +1,16 @@
 //! Whole runs in one process: local files, SQLite, and faults at every operation.
 //!
 //! `bed` lands batches and reads tables back, `crash` stops the work after every single operation and starts again,
-//! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read.
+//! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read, `upsert` and `changes`
+//! hold tables against a model of their keys, `loads` replaces whole tables.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod bed;
+mod changes;
 mod crash;
 mod history;
 mod input;
+mod loads;
 mod races;
 mod upsert;

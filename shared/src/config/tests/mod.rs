@@ -27,6 +27,9 @@ mod examples {
         let config = example("zeek").unwrap_or_else(|problems| panic!("{problems}"));
         let columns = columns_after(&config.pipelines.values().next().unwrap().outputs[0]);
         assert_eq!((columns[2].name.as_str(), columns[2].path.to_string().as_str()), ("orig_h", "$['id.orig_h']"));
+        let config = example("customers").unwrap_or_else(|problems| panic!("{problems}"));
+        let customers = &config.pipelines.values().next().unwrap().outputs[0].table;
+        assert_eq!(customers.mode.upsert().map(|upsert| upsert.keys.len()), Some(1));
     }
 
     #[test]

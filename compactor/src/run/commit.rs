@@ -24,6 +24,8 @@ use crate::write::{OPEN_FILES_MAX, WriteSpec};
 
 /// Summary key: what the commit was for.
 pub const SCOPE: &str = "firn.scope";
+/// Its value for a run over new records.
+pub const SCOPE_NEW: &str = "new";
 
 /// The rows that a run replaces. A `reprocess` leaves those past its position alone: they belong to a run that was
 /// planned later.
@@ -176,7 +178,7 @@ pub async fn table(
 
 fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFile>) -> Change {
     let scope = match plan.scope {
-        Scope::New => "new".to_owned(),
+        Scope::New => SCOPE_NEW.to_owned(),
         Scope::Hours { from, to } => format!("reprocess {from}..{to}"),
     };
     Change {

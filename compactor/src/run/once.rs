@@ -182,8 +182,25 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Pre
     let base = table.as_ref().and_then(|t| t.metadata().current_snapshot_id());
     let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
     let mut plan = read_plan(&raw, &topics, (base, position), scope, bounds).await?;
+    if let (Mode::TruncateLoad { .. }, Scope::Hours { .. }, Some(table)) = (&target.output.table.mode, scope, &table) {
+        only_last_load(&mut plan, table)?;
+    }
     reslice(&mut plan, env.cpu.threads());
     Ok(Prepared { plan, table, conversion, mark })
+}
+
+/// Leaves out what earlier loads consumed: a later load replaced it.
+fn only_last_load(plan: &mut Plan, table: &Table) -> Result<()> {
+    let base = offsets::base_of(table.metadata(), commit::SCOPE, commit::SCOPE_NEW)?.ok_or_else(|| {
+        Error::data(format!(
+            "cannot reprocess {}: the snapshot of its last load has expired, so which records belong to it is unknown",
+            table.identifier()
+        ))
+    })?;
+    for slice in &mut plan.slices {
+        slice.objects.retain(|o| o.object.min_offset >= base.get(&o.partition_ref()).unwrap_or(0));
+    }
+    Ok(())
 }
 
 /// Cuts the plan so that all threads have work and slices stay of a sensible size.

@@ -112,6 +112,18 @@ pub fn landed(metadata: &TableMetadata, head: &Head<'_>, commit_id: &str) -> Res
     Ok(from_property(metadata, head)?.filter(|s| s.commit_id == commit_id).map(|s| s.snapshot_id))
 }
 
+/// The position before the newest commit of ours whose summary says `key` = `value`; `None` when no snapshot that is left
+/// says so.
+///
+/// # Errors
+/// `Data` when the summary cannot be read.
+pub fn base_of(metadata: &TableMetadata, key: &str, value: &str) -> Result<Option<Position>> {
+    let ours = |s: &&SnapshotRef| summary(s).get(key).is_some_and(|found| found == value);
+    let Some(snapshot) = ancestry(metadata).find(ours) else { return Ok(None) };
+    let base = summary(snapshot).get(BASE_POSITION);
+    base.map(|text| parse(text, BASE_POSITION, snapshot.snapshot_id())).transpose()
+}
+
 fn summary(snapshot: &Snapshot) -> &HashMap<String, String> {
     &snapshot.summary().additional_properties
 }

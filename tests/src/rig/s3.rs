@@ -14,7 +14,7 @@ use firn_shared::config::domain::{S3Options, Secret};
 use firn_shared::store::{S3Client, S3Store, Store};
 use serde_json::{Value, json};
 
-use super::procs::{Process, free_port, run_dir};
+use super::procs::{Process, free_port, listens, run_dir};
 use super::readers::{S3Access, localstack_python, venv};
 
 /// Access key id that all servers accept.
@@ -88,7 +88,9 @@ impl S3Server {
             Kind::Ministack => ("/", "200"),
             Kind::LocalStack => ("/_localstack/health", "200"),
         };
-        process.ready(|| (status(port, path)? == ready).then_some(()))?;
+        // SeaweedFS serves its catalog a little later than its objects.
+        let catalog = || kind != Kind::SeaweedFs || listens(iceberg_port);
+        process.ready(|| (status(port, path)? == ready && catalog()).then_some(()))?;
         Ok(Self { kind, port, iceberg_port, process: Mutex::new(process) })
     }
 

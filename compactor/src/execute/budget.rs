@@ -1,11 +1,13 @@
 //! How `compactor.memory` is divided. Every buffer of a run has its share here, and the shares add up to the bound.
+//!
+//! [`PROGRAM`] is taken off once, when the process starts ([`crate::run::Env`]); the rest is what [`crate::seam::Cpu`] hands out.
 
 use firn_shared::error::{Error, Result};
 
 /// What the program takes by itself, bytes: threads, clients of store and catalog, the plan, manifests, file statistics.
 pub const PROGRAM: u64 = 32 << 20;
 /// Below this a slice's writers make tiny row groups; fewer slices run at once instead.
-const SLICE_MIN: u64 = 32 << 20;
+pub const SLICE_BYTES_MIN: u64 = 32 << 20;
 
 /// What slices may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,20 +38,19 @@ pub struct Share {
 }
 
 impl Budget {
-    /// Divides `memory` bytes among as many slices as `threads` can work on.
+    /// Divides `memory` bytes, without the program's own, among as many slices as `threads` can work on.
     ///
     /// # Errors
     /// `Config` when not even one slice fits.
     pub fn of(memory: u64, threads: usize) -> Result<Self> {
-        let rest = memory.saturating_sub(PROGRAM);
-        if rest < SLICE_MIN {
-            let least = (PROGRAM + SLICE_MIN) >> 20;
+        if memory < SLICE_BYTES_MIN {
+            let least = (PROGRAM + SLICE_BYTES_MIN) >> 20;
             return Err(Error::config(format!(
                 "compactor.memory: {memory} bytes are too little; give at least {least} MiB"
             )));
         }
-        let at_once = (rest / SLICE_MIN).clamp(1, threads.max(1) as u64);
-        Ok(Self { at_once: at_once as usize, slice: Share::of(rest / at_once) })
+        let at_once = (memory / SLICE_BYTES_MIN).clamp(1, threads.max(1) as u64);
+        Ok(Self { at_once: at_once as usize, slice: Share::of(memory / at_once) })
     }
 }
 
@@ -75,20 +76,20 @@ mod tests {
     fn the_shares_of_any_bound_add_up_to_it() {
         for memory in [64 << 20, 100_000_000, 256 << 20, 512_000_000, 8 << 30, 256 << 30_u64] {
             for threads in [1, 2, 7, 64] {
-                let Budget { at_once, slice } = Budget::of(memory, threads).unwrap();
+                let Budget { at_once, slice } = Budget::of(memory - PROGRAM, threads).unwrap();
                 let reading = 3 * slice.piece + slice.bytes / 16;
                 let decoding = 10 * slice.batch + 3 * slice.rejects;
                 let counted = reading + decoding + slice.rows_writer + slice.rejects_writer;
                 let holes = slice.bytes / 32 * 3;
                 assert!(PROGRAM + at_once as u64 * (counted + holes) <= memory, "{memory} for {threads}: {slice:?}");
-                assert!(slice.bytes >= SLICE_MIN && at_once <= threads);
+                assert!(slice.bytes >= SLICE_BYTES_MIN && at_once <= threads);
             }
         }
     }
 
     #[test]
     fn a_bound_below_one_slice_is_an_error_that_says_the_least() {
-        let error = Budget::of((64 << 20) - 1, 1).unwrap_err().to_string();
+        let error = Budget::of((64 << 20) - PROGRAM - 1, 1).unwrap_err().to_string();
         assert!(error.contains("at least 64 MiB"), "{error}");
     }
 }

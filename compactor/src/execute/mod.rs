@@ -35,8 +35,8 @@ use crate::table::create::Definition;
 use crate::table::{Catalog, NewFile};
 use crate::upsert::{Buckets, ShuffleWriter};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
-pub use budget::Budget;
 use budget::Share;
+pub use budget::{Budget, PROGRAM};
 use convert::{Converter, Step};
 
 /// Everything a run's slices share.

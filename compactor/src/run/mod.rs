@@ -21,6 +21,7 @@ use firn_shared::store::{Store, Stores};
 pub use once::{Options, Outcome, RunReport, run};
 pub use target::Target;
 
+use crate::execute::PROGRAM;
 use crate::seam::Cpu;
 use crate::table::Catalog;
 
@@ -50,7 +51,7 @@ impl Env {
         let stores = Stores::new(config.deployment.s3.clone());
         let catalog = crate::table::catalog::open(&config.deployment.catalog, &stores).await?;
         let options = &config.deployment.compactor;
-        let cpu = Cpu::new(options.threads, options.memory)?;
+        let cpu = Cpu::new(options.threads, options.memory.saturating_sub(PROGRAM))?;
         Ok(Self { config, stores, catalog, clock, cpu, bars: true })
     }
 

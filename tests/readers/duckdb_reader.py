@@ -3,6 +3,7 @@
 One JSON request a line on stdin, one JSON answer a line on stdout, {"error": ...} when it failed:
   {"do": "locate", "name": ..., "catalog": {...}, "table": "db.t"}   -> the table's current metadata file
   {"do": "sql", "sql": ..., "metadata": path or null, "s3": {...} or null}   -> rows; `t` in the SQL is the table
+  {"do": "scan", "sql": ..., "name": ..., "catalog": {...}, "table": "db.t"}   -> rows; `t` in the SQL is what PyIceberg read
   {"do": "snapshots", "name": ..., "catalog": {...}, "table": "db.t"}   -> id, operation and summary of each, oldest first
   {"do": "files", "name": ..., "catalog": {...}, "table": "db.t"}   -> path, partition, records and size of each live data file
 """
@@ -54,6 +55,13 @@ def sql(connection, request):
     return [list(row) for row in connection.execute(text).fetchall()]
 
 
+def scan(connection, request):
+    read = table(request).scan().to_arrow()
+    with connection.cursor() as cursor:
+        cursor.register("t", read)
+        return [list(row) for row in cursor.execute(request["sql"]).fetchall()]
+
+
 def snapshots(request):
     found = table(request).metadata.snapshots
     return [
@@ -76,6 +84,7 @@ def main():
     actions = {
         "locate": lambda r: table(r).metadata_location,
         "sql": lambda r: sql(connection, r),
+        "scan": lambda r: scan(connection, r),
         "snapshots": snapshots,
         "files": files,
     }

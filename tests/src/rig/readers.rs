@@ -191,6 +191,14 @@ impl Access {
         duckdb().ask(&json!({"do": "sql", "sql": sql, "metadata": metadata, "s3": s3}))
     }
 
+    /// Rows of a query in which `t` is the table as PyIceberg reads it.
+    ///
+    /// # Errors
+    /// What PyIceberg says: it refuses tables with equality deletes.
+    pub fn pyiceberg(&self, table: &str, sql: &str) -> Result<Rows> {
+        duckdb().ask(&json!({"do": "scan", "sql": sql, "name": self.name, "catalog": self.pyiceberg, "table": table}))
+    }
+
     /// The number that a DuckDB query of one row and column gives.
     ///
     /// # Errors

@@ -16,3 +16,4 @@ mod store;
 mod surprises;
 mod ticks;
 mod tidy;
+mod upsert;

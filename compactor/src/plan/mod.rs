@@ -45,6 +45,9 @@ pub struct Plan {
     pub base_snapshot: Option<i64>,
     /// The table's position when the plan was made; the commit is refused when it has moved.
     pub from: Position,
+    /// What a `reprocess` leaves alone: offsets before these belong to loads that a later one replaced. Else empty.
+    #[serde(default)]
+    pub since: Position,
     /// The table's position after the commit; equals `from` for [`Scope::Hours`].
     pub to: Position,
     /// Units of work, independent of each other.

@@ -86,8 +86,15 @@ pub async fn plan(
     partitions.extend(position.iter().map(|(partition, _)| partition).filter(|p| topics.contains(&p.topic)));
     partitions.sort();
     partitions.dedup();
-    let mut plan =
-        Plan { scope, base_snapshot, from: position.clone(), to: position, slices: Vec::new(), ledger: Vec::new() };
+    let mut plan = Plan {
+        scope,
+        base_snapshot,
+        from: position.clone(),
+        since: Position::default(),
+        to: position,
+        slices: Vec::new(),
+        ledger: Vec::new(),
+    };
     let mut objects: Vec<SliceObject> = Vec::new();
     match scope {
         Scope::New => {

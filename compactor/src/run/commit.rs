@@ -38,7 +38,9 @@ fn rows_of(plan: &Plan) -> Rows {
                 .collect(),
         ),
         Scope::Hours { from, to } => {
-            let read = plan.from.iter().filter_map(|(of, end)| Some((of, OffsetRange::new(0, end).ok()?)));
+            let since = |of: &PartitionRef| plan.since.get(of).unwrap_or(0);
+            let read = plan.from.iter().filter_map(|(of, end)| Some((OffsetRange::new(since(&of), end).ok()?, of)));
+            let read = read.map(|(range, of)| (of, range));
             Rows::Both(Box::new(Rows::Hours { from, to }), Box::new(Rows::Offsets(read.collect())))
         }
     }

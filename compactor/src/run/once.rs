@@ -200,6 +200,7 @@ fn only_last_load(plan: &mut Plan, table: &Table) -> Result<()> {
     for slice in &mut plan.slices {
         slice.objects.retain(|o| o.object.min_offset >= base.get(&o.partition_ref()).unwrap_or(0));
     }
+    plan.since = base;
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use firn_compactor::run::Outcome;
+use firn_shared::error::ErrorKind;
 use firn_shared::store::{Fault, Faults};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -201,5 +202,32 @@ async fn a_reprocess_under_a_new_filter_brings_older_versions_back() {
         model.newest = expected;
         assert_ne!(model.rows(), before, "the filter changes something");
         model.check(&bed, strategy).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_mixed_kinds_leave_what_the_model_says() {
+    for (n, strategy) in STRATEGIES.into_iter().enumerate() {
+        let mut rng = SmallRng::seed_from_u64(110 + n as u64);
+        let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
+        model.land(&bed, &mut rng, 0, 30).await;
+        run_to_the_end(&bed).await;
+        for round in 0..4 {
+            model.land(&bed, &mut rng, round % 2, 20).await;
+            let [one, two, three, four] = [(); 4].map(|()| Faults::none());
+            let outcomes = tokio::join!(
+                bed.run(&one),
+                bed.run(&two),
+                bed.reprocess(&three, "2021-07-21T06", "2021-07-21T08"),
+                bed.reprocess(&four, "2021-07-21T07", "2021-07-21T09"),
+            );
+            for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3] {
+                if let Err(error) = outcome {
+                    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                }
+            }
+            run_to_the_end(&bed).await;
+            model.check(&bed, &format!("{strategy} round {round}")).await;
+        }
     }
 }

@@ -239,6 +239,15 @@ impl Versions {
         format!("{}.{table}", self.database)
     }
 
+    /// Runs statements with Spark; `{d}` stands for catalog and database.
+    fn spark(&self, statements: &[String]) {
+        let there = format!("{{c}}.{}.", self.database);
+        let of = |text: &String| text.replace("{d}.", &there).replace("'t.", &format!("'{}.", self.database));
+        let statements: Vec<String> = statements.iter().map(of).collect();
+        let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+        self.workspace.access().spark(&statements).unwrap();
+    }
+
     /// Checks readers and accounts.
     fn check(&self, what: &str) {
         let checked = all_agree(self.workspace.access(), &self.database, &self.model);
@@ -294,4 +303,62 @@ fn readers_follow_changed_tables_of_glue() {
 #[test]
 fn readers_follow_changed_tables_of_a_rest_catalog() {
     readers_follow("versions-rest", 3, Workspace::seaweedfs("versions-rest", Kafka::shared()).unwrap());
+}
+
+/// Deletes some keys with Spark and changes others, in every upsert; the model follows.
+fn change_with_spark(versions: &mut Versions) {
+    let mut statements =
+        vec!["ALTER TABLE {d}.positions SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')".to_owned()];
+    for (table, _) in UPSERTS {
+        statements.push(format!("DELETE FROM {{d}}.{table} WHERE id % 7 = 0"));
+        statements.push(format!(
+            "MERGE INTO {{d}}.{table} t USING (SELECT id FROM {{d}}.{table} WHERE id % 5 = 1) s ON t.id = s.id
+             WHEN MATCHED THEN UPDATE SET n = t.n + 5000"
+        ));
+    }
+    versions.spark(&statements);
+    let newest = &mut versions.model.newest;
+    let before = newest.len();
+    newest.retain(|id, _| id % 7 != 0);
+    versions.model.deleted += (before - newest.len()) as u64;
+    newest.iter_mut().filter(|(id, _)| *id % 5 == 1).for_each(|(_, version)| version.n += 5000);
+}
+
+#[test]
+fn spark_maintains_and_changes_tables_between_our_runs() {
+    let workspace = Workspace::glue("versions-spark", Kafka::shared()).unwrap();
+    let mut versions = Versions::new("versions-spark", 4, workspace).unwrap();
+    for round in 0..2 {
+        versions.advance(round, 200).unwrap();
+    }
+    let all = "options => map('rewrite-all', 'true')";
+    versions.spark(&[
+        "CALL {c}.system.rewrite_manifests(table => 't.rewritten', use_caching => false)".to_owned(),
+        format!("CALL {{c}}.system.rewrite_position_delete_files(table => 't.positions', {all})"),
+        // Deletes that outnumber the rows, as they do when those without effect pile up, are more than DuckDB 1.5 can plan.
+        "CALL {c}.system.rewrite_data_files(table => 't.equalities',
+             options => map('rewrite-all', 'true', 'remove-dangling-deletes', 'true'))"
+            .to_owned(),
+        format!("CALL {{c}}.system.rewrite_data_files(table => 't.reloaded', {all})"),
+    ]);
+    let access = versions.workspace.access();
+    for table in tables() {
+        let snapshots = access.snapshots(&versions.name(table)).unwrap();
+        assert_eq!(snapshots.last().unwrap().operation, "replace", "Spark rewrote something of {table}");
+    }
+    assert_eq!(deletes(access, &versions.name("equalities"), "equality").unwrap(), 0);
+    versions.check("after maintenance");
+    versions.advance(2, 200).unwrap();
+    versions.check("one run after maintenance");
+
+    change_with_spark(&mut versions);
+    assert!(versions.model.deleted > 0);
+    versions.check("after changes by Spark");
+    // Keys that Spark deleted come back with whatever version arrives; its changes last until a newer one does.
+    for round in 3..5 {
+        versions.advance(round, 100).unwrap();
+        versions.check(&format!("round {round}, after changes by Spark"));
+    }
+    assert!(versions.model.newest.values().any(|version| version.n > 1000), "a change by Spark lasted");
+    assert!(versions.model.newest.keys().any(|id| id % 7 == 0), "a key came back");
 }

@@ -43,9 +43,8 @@ outsourcingUnit:
         (table, format!("mode: upsert, {how}, idColumns: [id], timestampColumns: [moment], sortBy: [id]"))
     });
     for (table, mode) in upserts.into_iter().chain([(RELOADED, "mode: truncateLoad".to_owned())]) {
-        yaml += &format!(
-            "  - table: {{database: {database}, tableName: {table}, partitionBy: [hour(moment)], {mode}, {columns}}}\n"
-        );
+        let table = format!("database: {database}, tableName: {table}, partitionBy: [hour(moment)], {mode}, {columns}");
+        yaml.extend(["  - table: {", &table, "}\n"]);
     }
     yaml
 }

@@ -10,7 +10,7 @@ use arrow_array::types::Int64Type;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use firn_compactor::run::{Env, Options, RunReport, Target, prove, run};
+use firn_compactor::run::{Env, Options, Outcome, RunReport, Target, prove, run};
 use firn_compactor::seam::Cpu;
 use firn_compactor::table::catalog::{Created, sqlite::SqliteCatalog};
 use firn_compactor::table::read::{self, Origins, Rows};
@@ -120,6 +120,16 @@ impl Bed {
 
     pub async fn run(&self, faults: &Arc<Faults>) -> Result<RunReport> {
         run(&self.env(faults).await, self.target(), &Options::default()).await
+    }
+
+    /// Runs until there is nothing to do; a crash never makes that impossible.
+    pub async fn run_to_the_end(&self) {
+        for _ in 0..3 {
+            if self.run(&Faults::none()).await.unwrap().outcome == Outcome::NothingToDo {
+                return;
+            }
+        }
+        panic!("it never ends");
     }
 
     pub async fn reprocess(&self, faults: &Arc<Faults>, from: &str, to: &str) -> Result<RunReport> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use firn_compactor::run::Outcome;
 use firn_shared::store::{Fault, Faults};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -110,15 +109,6 @@ impl Source {
     }
 }
 
-async fn run_to_the_end(bed: &Bed) {
-    for _ in 0..3 {
-        if bed.run(&Faults::none()).await.unwrap().outcome == Outcome::NothingToDo {
-            return;
-        }
-    }
-    panic!("it never ends");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_is_what_the_source_is_whatever_comes_twice_or_late() {
     for (n, options) in OPTIONS.into_iter().enumerate() {
@@ -135,7 +125,7 @@ async fn the_table_is_what_the_source_is_whatever_comes_twice_or_late() {
             if round % 3 == 1 {
                 let _ = bed.run(&Faults::at_write(rng.random_range(1..20), Fault::CrashAfter)).await;
             }
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
             assert_eq!(bed.rows(false).await, source.delivered(), "{options} round {round}");
             bed.prove().await;
         }
@@ -154,7 +144,7 @@ async fn a_reprocess_repeats_deletes_too() {
     source.change(&mut rng, 90);
     for chunk in [0..30, 30..60, 60..90] {
         source.deliver(&bed, &mut rng, chunk).await;
-        run_to_the_end(&bed).await;
+        bed.run_to_the_end().await;
     }
     for _ in 0..2 {
         bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();

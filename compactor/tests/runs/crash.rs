@@ -6,16 +6,6 @@ use firn_shared::store::{Fault, Faults};
 
 use crate::bed::{Bed, Landed, PIPELINE};
 
-/// Runs until there is nothing to do; a crash never makes that impossible.
-async fn run_to_the_end(bed: &Bed) {
-    for _ in 0..3 {
-        if bed.run(&Faults::none()).await.unwrap().outcome == Outcome::NothingToDo {
-            return;
-        }
-    }
-    panic!("it never ends");
-}
-
 /// Readers see the rows of whole runs only.
 async fn readers_see(bed: &Bed, states: &[&Landed]) {
     let rows = bed.rows(false).await;
@@ -47,7 +37,7 @@ async fn a_crash_at_any_write_loses_and_doubles_nothing() {
             let faults = Faults::at_write(number / 2 + 1, fault);
             let _ = bed.run(&faults).await;
             readers_see(&bed, &[&nothing, &after_first, &landed]).await;
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
             landed.check(&bed).await;
         }
     }
@@ -65,7 +55,7 @@ async fn a_reply_lost_anywhere_loses_and_doubles_nothing() {
             Ok(report) => assert_eq!(report.outcome, Outcome::Committed),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
         }
-        run_to_the_end(&bed).await;
+        bed.run_to_the_end().await;
         landed.check(&bed).await;
         if !faults.fired() {
             break;
@@ -82,7 +72,7 @@ async fn faults_at_random_places_lose_and_double_nothing() {
             landed.land(&bed, round % 3, 10 + u64::from(round)).await;
             let _ = bed.run(&Faults::random(seed * 100 + u64::from(round), 0.02)).await;
         }
-        run_to_the_end(&bed).await;
+        bed.run_to_the_end().await;
         landed.check(&bed).await;
     }
 }

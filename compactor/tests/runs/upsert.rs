@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use firn_compactor::run::Outcome;
 use firn_shared::error::ErrorKind;
 use firn_shared::store::{Fault, Faults};
 use rand::rngs::SmallRng;
@@ -100,15 +99,6 @@ impl Model {
     }
 }
 
-async fn run_to_the_end(bed: &Bed) {
-    for _ in 0..3 {
-        if bed.run(&Faults::none()).await.unwrap().outcome == Outcome::NothingToDo {
-            return;
-        }
-    }
-    panic!("it never ends");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_version_of_every_key_is_in_the_table() {
     for (n, (strategy, partitions)) in STRATEGIES.iter().flat_map(|s| PARTITIONS.map(|p| (*s, p))).enumerate() {
@@ -119,7 +109,7 @@ async fn the_newest_version_of_every_key_is_in_the_table() {
                 let (partition, count) = (rng.random_range(0..3), rng.random_range(1..40));
                 model.land(&bed, &mut rng, partition, count).await;
             }
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
             model.check(&bed, &format!("{strategy} {partitions} round {round}")).await;
         }
     }
@@ -140,14 +130,14 @@ async fn a_crash_at_any_write_of_an_upsert_changes_nothing_in_the_end() {
             let mut rng = SmallRng::seed_from_u64(number);
             let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
             model.land(&bed, &mut rng, 0, 30).await;
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
             let before = model.rows();
             model.land(&bed, &mut rng, 1, 30).await;
             let faults = Faults::at_write(number, fault);
             let _ = bed.run(&faults).await;
             let seen = bed.rows(false).await;
             assert!(seen == before || seen == model.rows(), "{strategy}: half an upsert is visible");
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
             model.check(&bed, &format!("{strategy} {fault:?} at {number}")).await;
             if !faults.fired() {
                 assert!(number > 5, "only {number} operations");
@@ -164,7 +154,7 @@ async fn a_reprocess_of_an_upsert_equals_replaying_everything() {
         let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
         for partition in [0, 1, 0] {
             model.land(&bed, &mut rng, partition, 40).await;
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
         }
         for (from, to) in [("06", "07"), ("07", "09"), ("06", "09"), ("06", "09")] {
             let hours = (format!("2021-07-21T{from}"), format!("2021-07-21T{to}"));
@@ -183,7 +173,7 @@ async fn a_reprocess_under_a_new_filter_brings_older_versions_back() {
         let (mut bed, mut model) = (Bed::with(&pipeline), Model::default());
         for partition in [0, 1, 2] {
             model.land(&bed, &mut rng, partition, 40).await;
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
         }
         let before = bed.rows(false).await;
         bed.reconfigure(&format!("{pipeline}    transformations:\n      - filter: {{where: 'n < 50', name: large}}\n"));
@@ -211,7 +201,7 @@ async fn writers_of_mixed_kinds_leave_what_the_model_says() {
         let mut rng = SmallRng::seed_from_u64(110 + n as u64);
         let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
         model.land(&bed, &mut rng, 0, 30).await;
-        run_to_the_end(&bed).await;
+        bed.run_to_the_end().await;
         for round in 0..4 {
             model.land(&bed, &mut rng, round % 2, 20).await;
             let [one, two, three, four] = [(); 4].map(|()| Faults::none());
@@ -226,7 +216,7 @@ async fn writers_of_mixed_kinds_leave_what_the_model_says() {
                     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
                 }
             }
-            run_to_the_end(&bed).await;
+            bed.run_to_the_end().await;
             model.check(&bed, &format!("{strategy} round {round}")).await;
         }
     }

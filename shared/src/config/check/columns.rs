@@ -9,10 +9,24 @@ use crate::types::LogicalType;
 /// Name of the provenance column, which no other column may have.
 pub(super) const PROVENANCE: &str = "_firn";
 
+/// Names that Iceberg keeps for columns of its own; Spark reads no table in which one of them is taken.
+const RESERVED: [&str; 10] = [
+    "_change_ordinal",
+    "_change_type",
+    "_commit_snapshot_id",
+    "_deleted",
+    "_file",
+    "_last_updated_sequence_number",
+    "_partition",
+    "_pos",
+    "_row_id",
+    "_spec_id",
+];
+
 /// What a change did: `c` created, `r` read by a snapshot, `u` updated, `d` deleted.
 pub const OPERATION: &str = "_op";
-/// Whether the source deleted the row.
-pub const DELETED: &str = "_deleted";
+/// Whether the source deleted the row. Not `_deleted`, which is one of [`RESERVED`].
+pub const DELETED: &str = "_is_deleted";
 /// When it did.
 pub const DELETED_AT: &str = "_deleted_at";
 
@@ -230,6 +244,9 @@ impl Columns {
                 file.report(&tracked.named_at, format!("{error}; add a step `rename: {{from: {name}, to: {better}}}`"));
             } else if name == PROVENANCE {
                 file.report(&tracked.named_at, format!("`{PROVENANCE}` is the name of the provenance column"));
+            } else if RESERVED.contains(&lower.as_str()) {
+                let message = "is a name that Iceberg keeps for itself, and Spark could not read the table";
+                file.report(&tracked.named_at, format!("`{name}` {message}; choose another"));
             }
             if tracked.type_known
                 && let Some(message) = bad_field(&tracked.column.r#type)

@@ -61,6 +61,7 @@ fn meanings_are_checked() {
         ("{name: mail, type: string}", "{name: mail, type: string}\n        - {name: MAIL, type: string}"),
         ("{name: mail, type: string}", "{name: mail, type: string}\n        - {name: at_hour, type: int}"),
         ("{name: mail, type: string}", "{name: mail, type: string}\n        - {name: _firn, type: int}"),
+        ("{name: mail, type: string}", "{name: mail, type: string}\n        - {name: _pos, type: int}"),
         ("lower: {column: mail}", "lower: {column: id}"),
         ("lower: {column: mail}", "lower: {column: mial}"),
         ("lower: {column: mail}", "rename: {from: mial, to: email}\n      - lower: {column: email}"),
@@ -185,6 +186,8 @@ fn meanings_are_checked() {
     a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: the partition field `at_hour` has the name of a column
     # {name: mail, type: string}⏎        - {name: _firn, type: int}
     a.yaml:20:18: outsourcingUnit[0].table.columns[3].name: `_firn` is the name of the provenance column
+    # {name: mail, type: string}⏎        - {name: _pos, type: int}
+    a.yaml:20:18: outsourcingUnit[0].table.columns[3].name: `_pos` is a name that Iceberg keeps for itself, and Spark could not read the table; choose another
     # lower: {column: id}
     a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: column `id` is long; only string has a lower case
     # lower: {column: mial}

@@ -146,7 +146,7 @@ wire! {
         timestamp_columns: Option<Vec<String>>,
         /// How long deletes are remembered, against late older versions (default 7d).
         delete_memory: Option<String>,
-        /// Whether deletes of an upsert set `_deleted` and `_deleted_at` instead of removing the row (default false).
+        /// Whether deletes of an upsert set `_is_deleted` and `_deleted_at` instead of removing the row (default false).
         soft_delete: Option<bool>,
         /// Whether a `truncateLoad` without rows may empty the table (default false).
         allow_empty: Option<bool>,

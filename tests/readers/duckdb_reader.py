@@ -4,6 +4,7 @@ One JSON request a line on stdin, one JSON answer a line on stdout, {"error": ..
   {"do": "locate", "name": ..., "catalog": {...}, "table": "db.t"}   -> the table's current metadata file
   {"do": "sql", "sql": ..., "metadata": path or null, "s3": {...} or null}   -> rows; `t` in the SQL is the table
   {"do": "scan", "sql": ..., "name": ..., "catalog": {...}, "table": "db.t"}   -> rows; `t` in the SQL is what PyIceberg read
+     both with "canonical": true   -> the same, each row as its canonical text
   {"do": "snapshots", "name": ..., "catalog": {...}, "table": "db.t"}   -> id, operation and summary of each, oldest first
   {"do": "files", "name": ..., "catalog": {...}, "table": "db.t"}   -> path, partition, records and size of each live data file
 """
@@ -14,6 +15,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import canonical
 import duckdb
 
 warnings.filterwarnings("ignore")
@@ -42,6 +44,12 @@ def table(request):
     return load_catalog(request["name"], **request["catalog"]).load_table(request["table"])
 
 
+def rows(result, request):
+    names = [column[0] for column in result.description]
+    found = [list(row) for row in result.fetchall()]
+    return canonical.rows(names, found) if request.get("canonical") else found
+
+
 def sql(connection, request):
     if request.get("s3"):
         s3 = request["s3"]
@@ -52,14 +60,15 @@ def sql(connection, request):
     text = request["sql"]
     if request.get("metadata"):
         connection.execute(f"CREATE OR REPLACE TEMP VIEW t AS SELECT * FROM iceberg_scan('{request['metadata']}')")
-    return [list(row) for row in connection.execute(text).fetchall()]
+    return rows(connection.execute(text), request)
 
 
 def scan(connection, request):
     read = table(request).scan().to_arrow()
     with connection.cursor() as cursor:
+        cursor.execute("SET TimeZone='UTC'")
         cursor.register("t", read)
-        return [list(row) for row in cursor.execute(request["sql"]).fetchall()]
+        return rows(cursor.execute(request["sql"]), request)
 
 
 def snapshots(request):
@@ -97,4 +106,5 @@ def main():
         print(json.dumps(answer, default=str), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,7 @@
 //! From the ground up: [`procs`] starts processes that never outlive the tests and keeps their logs; [`kafka`] and
 //! [`s3`] are servers on top of it, [`proxy`] spoils the way to them; `programs` runs the built `landing` and `compactor`; `workspace` writes the
-//! configuration of one test; `readers` asks DuckDB, PyIceberg and Spark; `samples` holds the events.
+//! configuration of one test; `readers` asks DuckDB, PyIceberg, Spark and, through `trino`, Trino;
+//! `recipes` runs what the documents say; `samples` holds the events.
 //!
 //! Servers that many tests share live until the test binary ends. Each test has its own topics, buckets and tables.
 
@@ -9,6 +10,8 @@ pub mod procs;
 pub mod programs;
 pub mod proxy;
 pub mod readers;
+pub mod recipes;
 pub mod s3;
 pub mod samples;
+pub mod trino;
 pub mod workspace;

@@ -1,4 +1,5 @@
-//! Independent readers: DuckDB and PyIceberg in one Python process, Spark in another, both asked line by line.
+//! Independent readers: DuckDB and PyIceberg in one Python process, Spark in another, Trino a server with a client in a
+//! third, all asked line by line.
 //!
 //! The catalog tells where the table's metadata is (through PyIceberg), DuckDB reads that one metadata file: an answer
 //! always belongs to one committed state of the table.
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::procs::{Process, run_dir, source_dir, tail};
-use super::s3;
+use super::{s3, trino};
 
 /// Directory of what tests fetch once: `${XDG_CACHE_HOME:-$HOME/.cache}/firn`, as in `localstack/setup`.
 #[allow(clippy::disallowed_methods, reason = "the rig shares this directory with shell scripts")]
@@ -39,10 +40,12 @@ pub fn localstack_python() -> PathBuf {
 pub struct Access {
     /// Properties of `pyiceberg.catalog.load_catalog`.
     pub pyiceberg: Value,
-    /// The catalog's name, also in Spark.
+    /// The catalog's name, also in Spark and Trino.
     pub name: String,
     /// Properties of the Spark catalog, without `spark.sql.catalog.{name}.`.
     pub spark: Vec<(String, String)>,
+    /// Properties of the Trino catalog.
+    pub trino: Vec<(String, String)>,
     /// The object store, when it is not local files.
     pub s3: Option<S3Access>,
 }
@@ -84,15 +87,17 @@ pub struct DataFile {
     pub bytes: u64,
 }
 
-/// A Python process that answers JSON requests.
-struct Python {
+/// A process that answers JSON requests, a line each.
+#[derive(Debug)]
+pub(super) struct Piped {
     process: Process,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-impl Python {
-    fn start(script: &str, arguments: &[PathBuf]) -> Result<Self> {
+impl Piped {
+    /// Starts a script of `tests/readers`.
+    pub(super) fn python(script: &str, arguments: &[PathBuf]) -> Result<Self> {
         let mut command = Command::new(venv("python"));
         command.arg(source_dir().join("tests/readers").join(script)).args(arguments);
         // What neither reader takes from a catalog's properties; every test server knows these.
@@ -100,14 +105,18 @@ impl Python {
             .env("AWS_REGION", s3::REGION)
             .env("AWS_ACCESS_KEY_ID", s3::KEY)
             .env("AWS_SECRET_ACCESS_KEY", s3::SECRET);
-        let mut process = Process::start_piped(script, command, &run_dir().join(format!("{script}.log")))
-            .context("no Python environment: run localstack/setup, or ./test")?;
+        Self::start(script, command)
+    }
+
+    pub(super) fn start(name: &str, command: Command) -> Result<Self> {
+        let mut process = Process::start_piped(name, command, &run_dir().join(format!("{name}.log")))
+            .context("not installed: run localstack/setup, or ./test")?;
         let requests = process.child().stdin.take().context("stdin is a pipe")?;
         let answers = BufReader::new(process.child().stdout.take().context("stdout is a pipe")?);
         Ok(Self { process, requests, answers })
     }
 
-    fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T> {
+    pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T> {
         writeln!(self.requests, "{request}")?;
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
@@ -121,29 +130,50 @@ impl Python {
     }
 }
 
-fn lock(
-    python: &'static OnceLock<Mutex<Python>>,
-    start: impl FnOnce() -> Result<Python>,
-) -> MutexGuard<'static, Python> {
+fn lock(python: &'static OnceLock<Mutex<Piped>>, start: impl FnOnce() -> Result<Piped>) -> MutexGuard<'static, Piped> {
     let python = python.get_or_init(|| Mutex::new(start().expect("the reader starts")));
     python.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn duckdb() -> MutexGuard<'static, Python> {
-    static DUCKDB: OnceLock<Mutex<Python>> = OnceLock::new();
-    lock(&DUCKDB, || Python::start("duckdb_reader.py", &[]))
+fn duckdb() -> MutexGuard<'static, Piped> {
+    static DUCKDB: OnceLock<Mutex<Piped>> = OnceLock::new();
+    lock(&DUCKDB, || Piped::python("duckdb_reader.py", &[]))
 }
 
-fn spark_session() -> MutexGuard<'static, Python> {
-    static SPARK: OnceLock<Mutex<Python>> = OnceLock::new();
-    lock(&SPARK, || {
-        let fetch = Command::new(source_dir().join("localstack/fetch")).arg("spark").output()?;
-        let jars = String::from_utf8(fetch.stdout)?.trim().to_owned();
-        if jars.is_empty() {
-            bail!("no jars for Spark: {}", String::from_utf8_lossy(&fetch.stderr));
-        }
-        Python::start("spark_reader.py", &[jars.into()])
-    })
+/// The directory of the jars that `localstack/fetch NAME` fetches.
+///
+/// # Errors
+/// When they cannot be had.
+pub fn fetched(name: &str) -> Result<PathBuf> {
+    let fetch = Command::new(source_dir().join("localstack/fetch")).arg(name).output()?;
+    let jars = String::from_utf8(fetch.stdout)?.trim().to_owned();
+    if jars.is_empty() {
+        bail!("no jars of {name}: {}", String::from_utf8_lossy(&fetch.stderr));
+    }
+    Ok(jars.into())
+}
+
+fn spark_session() -> MutexGuard<'static, Piped> {
+    static SPARK: OnceLock<Mutex<Piped>> = OnceLock::new();
+    lock(&SPARK, || Piped::python("spark_reader.py", &[fetched("spark")?]))
+}
+
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// DuckDB and its Iceberg extension.
+    DuckDb,
+    /// PyIceberg, which refuses tables with equality deletes.
+    PyIceberg,
+    /// Spark and the Iceberg runtime.
+    Spark,
+    /// Trino, the engine under Athena.
+    Trino,
+}
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::DuckDb, Self::PyIceberg, Self::Spark, Self::Trino];
 }
 
 /// Rows of a query.
@@ -187,8 +217,12 @@ impl Access {
     /// # Errors
     /// What DuckDB says.
     pub fn duckdb_at(&self, metadata: &str, sql: &str) -> Result<Rows> {
+        duckdb().ask(&self.duckdb_request(metadata, sql, false))
+    }
+
+    fn duckdb_request(&self, metadata: &str, sql: &str, canonical: bool) -> Value {
         let s3 = self.s3.as_ref().map(|s3| json!({"endpoint": s3.endpoint, "key": s3.key, "secret": s3.secret}));
-        duckdb().ask(&json!({"do": "sql", "sql": sql, "metadata": metadata, "s3": s3}))
+        json!({"do": "sql", "sql": sql, "metadata": metadata, "s3": s3, "canonical": canonical})
     }
 
     /// Rows of a query in which `t` is the table as PyIceberg reads it.
@@ -229,6 +263,10 @@ impl Access {
     /// # Errors
     /// What Spark says.
     pub fn spark(&self, statements: &[&str]) -> Result<Rows> {
+        self.ask_spark(statements, false)
+    }
+
+    fn ask_spark<T: DeserializeOwned>(&self, statements: &[&str], canonical: bool) -> Result<T> {
         let catalog = format!("spark.sql.catalog.{}", self.name);
         let mut conf = serde_json::Map::new();
         conf.insert(catalog.clone(), "org.apache.iceberg.spark.SparkCatalog".into());
@@ -237,7 +275,44 @@ impl Access {
         for (key, value) in &self.spark {
             conf.insert(format!("{catalog}.{key}"), value.as_str().into());
         }
-        let sql: Vec<String> = statements.iter().map(|s| s.replace("{c}", &self.name)).collect();
-        spark_session().ask(&json!({"conf": conf, "sql": sql}))
+        let sql = self.in_catalog(statements);
+        spark_session().ask(&json!({"conf": conf, "sql": sql, "canonical": canonical}))
+    }
+
+    /// Rows of the last of these Trino statements, as they come in JSON; `{c}` stands for the catalog.
+    ///
+    /// # Errors
+    /// What Trino says.
+    pub fn trino(&self, statements: &[&str]) -> Result<Rows> {
+        Ok(serde_json::from_value(trino::run(self, &self.in_catalog(statements), false)?)?)
+    }
+
+    fn in_catalog(&self, statements: &[&str]) -> Vec<String> {
+        statements.iter().map(|s| s.replace("{c}", &self.name)).collect()
+    }
+
+    /// Rows of a query in which `{t}` stands for the table, sorted; a row is text that is the same whoever read it
+    /// (`tests/readers/canonical.py`).
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn read(&self, engine: Engine, table: &str, sql: &str) -> Result<Vec<String>> {
+        let mut rows: Vec<String> = match engine {
+            Engine::DuckDb => {
+                let metadata = self.metadata(table)?.with_context(|| format!("there is no table {table}"))?;
+                duckdb().ask(&self.duckdb_request(&metadata, &sql.replace("{t}", "t"), true))?
+            }
+            Engine::PyIceberg => duckdb().ask(&json!({
+                "do": "scan", "sql": sql.replace("{t}", "t"), "name": self.name, "catalog": self.pyiceberg,
+                "table": table, "canonical": true,
+            }))?,
+            Engine::Spark => self.ask_spark(&[&sql.replace("{t}", &format!("{{c}}.{table}"))], true)?,
+            Engine::Trino => {
+                let sql = sql.replace("{t}", &format!("{}.{table}", self.name));
+                serde_json::from_value(trino::run(self, &[sql], true)?)?
+            }
+        };
+        rows.sort_unstable();
+        Ok(rows)
     }
 }

@@ -25,6 +25,19 @@ fn spark_s3(server: &S3Server) -> Vec<(String, String)> {
     ]
 }
 
+/// Trino's way to a server's objects.
+fn trino_s3(server: &S3Server) -> Vec<(String, String)> {
+    let s3 = server.access();
+    vec![
+        ("fs.native-s3.enabled".into(), "true".into()),
+        ("s3.endpoint".into(), s3.endpoint),
+        ("s3.region".into(), REGION.into()),
+        ("s3.path-style-access".into(), "true".into()),
+        ("s3.aws-access-key".into(), s3.key),
+        ("s3.aws-secret-key".into(), s3.secret),
+    ]
+}
+
 /// PyIceberg's way to a server's objects.
 fn pyiceberg_s3(server: &S3Server) -> Map<String, Value> {
     let s3 = server.access();
@@ -92,6 +105,16 @@ impl Workspace {
                 ("jdbc.schema-version".into(), "V1".into()),
                 ("warehouse".into(), format!("file://{}", warehouse.display())),
             ],
+            trino: vec![
+                ("iceberg.catalog.type".into(), "jdbc".into()),
+                ("iceberg.jdbc-catalog.driver-class".into(), "org.sqlite.JDBC".into()),
+                ("iceberg.jdbc-catalog.connection-url".into(), format!("jdbc:sqlite:{}", database.display())),
+                ("iceberg.jdbc-catalog.catalog-name".into(), catalog.clone()),
+                ("iceberg.jdbc-catalog.schema-version".into(), "V1".into()),
+                ("iceberg.jdbc-catalog.default-warehouse-dir".into(), format!("file://{}", warehouse.display())),
+                ("fs.native-local.enabled".into(), "true".into()),
+                ("local.location".into(), "/".into()),
+            ],
             s3: None,
         };
         let yaml = format!(
@@ -118,6 +141,16 @@ impl Workspace {
             ("credential".into(), credential.clone()),
             ("scope".into(), "catalog".into()),
         ]);
+        let mut trino = trino_s3(server);
+        trino.extend([
+            ("iceberg.catalog.type".into(), "rest".into()),
+            ("iceberg.rest-catalog.uri".into(), uri.clone()),
+            ("iceberg.rest-catalog.warehouse".into(), "s3://lake".into()),
+            ("iceberg.rest-catalog.security".into(), "OAUTH2".into()),
+            ("iceberg.rest-catalog.oauth2.credential".into(), credential.clone()),
+            ("iceberg.rest-catalog.oauth2.scope".into(), "catalog".into()),
+            ("iceberg.rest-catalog.oauth2.server-uri".into(), format!("{uri}/v1/oauth/tokens")),
+        ]);
         let mut pyiceberg = pyiceberg_s3(server);
         pyiceberg.extend([
             ("type".into(), json!("rest")),
@@ -125,7 +158,8 @@ impl Workspace {
             ("warehouse".into(), json!("s3://lake")),
             ("credential".into(), json!(credential)),
         ]);
-        let access = Access { name: catalog.clone(), pyiceberg: pyiceberg.into(), spark, s3: Some(server.access()) };
+        let access =
+            Access { name: catalog.clone(), pyiceberg: pyiceberg.into(), spark, trino, s3: Some(server.access()) };
         let yaml = format!(
             "{}raw: s3://raw/{name}\nwarehouse: s3://lake\n\
              catalog: {{rest: {{uri: '{uri}', warehouse: 's3://lake', credential: '{credential}'}}}}\n",
@@ -150,6 +184,14 @@ impl Workspace {
             ("client.region".into(), REGION.into()),
             ("warehouse".into(), format!("s3://firn/{name}/tables")),
         ]);
+        let mut trino = trino_s3(server);
+        trino.extend([
+            ("iceberg.catalog.type".into(), "glue".into()),
+            ("hive.metastore.glue.region".into(), REGION.into()),
+            ("hive.metastore.glue.endpoint-url".into(), endpoint.clone()),
+            ("hive.metastore.glue.aws-access-key".into(), s3.key.clone()),
+            ("hive.metastore.glue.aws-secret-key".into(), s3.secret.clone()),
+        ]);
         let mut pyiceberg = pyiceberg_s3(server);
         pyiceberg.extend([
             ("type".into(), json!("glue")),
@@ -158,7 +200,7 @@ impl Workspace {
             ("glue.access-key-id".into(), json!(s3.key)),
             ("glue.secret-access-key".into(), json!(s3.secret)),
         ]);
-        let access = Access { name: catalog.clone(), pyiceberg: pyiceberg.into(), spark, s3: Some(s3.clone()) };
+        let access = Access { name: catalog.clone(), pyiceberg: pyiceberg.into(), spark, trino, s3: Some(s3.clone()) };
         let yaml = format!(
             "{}raw: s3://firn/{name}/raw\nwarehouse: s3://firn/{name}/tables\n\
              catalog: {{glue: {{endpoint: '{endpoint}', region: {REGION}, accessKeyId: {}, secretAccessKey: {}}}}}\n",

@@ -200,7 +200,13 @@ async fn conforms(subject: Subject, decides: Decides) {
 
     // DuckDB reads the same, and every writer's rows once.
     let table = catalog.load(&ident).await.unwrap().unwrap();
-    let access = Access { pyiceberg: json!({}), name: "x".to_owned(), spark: Vec::new(), s3: subject.s3.clone() };
+    let access = Access {
+        pyiceberg: json!({}),
+        name: "x".to_owned(),
+        spark: Vec::new(),
+        trino: Vec::new(),
+        s3: subject.s3.clone(),
+    };
     let sql = "SELECT count(*), count(DISTINCT id), min(_firn.offset), max(_firn.offset), count(nested) FROM t";
     let rows = access.duckdb_at(table.metadata_location().unwrap(), sql).unwrap();
     assert_eq!(json!(rows), json!([[220, 220, 0, 1329, 0]]));

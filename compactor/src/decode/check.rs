@@ -1,25 +1,28 @@
 //! What must hold for the whole payload before a value of it is looked at.
 //!
-//! The JSON crate skips unknown values with a recursion that has no bound, and does not look into the escapes of strings
-//! it skips. So nesting and escapes are checked here, each by one pass that costs little when there is nothing to find.
+//! What is passed over is checked for its grammar, but nobody looks into its strings. So escapes are checked here, and
+//! nesting is bounded, by passes that cost little when there is nothing to find.
 
 use memchr::memchr;
 
+use super::blocks::{BLOCK, Masks, padded, per_processor};
 use super::reject::{RejectKind, Rejected};
 
 /// Deepest nesting of objects and lists; `serde_json` has the same limit.
 pub const MAX_DEPTH: usize = 127;
 
-/// The payload as text, its nesting bounded, its `\u` escapes characters; and whether it is free of control characters.
-pub(super) fn check(payload: &[u8]) -> Result<(&str, bool), Rejected> {
+/// The payload as text, its nesting bounded, its escapes characters.
+pub(super) fn check(payload: &[u8]) -> Result<&str, Rejected> {
     let text = simdutf8::basic::from_utf8(payload).map_err(|_| not_utf8(payload))?;
-    let (openers, plain) = survey(payload);
+    let Survey { openers, backslash } = survey(payload);
     if openers > MAX_DEPTH && depth(payload) > MAX_DEPTH {
         let detail = format!("nested deeper than {MAX_DEPTH} levels");
         return Err(Rejected::whole(RejectKind::TooDeep, detail));
     }
-    check_escapes(payload)?;
-    Ok((text, plain))
+    if backslash {
+        check_escapes(payload)?;
+    }
+    Ok(text)
 }
 
 #[cold]
@@ -28,17 +31,33 @@ fn not_utf8(payload: &[u8]) -> Rejected {
     Rejected::whole(RejectKind::NotUtf8, format!("invalid UTF-8 at byte {at}"))
 }
 
-/// The number of `{` and `[`, in strings too, an upper bound of the depth that needs no state; and whether there is no
-/// control character. Neither has a branch, so the compiler makes vector code of both.
-fn survey(payload: &[u8]) -> (usize, bool) {
-    let (mut openers, mut control) = (0, 0);
-    // Sums of 255 fit a lane.
-    for chunk in payload.chunks(255) {
-        // `[` is 0x5b and `{` is 0x7b.
-        openers += usize::from(chunk.iter().map(|b| u8::from(b | 0x20 == 0x7b)).sum::<u8>());
-        control |= chunk.iter().fold(0, |any, b| any | u8::from(*b < b' '));
+/// What a payload has in it.
+struct Survey {
+    /// The number of `{` and `[`, in strings too: an upper bound of the depth that needs no state.
+    openers: usize,
+    backslash: bool,
+}
+
+per_processor! {
+    fn survey(payload: &[u8]) -> Survey = survey_bytes;
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "else it is not compiled for the processor, see `per_processor`")]
+fn survey_bytes(payload: &[u8], masks: impl Fn(&[u8; BLOCK]) -> Masks) -> Survey {
+    let (mut openers, mut backslash) = (0, 0);
+    let mut add = |masks: Masks| {
+        openers += masks.opener.count_ones() as usize;
+        backslash |= masks.backslash;
+    };
+    let (blocks, rest) = payload.as_chunks::<BLOCK>();
+    for block in blocks {
+        add(masks(block));
     }
-    (openers, control == 0)
+    if !rest.is_empty() {
+        add(masks(&padded(rest)));
+    }
+    Survey { openers, backslash: backslash != 0 }
 }
 
 /// The deepest nesting, strings left out.
@@ -70,15 +89,16 @@ fn string_end(payload: &[u8], mut at: usize) -> usize {
     payload.len()
 }
 
-/// Checks the hex digits and the surrogate pairs of every `\u`; the letters after other backslashes are the parser's.
+/// Checks the letter after every backslash, and of a `u` the hex digits and surrogate pairs.
 fn check_escapes(payload: &[u8]) -> Result<(), Rejected> {
     let Some(first) = memchr(b'\\', payload) else { return Ok(()) };
     let mut at = first;
     loop {
-        if payload.get(at + 1) == Some(&b'u') {
-            at = unicode_escape(payload, at)?;
-        } else {
-            at += 2;
+        match payload.get(at + 1) {
+            Some(b'u') => at = unicode_escape(payload, at)?,
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at += 2,
+            Some(_) => return Err(Rejected::whole(RejectKind::NotJson, format!("invalid JSON at byte {at}"))),
+            None => return Err(Rejected::whole(RejectKind::NotJson, format!("truncated at byte {}", payload.len()))),
         }
         match payload.get(at..).and_then(|rest| memchr(b'\\', rest)) {
             Some(next) => at += next,

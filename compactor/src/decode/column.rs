@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, ListArray, MapArray, StructArray};
-use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, FieldRef, Fields};
 use firn_shared::config::domain::Format;
 use firn_shared::error::{Error, Result};
 use firn_shared::types::LogicalType;
 
 use super::leaf::Leaf;
+use super::presence::Presence;
 use super::reject::{Fault, RejectKind};
 use super::tree::Node;
+use super::values::Blanks;
 use crate::arrow_types::{element_field, entries_field, entry_fields, struct_fields};
 
 /// A column under construction.
@@ -51,7 +53,7 @@ pub(super) struct Map {
 /// Named fields.
 #[derive(Debug)]
 pub(super) struct Struct {
-    validity: NullBufferBuilder,
+    validity: Presence,
     pub node: Node,
     fields: Fields,
 }
@@ -59,7 +61,7 @@ pub(super) struct Struct {
 /// The positions of a list or map, and how many elements they hold together.
 #[derive(Debug)]
 pub(super) struct Slots {
-    validity: NullBufferBuilder,
+    validity: Presence,
     offsets: Vec<i32>,
     /// Elements put so far, those of an unfinished position included.
     pub elements: usize,
@@ -67,13 +69,12 @@ pub(super) struct Slots {
 
 impl Slots {
     fn new() -> Self {
-        Self { validity: NullBufferBuilder::new(0), offsets: vec![0], elements: 0 }
+        Self { validity: Presence::default(), offsets: vec![0], elements: 0 }
     }
 
     fn pad(&mut self, length: usize) {
-        let missing = length.saturating_sub(self.validity.len());
-        if missing > 0 {
-            self.validity.append_n_nulls(missing);
+        if length > self.validity.len() {
+            self.validity.pad(length);
             let end = self.offsets[self.offsets.len() - 1];
             self.offsets.resize(length + 1, end);
         }
@@ -84,7 +85,7 @@ impl Slots {
         let end = i32::try_from(self.elements);
         let end = end.map_err(|_| Fault::new(RejectKind::TooLarge, "list column would pass 2^31 elements"))?;
         self.pad(at);
-        self.validity.append_non_null();
+        self.validity.push();
         self.offsets.push(end);
         Ok(())
     }
@@ -110,14 +111,11 @@ impl Struct {
     /// Ends position `at` as present.
     pub fn close(&mut self, at: usize) {
         self.pad(at);
-        self.validity.append_non_null();
+        self.validity.push();
     }
 
     fn pad(&mut self, length: usize) {
-        let missing = length.saturating_sub(self.validity.len());
-        if missing > 0 {
-            self.validity.append_n_nulls(missing);
-        }
+        self.validity.pad(length);
     }
 }
 
@@ -154,11 +152,7 @@ impl Column {
                     node.insert(std::slice::from_ref(&field.name), child, i, field.required);
                 }
                 node.seal();
-                Self::Struct(Box::new(Struct {
-                    validity: NullBufferBuilder::new(0),
-                    node,
-                    fields: struct_fields(fields),
-                }))
+                Self::Struct(Box::new(Struct { validity: Presence::default(), node, fields: struct_fields(fields) }))
             }
             leaf => Self::Leaf(Leaf::new(leaf.clone(), format.cloned())),
         })
@@ -197,26 +191,24 @@ impl Column {
                 map.values.truncate(elements);
             }
             Self::Struct(s) => {
-                if length < s.validity.len() {
-                    s.validity.truncate(length);
-                }
+                s.validity.truncate(length);
                 s.node.truncate(length);
             }
         }
     }
 
     /// The column as an array of `length`; the column is empty afterwards.
-    pub fn finish(&mut self, length: usize) -> Result<ArrayRef, ArrowError> {
+    pub fn finish(&mut self, length: usize, blanks: &mut Blanks) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
-            Self::Leaf(leaf) => leaf.finish(length)?,
+            Self::Leaf(leaf) => leaf.finish(length, blanks)?,
             Self::List(list) => {
-                let child = list.child.finish(list.slots.elements)?;
+                let child = list.child.finish(list.slots.elements, blanks)?;
                 let (offsets, nulls) = list.slots.finish(length);
                 Arc::new(ListArray::try_new(list.field.clone(), offsets, child, nulls)?)
             }
             Self::Map(map) => {
                 let elements = map.slots.elements;
-                let entries = vec![map.keys.finish(elements)?, map.values.finish(elements)?];
+                let entries = vec![map.keys.finish(elements, blanks)?, map.values.finish(elements, blanks)?];
                 let entries = StructArray::try_new(map.fields.clone(), entries, None)?;
                 let (offsets, nulls) = map.slots.finish(length);
                 Arc::new(MapArray::try_new(map.field.clone(), offsets, entries, nulls, false)?)
@@ -224,7 +216,7 @@ impl Column {
             Self::Struct(s) => {
                 s.pad(length);
                 let nulls = s.validity.finish();
-                let children = s.node.finish(s.fields.len(), length)?;
+                let children = s.node.finish(s.fields.len(), length, blanks)?;
                 Arc::new(StructArray::try_new(s.fields.clone(), children, nulls)?)
             }
         })

@@ -1,14 +1,12 @@
 //! A position in a payload: the next key or the raw text of the next value, checked against the JSON grammar.
 //!
 //! Strings, numbers and literals are found here, because most of them are wanted and short. Objects and lists that are
-//! skipped or kept as text are left to the SIMD parser, which validates them at its own speed; nesting and `\u` escapes,
-//! which it does not bound or look into, have been checked before.
+//! passed over or kept as text are [`super::skip`]'s. Nesting and escapes have been checked before.
 
-use memchr::memchr2;
-use sonic_rs::LazyValue;
-
-use super::number::is_number;
+use super::blocks::{BLOCK, Masks, padded, per_processor};
+use super::number;
 use super::reject::{Fault, RejectKind};
+use super::skip::{self, Broken};
 use super::text::unquote;
 use super::tree::Node;
 
@@ -26,22 +24,59 @@ impl Raw<'_> {
     }
 }
 
+/// A key as most writers write it: quoted, nothing escaped that need not be, a colon behind it.
+#[derive(Debug)]
+pub(super) struct Quoted {
+    text: Box<[u8]>,
+    /// Its first sixteen bytes, and which bits of a word they are.
+    head: u128,
+    mask: u128,
+}
+
+impl Quoted {
+    pub fn new(name: &str) -> Self {
+        // A text has one JSON form that serde_json writes; were there none, the key would be found by its name.
+        let text = serde_json::to_string(name).map_or_else(|_| Vec::new(), |quoted| format!("{quoted}:").into_bytes());
+        let mut head = [0; 16];
+        let length = text.len().min(16);
+        head[..length].copy_from_slice(&text[..length]);
+        let mask = if length == 16 { u128::MAX } else { (1 << (8 * length)) - 1 };
+        Self { head: u128::from_le_bytes(head), mask, text: text.into() }
+    }
+
+    /// Whether `rest` begins with it. Two words are most keys; comparing them is not worth a call.
+    #[inline]
+    fn begins(&self, rest: &[u8]) -> bool {
+        let Some(head) = rest.first_chunk::<16>() else { return rest.starts_with(&self.text) };
+        if (u128::from_le_bytes(*head) ^ self.head) & self.mask != 0 {
+            return false;
+        }
+        match self.text.len() {
+            0 => false,
+            1..=16 => true,
+            length @ 17..=32 => {
+                rest.get(length - 16..length).and_then(<[u8]>::first_chunk) == self.text.last_chunk::<16>()
+            }
+            _ => rest.starts_with(&self.text),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
-    plain: bool,
 }
 
 impl<'a> Cursor<'a> {
-    /// At the start of a payload; `plain` when there is no control character in it, not even as white space.
-    pub fn new(text: &'a str, plain: bool) -> Self {
-        Self { text, at: 0, plain }
+    /// At the start of a payload that [`super::check`] has passed.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
     }
 
-    /// At the start of a value that a cursor has taken: what is between its quotes has been checked.
+    /// At the start of a value that a cursor has taken.
     pub fn again(value: Raw<'a>) -> Self {
-        Self { text: value.text, at: 0, plain: true }
+        Self { text: value.text, at: 0 }
     }
 
     /// The next byte that is not white space, not taken yet.
@@ -114,17 +149,18 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes a key and its colon; answers the number of the wanted key, `hint` being the likely one.
+    /// Takes this key and its colon, if they come next, written as most writers write them.
     #[inline]
-    pub fn key(&mut self, node: &Node, hint: usize, scratch: &mut String) -> Result<Option<usize>, Fault> {
+    pub fn eat_key(&mut self, key: &Quoted) -> bool {
+        let next = key.begins(&self.text.as_bytes()[self.at..]);
+        self.at += if next { key.text.len() } else { 0 };
+        next
+    }
+
+    /// Takes a key and its colon; answers the number of the wanted key.
+    pub fn key(&mut self, node: &Node, scratch: &mut String) -> Result<Option<usize>, Fault> {
         if self.peek()? != b'"' {
             return Err(self.invalid());
-        }
-        if let Some(likely) = node.keys.get(hint)
-            && self.text.as_bytes()[self.at..].starts_with(&likely.quoted)
-        {
-            self.at += likely.quoted.len();
-            return Ok(Some(hint));
         }
         let found = node.find(unquote(self.string()?, scratch));
         self.colon()?;
@@ -160,6 +196,46 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Takes the null that must come next.
+    #[inline]
+    pub fn null(&mut self) -> Result<(), Fault> {
+        self.literal("null").map(drop)
+    }
+
+    /// Takes an integer of at most 18 digits if one comes next.
+    #[inline]
+    pub fn small_integer(&mut self) -> Option<i64> {
+        let (value, length) = number::small_integer(&self.text.as_bytes()[self.at..])?;
+        self.at += length;
+        Some(value)
+    }
+
+    /// Takes a number if one comes next whose nearest float is found without rounding twice.
+    #[inline]
+    pub fn small_decimal(&mut self) -> Option<f64> {
+        let (value, length) = number::small_decimal(&self.text.as_bytes()[self.at..])?;
+        self.at += length;
+        Some(value)
+    }
+
+    /// Takes `true` or `false` if one comes next.
+    #[inline]
+    pub fn boolean(&mut self) -> Option<bool> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let value = rest.starts_with(b"true");
+        if !value && !rest.starts_with(b"false") {
+            return None;
+        }
+        self.at += if value { 4 } else { 5 };
+        Some(value)
+    }
+
+    /// Takes any value and drops it.
+    #[inline]
+    pub fn pass(&mut self) -> Result<(), Fault> {
+        self.raw().map(drop)
+    }
+
     /// Nothing but white space may be left.
     pub fn end(&mut self) -> Result<(), Fault> {
         let rest = &self.text.as_bytes()[self.at..];
@@ -178,7 +254,8 @@ impl<'a> Cursor<'a> {
         Raw { text, escaped }
     }
 
-    fn literal(&mut self, literal: &str) -> Result<Raw<'a>, Fault> {
+    #[inline]
+    fn literal(&mut self, literal: &'static str) -> Result<Raw<'a>, Fault> {
         if self.text.as_bytes()[self.at..].starts_with(literal.as_bytes()) {
             Ok(self.taken(self.at + literal.len(), false))
         } else {
@@ -188,37 +265,23 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn number(&mut self) -> Result<Raw<'a>, Fault> {
-        let bytes = self.text.as_bytes();
-        let start = self.at + usize::from(bytes[self.at] == b'-');
-        let mut end = start;
-        while bytes.get(end).is_some_and(u8::is_ascii_digit) {
-            end += 1;
+        match number::length(&self.text.as_bytes()[self.at..]) {
+            Some(length) => Ok(self.taken(self.at + length, false)),
+            None => Err(self.invalid()),
         }
-        let plain = end > start && (bytes[start] != b'0' || end == start + 1);
-        if plain && !matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
-            return Ok(self.taken(end, false));
-        }
-        while bytes.get(end).is_some_and(|b| matches!(b, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')) {
-            end += 1;
-        }
-        if is_number(&bytes[self.at..end]) { Ok(self.taken(end, false)) } else { Err(self.invalid()) }
     }
 
+    /// Takes the string whose quote [`Self::peek`] has shown.
     #[inline]
-    fn string(&mut self) -> Result<Raw<'a>, Fault> {
+    pub fn string(&mut self) -> Result<Raw<'a>, Fault> {
         let bytes = self.text.as_bytes();
         let mut escaped = false;
         let mut end = self.at + 1;
         loop {
-            end = special(bytes, end, self.plain);
+            end = special(bytes, end);
             match bytes.get(end) {
                 Some(b'"') => return Ok(self.taken(end + 1, escaped)),
                 Some(b'\\') => {
-                    let known = bytes.get(end + 1).is_some_and(|b| b"\"\\/bfnrtu".contains(b));
-                    if !known {
-                        self.at = end;
-                        return Err(self.invalid());
-                    }
                     escaped = true;
                     end += 2;
                 }
@@ -232,15 +295,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn container(&mut self) -> Result<Raw<'a>, Fault> {
-        let mut parser = sonic_rs::Deserializer::from_str(&self.text[self.at..]);
-        match serde::Deserialize::deserialize(&mut parser) {
-            Ok(value) => {
-                let value: LazyValue<'_> = value;
-                Ok(self.taken(self.at + value.as_raw_str().len(), false))
-            }
-            Err(error) if error.is_eof() => Err(truncated(self.text.len())),
-            Err(error) => {
-                self.at += error.offset();
+        match skip::container(self.text.as_bytes(), self.at) {
+            Ok(end) => Ok(self.taken(end, false)),
+            Err(Broken::Truncated) => Err(truncated(self.text.len())),
+            Err(Broken::At(at)) => {
+                self.at = at;
                 Err(self.invalid())
             }
         }
@@ -257,39 +316,24 @@ fn truncated(length: usize) -> Fault {
     Fault::new(RejectKind::NotJson, format!("truncated at byte {length}"))
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-
-/// Where the next quote, backslash or control character is, at `at` or behind it; the length when there is none. A
-/// `plain` text has no control characters.
-#[inline]
-fn special(bytes: &[u8], mut at: usize, plain: bool) -> usize {
-    let near = at + 16;
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        // Most strings end here; the others are worth a call.
-        if plain && at >= near {
-            return memchr2(b'"', b'\\', &bytes[at..]).map_or(bytes.len(), |hit| at + hit);
-        }
-        let hits = specials(u64::from_le_bytes(*word));
-        if hits != 0 {
-            return at + (hits.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let special = |b: &u8| *b == b'"' || *b == b'\\' || *b < b' ';
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(special).unwrap_or(rest.len())
+per_processor! {
+    /// Where the next quote, backslash or control character is, at `at` or behind it; the length when there is none.
+    fn special(bytes: &[u8], at: usize) -> usize = special_in_blocks;
 }
 
-/// The high bit of each special byte. A borrow can mark bytes above a true hit, never below: the lowest mark is right.
-#[inline]
-fn specials(word: u64) -> u64 {
-    let is = |byte: u8| {
-        let zero = word ^ (ONES * u64::from(byte));
-        zero.wrapping_sub(ONES) & !zero
-    };
-    let control = word.wrapping_sub(ONES * u64::from(b' ')) & !word;
-    (is(b'"') | is(b'\\') | control) & HIGHS
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "else it is not compiled for the processor, see `per_processor`")]
+fn special_in_blocks(bytes: &[u8], mut at: usize, masks: impl Fn(&[u8; BLOCK]) -> Masks) -> usize {
+    let hits = |masks: Masks| masks.quote | masks.backslash | masks.control;
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+        let hits = hits(masks(block));
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize;
+        }
+        at += BLOCK;
+    }
+    let hits = hits(masks(&padded(bytes.get(at..).unwrap_or_default())));
+    bytes.len().min(at + hits.trailing_zeros() as usize)
 }
 
 #[cfg(test)]
@@ -306,15 +350,11 @@ mod tests {
             start in 0..9usize,
         ) {
             let start = start.min(clean.len());
-            prop_assert_eq!(special(&clean, start, false), clean.len());
-            prop_assert_eq!(special(&clean, start, true), clean.len());
+            prop_assert_eq!(special(&clean, start), clean.len());
             let mut bytes = clean.clone();
             bytes.push(end);
             bytes.extend_from_slice(b"xx\"\\\x00xxxxxxxxxxxxxxxxxxxxxxx\"xxxxxxxxxxxxxxxxx");
-            prop_assert_eq!(special(&bytes, start, false), clean.len());
-            if end >= b' ' {
-                prop_assert_eq!(special(&bytes, start, true), clean.len());
-            }
+            prop_assert_eq!(special(&bytes, start), clean.len());
         }
     }
 }

@@ -3,25 +3,19 @@
 //! A leaf may be shorter than its parent: positions that got no value are filled with nulls when the next value comes, or
 //! at the end, so that a column that is absent from a record costs that record nothing.
 
-use std::sync::Arc;
-
-use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int32Array,
-    Int64Array, Time64MicrosecondArray, TimestampMicrosecondArray,
-};
-use arrow_buffer::{BooleanBufferBuilder, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_array::ArrayRef;
 use arrow_schema::ArrowError;
 use base64::Engine;
 use firn_shared::config::domain::{Format, TimeFormat};
 use firn_shared::types::LogicalType;
 
-use super::cursor::Raw;
+use super::cursor::{Cursor, Raw};
 use super::encoded::{self, is_encoded};
+use super::presence::Presence;
 use super::reject::{Fault, RejectKind, kind_of};
 use super::text::unquote;
-use super::trusted::string_array;
+use super::values::{Blanks, Values};
 use super::{number, time};
-use crate::arrow_types::UTC;
 
 const DAY_MICROS: i128 = 86_400_000_000;
 
@@ -39,20 +33,32 @@ pub(super) struct Meter {
 /// One column of single values.
 #[derive(Debug)]
 pub(super) struct Leaf {
-    logical: LogicalType,
     reading: Reading,
-    format: Option<Format>,
-    /// The form that the column was declared with, for values whose schema says none.
-    declared: Option<Format>,
-    validity: NullBufferBuilder,
+    validity: Presence,
+    /// Of the positions that have one.
     values: Values,
+    /// Apart, so that what every value needs lies close together.
+    form: Box<Form>,
 }
 
-/// How values are read: the two commonest ways first, without a look at the format.
+/// What values look like.
+#[derive(Debug)]
+struct Form {
+    logical: LogicalType,
+    format: Option<Format>,
+    /// The format that the column was declared with, for values whose schema says none.
+    declared: Option<Format>,
+}
+
+/// How values are read: the commonest ways first, without a look at the format.
 #[derive(Debug, Clone, Copy)]
 enum Reading {
     Text,
     Long,
+    Double,
+    Boolean,
+    /// In the forms of RFC 3339.
+    Timestamp,
     Other,
     /// The value is inside text, see [`super::encoded`].
     Encoded,
@@ -64,43 +70,27 @@ impl Reading {
             (logical, Some(format)) if is_encoded(format, logical) => Self::Encoded,
             (LogicalType::String, _) => Self::Text,
             (LogicalType::Long, _) => Self::Long,
+            (LogicalType::Double, _) => Self::Double,
+            (LogicalType::Boolean, _) => Self::Boolean,
+            (LogicalType::Timestamp | LogicalType::TimestampTz, None | Some(Format::Time(TimeFormat::Rfc3339))) => {
+                Self::Timestamp
+            }
             _ => Self::Other,
         }
     }
 }
 
-#[derive(Debug)]
-enum Values {
-    Bits(BooleanBufferBuilder),
-    I32(Vec<i32>),
-    I64(Vec<i64>),
-    I128(Vec<i128>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    Bytes { offsets: Vec<i32>, data: Vec<u8> },
-}
-
 impl Leaf {
     /// An empty column; `logical` is not nested.
     pub fn new(logical: LogicalType, format: Option<Format>) -> Self {
-        let values = match &logical {
-            LogicalType::Boolean => Values::Bits(BooleanBufferBuilder::new(0)),
-            LogicalType::Int | LogicalType::Date => Values::I32(Vec::new()),
-            LogicalType::Float => Values::F32(Vec::new()),
-            LogicalType::Double => Values::F64(Vec::new()),
-            LogicalType::Decimal { .. } => Values::I128(Vec::new()),
-            LogicalType::Long | LogicalType::Time | LogicalType::Timestamp | LogicalType::TimestampTz => {
-                Values::I64(Vec::new())
-            }
-            _ => Values::Bytes { offsets: vec![0], data: Vec::new() },
-        };
-        let reading = Reading::of(&logical, format.as_ref());
-        Self { logical, reading, declared: format.clone(), format, validity: NullBufferBuilder::new(0), values }
+        let (reading, values) = (Reading::of(&logical, format.as_ref()), Values::new(&logical));
+        let form = Box::new(Form { logical, declared: format.clone(), format });
+        Self { reading, validity: Presence::default(), values, form }
     }
 
     /// The column's type.
     pub fn logical(&self) -> &LogicalType {
-        &self.logical
+        &self.form.logical
     }
 
     /// Whether values come inside text.
@@ -110,8 +100,8 @@ impl Leaf {
 
     /// From now on values have this form; `None` for the one declared.
     pub fn read_as(&mut self, format: Option<Format>) {
-        self.format = format.or_else(|| self.declared.clone());
-        self.reading = Reading::of(&self.logical, self.format.as_ref());
+        self.form.format = format.or_else(|| self.form.declared.clone());
+        self.reading = Reading::of(&self.form.logical, self.form.format.as_ref());
     }
 
     /// Positions filled so far.
@@ -121,50 +111,54 @@ impl Leaf {
 
     /// Bytes that one position takes besides text.
     pub fn width(&self) -> usize {
-        match &self.values {
-            Values::Bits(_) => 1,
-            Values::I32(_) | Values::F32(_) | Values::Bytes { .. } => 4,
-            Values::I64(_) | Values::F64(_) => 8,
-            Values::I128(_) => 16,
-        }
+        self.values.width()
     }
 
     /// Fills with nulls up to `length`.
+    #[inline]
     pub fn pad(&mut self, length: usize) {
-        let missing = length.saturating_sub(self.len());
-        if missing == 0 {
-            return;
-        }
-        self.validity.append_n_nulls(missing);
-        match &mut self.values {
-            Values::Bits(v) => v.append_n(missing, false),
-            Values::I32(v) => v.resize(length, 0),
-            Values::I64(v) => v.resize(length, 0),
-            Values::I128(v) => v.resize(length, 0),
-            Values::F32(v) => v.resize(length, 0.0),
-            Values::F64(v) => v.resize(length, 0.0),
-            Values::Bytes { offsets, data } => offsets.resize(length + 1, data.len() as i32),
-        }
+        self.validity.pad(length);
     }
 
     /// Forgets every position from `length` on.
     pub fn truncate(&mut self, length: usize) {
-        if length >= self.len() {
-            return;
-        }
         self.validity.truncate(length);
-        match &mut self.values {
-            Values::Bits(v) => v.truncate(length),
-            Values::I32(v) => v.truncate(length),
-            Values::I64(v) => v.truncate(length),
-            Values::I128(v) => v.truncate(length),
-            Values::F32(v) => v.truncate(length),
-            Values::F64(v) => v.truncate(length),
-            Values::Bytes { offsets, data } => {
-                offsets.truncate(length + 1);
-                data.truncate(offsets.last().map_or(0, |end| *end as usize));
+        self.values.truncate(self.validity.present());
+    }
+
+    /// Takes the next value for position `at`, the end of the column or beyond it: at once when it has its type's usual
+    /// form.
+    #[inline]
+    pub fn take(&mut self, cursor: &mut Cursor<'_>, at: usize, meter: &mut Meter) -> Result<(), Fault> {
+        let next = cursor.peek()?;
+        match self.reading {
+            Reading::Text if next == b'"' => {
+                let text = unquote(cursor.string()?, &mut meter.scratch);
+                meter.bytes += text.len();
+                return self.push_text(text, at);
             }
+            Reading::Long if next != b'n' => {
+                if let Some(value) = cursor.small_integer() {
+                    self.push_i64(value, at);
+                    return Ok(());
+                }
+            }
+            Reading::Double if next != b'n' => {
+                if let Some(value) = cursor.small_decimal() {
+                    self.push_f64(value, at);
+                    return Ok(());
+                }
+            }
+            Reading::Boolean if next != b'n' => {
+                if let Some(value) = cursor.boolean() {
+                    self.push_boolean(value, at);
+                    return Ok(());
+                }
+            }
+            _ if next == b'n' => return cursor.null(),
+            _ => {}
         }
+        self.put(cursor.raw()?, at, meter)
     }
 
     /// Puts the value with this raw JSON text at position `at`, the end of the column or beyond it. Null puts nothing.
@@ -175,16 +169,23 @@ impl Leaf {
         }
         match self.reading {
             Reading::Text => {
-                let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
+                let text = unquoted(raw, &self.form.logical, &mut meter.scratch)?;
                 meter.bytes += text.len();
                 self.push_text(text, at)
             }
             Reading::Long => {
-                let value = number::long(numeral(raw, &self.logical)?.as_bytes()).map_err(|f| f.of(&self.logical))?;
+                let value =
+                    number::long(numeral(raw, &self.form.logical)?.as_bytes()).map_err(|f| f.of(&self.form.logical))?;
                 self.push_i64(value, at);
                 Ok(())
             }
-            Reading::Other => self.put_other(raw, at, meter),
+            Reading::Timestamp => {
+                let text = unquoted(raw, &self.form.logical, &mut meter.scratch)?;
+                let value = time::timestamp(text.as_bytes()).ok_or_else(|| self.bad_time())?;
+                self.push_i64(value, at);
+                Ok(())
+            }
+            Reading::Double | Reading::Boolean | Reading::Other => self.put_other(raw, at, meter),
             Reading::Encoded => self.put_encoded(raw, at, meter),
         }
     }
@@ -194,16 +195,16 @@ impl Leaf {
         let mut text = std::mem::take(&mut meter.digits);
         text.clear();
         let mut put = || {
-            if let Some(format) = &self.format {
-                encoded::write_out(raw, format, &self.logical, &mut meter.scratch, &mut text)?;
+            if let Some(format) = &self.form.format {
+                encoded::write_out(raw, format, &self.form.logical, &mut meter.scratch, &mut text)?;
             }
-            match self.logical {
+            match self.form.logical {
                 LogicalType::String | LogicalType::Json => {
                     meter.bytes += text.len();
                     self.push_text(&text, at)
                 }
                 LogicalType::Long => {
-                    let value = number::long(text.as_bytes()).map_err(|f| f.of(&self.logical))?;
+                    let value = number::long(text.as_bytes()).map_err(|f| f.of(&self.form.logical))?;
                     self.push_i64(value, at);
                     Ok(())
                 }
@@ -216,7 +217,7 @@ impl Leaf {
     }
 
     fn put_other(&mut self, raw: Raw<'_>, at: usize, meter: &mut Meter) -> Result<(), Fault> {
-        let logical = &self.logical;
+        let logical = &self.form.logical;
         match logical {
             LogicalType::Boolean => {
                 let value = match raw.text {
@@ -224,11 +225,7 @@ impl Leaf {
                     "false" => false,
                     _ => return Err(Fault::wrong_type(logical, kind_of(raw.text))),
                 };
-                self.pad(at);
-                self.validity.append_non_null();
-                if let Values::Bits(v) = &mut self.values {
-                    v.append(value);
-                }
+                self.push_boolean(value, at);
             }
             LogicalType::Int => {
                 let value = number::int(numeral(raw, logical)?.as_bytes()).map_err(|f| f.of(logical))?;
@@ -237,24 +234,20 @@ impl Leaf {
             LogicalType::Float => {
                 let value = number::float(numeral(raw, logical)?).map_err(|f| f.of(logical))?;
                 self.pad(at);
-                self.validity.append_non_null();
+                self.validity.push();
                 if let Values::F32(v) = &mut self.values {
                     v.push(value);
                 }
             }
             LogicalType::Double => {
                 let value = number::double(numeral(raw, logical)?).map_err(|f| f.of(logical))?;
-                self.pad(at);
-                self.validity.append_non_null();
-                if let Values::F64(v) = &mut self.values {
-                    v.push(value);
-                }
+                self.push_f64(value, at);
             }
             LogicalType::Decimal { precision, scale } => {
                 let value = number::decimal(numeral(raw, logical)?.as_bytes(), *precision, *scale)
                     .map_err(|f| f.of(logical))?;
                 self.pad(at);
-                self.validity.append_non_null();
+                self.validity.push();
                 if let Values::I128(v) = &mut self.values {
                     v.push(value);
                 }
@@ -296,8 +289,8 @@ impl Leaf {
         if let Some(micros) = self.epoch(raw)? {
             return i32::try_from(micros.div_euclid(86_400_000_000)).map_err(|_| self.bad_time());
         }
-        let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
-        let days = match &self.format {
+        let text = unquoted(raw, &self.form.logical, &mut meter.scratch)?;
+        let days = match &self.form.format {
             Some(Format::Time(TimeFormat::Strftime(pattern))) => time::date_by(text, pattern),
             _ => time::date(text.as_bytes()),
         };
@@ -308,8 +301,8 @@ impl Leaf {
         if let Some(micros) = self.epoch(raw)? {
             return if (0..86_400_000_000).contains(&micros) { Ok(micros) } else { Err(self.bad_time()) };
         }
-        let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
-        let micros = match &self.format {
+        let text = unquoted(raw, &self.form.logical, &mut meter.scratch)?;
+        let micros = match &self.form.format {
             Some(Format::Time(TimeFormat::Strftime(pattern))) => time::time_by(text, pattern),
             // A time of day in UTC is what Debezium's `ZonedTime` is.
             _ => time::time(text.strip_suffix('Z').unwrap_or(text).as_bytes()),
@@ -321,8 +314,8 @@ impl Leaf {
         if let Some(micros) = self.epoch(raw)? {
             return Ok(micros);
         }
-        let text = unquoted(raw, &self.logical, &mut meter.scratch)?;
-        let micros = match &self.format {
+        let text = unquoted(raw, &self.form.logical, &mut meter.scratch)?;
+        let micros = match &self.form.format {
             Some(Format::Time(TimeFormat::Strftime(pattern))) => time::timestamp_by(text, pattern),
             _ => time::timestamp(text.as_bytes()),
         };
@@ -332,7 +325,7 @@ impl Leaf {
     /// Microseconds of a number (or a number in text) when the format counts from the epoch; a number without such a
     /// format is refused, as its unit would be a guess.
     fn epoch(&self, raw: Raw<'_>) -> Result<Option<i64>, Fault> {
-        let (scale, times, over) = match self.format {
+        let (scale, times, over) = match self.form.format {
             Some(Format::Time(TimeFormat::EpochSeconds)) => (6, 1, 1),
             Some(Format::Time(TimeFormat::EpochMillis)) => (3, 1, 1),
             Some(Format::Time(TimeFormat::EpochMicros)) => (0, 1, 1),
@@ -340,34 +333,53 @@ impl Leaf {
             Some(Format::Time(TimeFormat::EpochDays)) => (0, DAY_MICROS, 1),
             _ => return Ok(None),
         };
-        let units =
-            number::scaled_down(numeral(raw, &self.logical)?.as_bytes(), scale).map_err(|f| f.of(&self.logical))?;
+        let units = number::scaled_down(numeral(raw, &self.form.logical)?.as_bytes(), scale)
+            .map_err(|f| f.of(&self.form.logical))?;
         let micros = units.checked_mul(times).map(|micros| micros.div_euclid(over));
         let micros = micros.and_then(|micros| i64::try_from(micros).ok());
-        micros.map(Some).ok_or_else(|| number::NumberFault::Overflow.of(&self.logical))
+        micros.map(Some).ok_or_else(|| number::NumberFault::Overflow.of(&self.form.logical))
     }
 
     #[cold]
     fn bad_time(&self) -> Fault {
-        let form = match &self.format {
+        let form = match &self.form.format {
             Some(Format::Time(TimeFormat::Strftime(pattern))) => format!(" as {pattern}"),
             _ => String::new(),
         };
-        Fault::new(RejectKind::BadFormat, format!("expected {}{form}, found other text", self.logical))
+        Fault::new(RejectKind::BadFormat, format!("expected {}{form}, found other text", self.form.logical))
     }
 
     fn push_i32(&mut self, value: i32, at: usize) {
         self.pad(at);
-        self.validity.append_non_null();
+        self.validity.push();
         if let Values::I32(v) = &mut self.values {
             v.push(value);
         }
     }
 
+    #[inline]
     fn push_i64(&mut self, value: i64, at: usize) {
         self.pad(at);
-        self.validity.append_non_null();
+        self.validity.push();
         if let Values::I64(v) = &mut self.values {
+            v.push(value);
+        }
+    }
+
+    #[inline]
+    fn push_f64(&mut self, value: f64, at: usize) {
+        self.pad(at);
+        self.validity.push();
+        if let Values::F64(v) = &mut self.values {
+            v.push(value);
+        }
+    }
+
+    #[inline]
+    fn push_boolean(&mut self, value: bool, at: usize) {
+        self.pad(at);
+        self.validity.push();
+        if let Values::Bits(v) = &mut self.values {
             v.push(value);
         }
     }
@@ -379,63 +391,24 @@ impl Leaf {
     }
 
     /// Puts bytes at position `at`; into a column of text, only what is text.
+    #[inline]
     fn push_bytes(&mut self, value: &[u8], at: usize) -> Result<(), Fault> {
         self.pad(at);
-        let Values::Bytes { offsets, data } = &mut self.values else { return Ok(()) };
+        let Values::Bytes { ends, data } = &mut self.values else { return Ok(()) };
         let end = i32::try_from(data.len() + value.len());
         let end = end.map_err(|_| Fault::new(RejectKind::TooLarge, "column buffer would pass 2 GiB"))?;
         data.extend_from_slice(value);
-        offsets.push(end);
-        self.validity.append_non_null();
+        ends.push(end);
+        self.validity.push();
         Ok(())
     }
 
     /// The column as an array of `length`; the leaf is empty afterwards.
-    pub fn finish(&mut self, length: usize) -> Result<ArrayRef, ArrowError> {
+    pub fn finish(&mut self, length: usize, blanks: &mut Blanks) -> Result<ArrayRef, ArrowError> {
         self.pad(length);
         let nulls = self.validity.finish();
-        Ok(match (&mut self.values, &self.logical) {
-            (Values::Bits(v), _) => Arc::new(BooleanArray::new(v.finish(), nulls)),
-            (Values::I32(v), LogicalType::Date) => Arc::new(Date32Array::try_new(take(v), nulls)?),
-            (Values::I32(v), _) => Arc::new(Int32Array::try_new(take(v), nulls)?),
-            (Values::F32(v), _) => Arc::new(Float32Array::try_new(take(v), nulls)?),
-            (Values::F64(v), _) => Arc::new(Float64Array::try_new(take(v), nulls)?),
-            (Values::I64(v), LogicalType::Time) => Arc::new(Time64MicrosecondArray::try_new(take(v), nulls)?),
-            (Values::I64(v), LogicalType::Timestamp) => Arc::new(TimestampMicrosecondArray::try_new(take(v), nulls)?),
-            (Values::I64(v), LogicalType::TimestampTz) => {
-                Arc::new(TimestampMicrosecondArray::try_new(take(v), nulls)?.with_timezone(UTC))
-            }
-            (Values::I64(v), _) => Arc::new(Int64Array::try_new(take(v), nulls)?),
-            (Values::I128(v), LogicalType::Decimal { precision, scale }) => {
-                Arc::new(Decimal128Array::try_new(take(v), nulls)?.with_precision_and_scale(*precision, *scale as i8)?)
-            }
-            (Values::I128(v), _) => Arc::new(Decimal128Array::try_new(take(v), nulls)?),
-            (Values::Bytes { offsets, data }, logical) => finish_bytes(offsets, data, logical, nulls)?,
-        })
+        self.values.finish(&self.form.logical, length, nulls, blanks)
     }
-}
-
-/// The values as a buffer; what stays behind has room for as many.
-fn take<T: arrow_buffer::ArrowNativeType>(values: &mut Vec<T>) -> ScalarBuffer<T> {
-    let fresh = Vec::with_capacity(values.len());
-    std::mem::replace(values, fresh).into()
-}
-
-fn finish_bytes(
-    offsets: &mut Vec<i32>,
-    data: &mut Vec<u8>,
-    logical: &LogicalType,
-    nulls: Option<NullBuffer>,
-) -> Result<ArrayRef, ArrowError> {
-    let mut fresh = Vec::with_capacity(offsets.len());
-    fresh.push(0);
-    let offsets = OffsetBuffer::new(std::mem::replace(offsets, fresh).into());
-    let room = Vec::with_capacity(data.len());
-    let data = std::mem::replace(data, room).into();
-    Ok(match logical {
-        LogicalType::Binary => Arc::new(BinaryArray::try_new(offsets, data, nulls)?),
-        _ => Arc::new(string_array(offsets, data, nulls)),
-    })
 }
 
 #[inline]

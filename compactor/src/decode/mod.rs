@@ -1,8 +1,8 @@
 //! Payload bytes to Arrow, driven by the columns that are wanted.
 //!
-//! [`change`] finds the row in a change event. `check` looks at the payload as a whole (UTF-8, nesting, escapes); `walk` follows the `tree` of wanted keys through it
-//! with a `cursor`, which leaves what is skipped to a SIMD parser; `column` and `leaf` keep the values, each `leaf` reading
-//! raw JSON text through `number`, `time` and `text`. What does not fit is a [`Rejected`] with its path: never an error of the run, never a null or a zero by accident.
+//! [`change`] finds the row in a change event. `check` looks at the payload as a whole (UTF-8, nesting, escapes); `walk`
+//! follows the `tree` of wanted keys through it with a `cursor`, which leaves what nobody wants to `skip`; both take bytes
+//! in `blocks`, with what the processor has for that. `column` and `leaf` keep the values, each `leaf` reading raw JSON text through `number`, `time` and `text`. What does not fit is a [`Rejected`] with its path: never an error of the run, never a null or a zero by accident.
 //!
 //! What fits what:
 //! - integers and decimals take numbers and numbers in strings, if they are exact: `1.0` and `1e3` are integers, `1.5` is
@@ -14,6 +14,7 @@
 //! - json keeps the text of any value, byte for byte;
 //! - null is the same as missing; of a key that comes twice in an object the last value counts.
 
+mod blocks;
 pub mod change;
 mod check;
 mod column;
@@ -21,11 +22,14 @@ mod cursor;
 mod encoded;
 mod leaf;
 mod number;
+mod presence;
 mod reject;
+mod skip;
 mod text;
 mod time;
 mod tree;
 mod trusted;
+mod values;
 mod walk;
 
 use std::sync::Arc;
@@ -41,6 +45,7 @@ use self::reject::Fault;
 pub use self::reject::{RejectKind, Rejected};
 pub(crate) use self::time::timestamp as parse_timestamp;
 use self::tree::Node;
+use self::values::Blanks;
 use self::walk::Walk;
 use crate::arrow_types::data_type;
 
@@ -50,6 +55,7 @@ pub struct Decoder {
     schema: SchemaRef,
     root: Node,
     walk: Walk,
+    blanks: Blanks,
     rows: usize,
     /// Bytes of one row besides text and list elements.
     width: usize,
@@ -76,7 +82,7 @@ impl Decoder {
         let fields = columns.iter().map(|c| Field::new(&c.name, data_type(&c.r#type), !c.required));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let width = root.width();
-        Ok(Self { schema, root, walk: Walk::default(), rows: 0, width })
+        Ok(Self { schema, root, walk: Walk::default(), blanks: Blanks::default(), rows: 0, width })
     }
 
     /// Lets every column be null in the batches: rows that delete lack what is required of others.
@@ -96,8 +102,8 @@ impl Decoder {
     /// # Errors
     /// The payload's fault; the decoder is then as it was before.
     pub fn push(&mut self, payload: &[u8]) -> Result<(), Rejected> {
-        let (text, plain) = check::check(payload)?;
-        self.push_row(|decoder| decoder.walk(text, plain, None))
+        let text = check::check(payload)?;
+        self.push_row(|decoder| decoder.walk(text, None))
     }
 
     /// Adds the row that `walk` fills from text that has passed [`check::check`].
@@ -123,8 +129,8 @@ impl Decoder {
 
     /// Follows a JSON object; `needed` says which columns must be there instead of those that are required.
     #[inline]
-    fn walk(&mut self, text: &str, plain: bool, needed: Option<&[bool]>) -> Result<(), Fault> {
-        let mut cursor = Cursor::new(text, plain);
+    fn walk(&mut self, text: &str, needed: Option<&[bool]>) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(text);
         if !self.walk.object(&mut cursor, &mut self.root, self.rows)? {
             cursor.end()?;
             return Err(Fault::wrong_type("object", "null"));
@@ -134,8 +140,8 @@ impl Decoder {
     }
 
     /// As [`Self::walk`], for DynamoDB's typed JSON.
-    fn walk_item(&mut self, text: &str, plain: bool, needed: Option<&[bool]>) -> Result<(), Fault> {
-        let mut cursor = Cursor::new(text, plain);
+    fn walk_item(&mut self, text: &str, needed: Option<&[bool]>) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(text);
         self.walk.item(&mut cursor, &mut self.root, self.rows)?;
         cursor.end()?;
         self.check_present(needed)
@@ -190,7 +196,7 @@ impl Decoder {
         self.walk.meter.bytes = 0;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         self.root
-            .finish(self.schema.fields().len(), rows)
+            .finish(self.schema.fields().len(), rows, &mut self.blanks)
             .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
             .map_err(|e| Error::bug("cannot build a batch of decoded rows").with_source(e))
     }

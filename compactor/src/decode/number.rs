@@ -73,7 +73,95 @@ fn parts(text: &[u8]) -> Option<Parts<'_>> {
 
 /// Whether text is a number by the JSON grammar.
 pub(super) fn is_number(text: &[u8]) -> bool {
-    parts(text).is_some()
+    length(text) == Some(text.len())
+}
+
+/// The length of the number that `text` begins with; `None` when it begins with none, or with a broken one.
+#[inline]
+pub(super) fn length(text: &[u8]) -> Option<usize> {
+    let start = usize::from(text.first() == Some(&b'-'));
+    let mut end = start;
+    while text.get(end).is_some_and(u8::is_ascii_digit) {
+        end += 1;
+    }
+    if end == start || (end > start + 1 && text[start] == b'0') {
+        return None;
+    }
+    match text.get(end) {
+        Some(b'.' | b'e' | b'E') => length_behind(text, end),
+        _ => Some(end),
+    }
+}
+
+/// The integer of at most 18 digits that `text` begins with, and its length; `None` for anything else.
+#[inline]
+pub(super) fn small_integer(text: &[u8]) -> Option<(i64, usize)> {
+    let start = usize::from(text.first() == Some(&b'-'));
+    let (value, end) = digits_from(text, start, 0)?;
+    let small = end > start && end - start <= 18 && (text[start] != b'0' || end == start + 1);
+    let integer = small && !matches!(text.get(end), Some(b'.' | b'e' | b'E'));
+    let value = value.cast_signed();
+    integer.then_some((if start == 1 { -value } else { value }, end))
+}
+
+/// The number that `text` begins with as a float, and its length; `None` for anything else, and for numbers that are not
+/// one exact float divided by another, which rounds once and so to the nearest.
+#[inline]
+pub(super) fn small_decimal(text: &[u8]) -> Option<(f64, usize)> {
+    let start = usize::from(text.first() == Some(&b'-'));
+    let (mut value, point) = digits_from(text, start, 0)?;
+    let mut end = point;
+    if point == start || (point > start + 1 && text[start] == b'0') {
+        return None;
+    }
+    if text.get(point) == Some(&b'.') {
+        (value, end) = digits_from(text, point + 1, value)?;
+        if end == point + 1 {
+            return None;
+        }
+    }
+    let fraction = (end - point).saturating_sub(1);
+    // Nineteen digits do not pass 64 bits.
+    if point - start + fraction > 19 || value > 1 << 53 || matches!(text.get(end), Some(b'e' | b'E' | b'.')) {
+        return None;
+    }
+    let value = value as f64 / POWERS_OF_TEN.get(fraction)?;
+    Some((if start == 1 { -value } else { value }, end))
+}
+
+/// Powers of ten that are exact floats.
+const POWERS_OF_TEN: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
+];
+
+/// `value` with the digits at `at` appended, wrapping, and where they end; `None` at the end of the text.
+#[inline]
+fn digits_from(text: &[u8], mut at: usize, mut value: u64) -> Option<(u64, usize)> {
+    loop {
+        let digit = text.get(at)?.wrapping_sub(b'0');
+        if digit > 9 {
+            return Some((value, at));
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        at += 1;
+    }
+}
+
+/// The length of the number that `text` begins with, from the end of the integer on.
+fn length_behind(text: &[u8], mut end: usize) -> Option<usize> {
+    let some_digits = |from: usize| {
+        let count = text.get(from..)?.iter().take_while(|b| b.is_ascii_digit()).count();
+        (count > 0).then_some(from + count)
+    };
+    if text[end] == b'.' {
+        end = some_digits(end + 1)?;
+    }
+    match (text.get(end), text.get(end + 1)) {
+        (Some(b'e' | b'E'), Some(b'+' | b'-')) => some_digits(end + 2),
+        (Some(b'e' | b'E'), _) => some_digits(end + 1),
+        _ => Some(end),
+    }
 }
 
 /// `text × 10^scale` as an integer, exactly.
@@ -161,6 +249,8 @@ pub(super) fn float(text: &str) -> Result<f32, NumberFault> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::NumberFault::{Inexact, Malformed, Overflow};
     use super::*;
 
@@ -214,6 +304,29 @@ mod tests {
         assert!(!is_number(b"inf") && !is_number(b"1e") && is_number(b"-0.5E+7"));
         assert_eq!(float("1e39"), Err(Overflow));
         assert_eq!(double("17"), Ok(17.0));
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_ways_say_what_the_long_ones_say(
+            text in prop_oneof![
+                "-?(0|[1-9][0-9]{0,25})", "-?[0-9]{1,20}[.][0-9]{0,25}", "-?[0-9]{1,4}([.][0-9]{1,3})?[eE.+-]?[0-9]{0,3}", "[-0-9.]{0,5}",
+            ],
+            behind in prop::sample::select(vec![",", "}", " ", "]"]),
+        ) {
+            let more = format!("{text}{behind}");
+            let all = length(more.as_bytes());
+            prop_assert_eq!(is_number(text.as_bytes()), serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
+            prop_assert_eq!(is_number(text.as_bytes()), all == Some(text.len()));
+            let begins = all.map_or("", |length| &more[..length]);
+            match small_integer(more.as_bytes()) {
+                Some((value, length)) => prop_assert_eq!((Ok(value), Some(length)), (begins.parse(), all)),
+                None => prop_assert!(begins.is_empty() || begins.len() > 18 || begins.contains(['.', 'e', 'E'])),
+            }
+            if let Some((value, length)) = small_decimal(more.as_bytes()) {
+                prop_assert_eq!((value.to_bits(), Some(length)), (begins.parse::<f64>().unwrap().to_bits(), all));
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
+/// Date and time as nearly all write them; a zero is any digit.
+const USUAL: &[u8; 19] = b"0000-00-00T00:00:00";
 
 /// Days from 1970-01-01 to a civil date that exists (proleptic Gregorian), else `None`.
 fn civil_days(year: i64, month: i64, day: i64) -> Option<i64> {
@@ -109,6 +111,9 @@ fn offset(text: &[u8]) -> Option<i64> {
 /// RFC 3339 text (`T`, `t` or a space between date and time; seconds and offset may be missing, then zero and UTC) as
 /// microseconds since the epoch, UTC.
 pub(crate) fn timestamp(text: &[u8]) -> Option<i64> {
+    if let Some(micros) = usual_timestamp(text) {
+        return Some(micros);
+    }
     let days = date_prefix(text)?;
     if !matches!(text.get(10), Some(b'T' | b't' | b' ')) {
         return None;
@@ -116,6 +121,38 @@ pub(crate) fn timestamp(text: &[u8]) -> Option<i64> {
     let (micros, end) = clock(text, 11)?;
     let east = offset(&text[end..])?;
     Some((days * DAY_SECONDS - east) * MICROS + micros)
+}
+
+/// The form that nearly all have, `YYYY-MM-DDThh:mm:ssZ`, with six digits of a fraction or none; `None` for any other, and
+/// for leap seconds.
+fn usual_timestamp(text: &[u8]) -> Option<i64> {
+    let (seconds, fraction) = text.split_first_chunk::<19>()?;
+    let fraction = match fraction {
+        b"Z" => 0,
+        [b'.', digits @ .., b'Z'] if digits.len() == 6 => {
+            let digit = |i: usize| i64::from(digits[i].wrapping_sub(b'0'));
+            if !digits.iter().all(u8::is_ascii_digit) {
+                return None;
+            }
+            ((digit(0) * 10 + digit(1)) * 100 + digit(2) * 10 + digit(3)) * 100 + digit(4) * 10 + digit(5)
+        }
+        _ => return None,
+    };
+    let mut wrong = 0;
+    for (byte, pattern) in seconds.iter().zip(USUAL) {
+        let digit = byte.wrapping_sub(b'0');
+        wrong |= if *pattern == b'0' { u8::from(digit > 9) } else { byte ^ pattern };
+    }
+    if wrong != 0 {
+        return None;
+    }
+    let two = |at: usize| i64::from(seconds[at] - b'0') * 10 + i64::from(seconds[at + 1] - b'0');
+    let (hour, minute, second) = (two(11), two(14), two(17));
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = civil_days(two(0) * 100 + two(2), two(5), two(8))?;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * MICROS + fraction)
 }
 
 /// A timestamp by a `chrono` pattern, UTC when the pattern has no offset, midnight when it has no time.
@@ -200,6 +237,14 @@ mod tests {
 
     proptest! {
         #[test]
+        fn the_usual_form_is_no_other(text in "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]([.,][0-9:]{5,7})?[Z+]?") {
+            if let Some(micros) = usual_timestamp(text.as_bytes()) {
+                let known = DateTime::parse_from_rfc3339(&text).map(|at| at.timestamp_micros());
+                prop_assert_eq!(Ok(micros), known);
+            }
+        }
+
+        #[test]
         fn agrees_with_chrono(micros in -62_167_219_200_000_000i64..253_402_300_800_000_000, east in -86_340i32..86_340) {
             let east = chrono::FixedOffset::east_opt(east / 60 * 60).unwrap();
             let at = DateTime::from_timestamp_micros(micros).unwrap().with_timezone(&east);
@@ -207,6 +252,9 @@ mod tests {
             // Years beyond four digits are outside RFC 3339.
             if text.len() == 32 {
                 prop_assert_eq!(timestamp(text.as_bytes()), Some(micros));
+                let usual = at.to_utc().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+                prop_assert_eq!(timestamp(usual.as_bytes()), Some(micros));
+                prop_assert_eq!(usual_timestamp(usual.as_bytes()), Some(micros));
             }
             let day = at.date_naive();
             if let Some(days) = date(day.to_string().as_bytes()) {

@@ -6,7 +6,9 @@ use arrow_array::ArrayRef;
 use arrow_schema::ArrowError;
 
 use super::column::Column;
+use super::cursor::Quoted;
 use super::reject::{Fault, RejectKind, Trail};
+use super::values::Blanks;
 
 /// What is wanted of an object.
 #[derive(Debug, Default)]
@@ -22,10 +24,11 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Key {
     pub name: Box<str>,
-    /// The key as most writers write it: quoted, nothing escaped that need not be, a colon behind it.
-    pub quoted: Box<[u8]>,
+    pub quoted: Quoted,
     /// The object it was last seen in: seen twice in one object, it is a duplicate.
     pub seen: u64,
+    /// The wanted key that came behind it the last time, and will again, as writers have their order.
+    pub next: usize,
     pub wants: Vec<Want>,
 }
 
@@ -43,8 +46,9 @@ impl Node {
     pub fn insert(&mut self, path: &[String], column: Column, out: usize, required: bool) {
         let Some((name, rest)) = path.split_first() else { return };
         let at = self.keys.iter().position(|k| *k.name == **name).unwrap_or_else(|| {
-            self.keys.push(Key::new(name));
-            self.keys.len() - 1
+            let at = self.keys.len();
+            self.keys.push(Key { next: at + 1, ..Key::new(name) });
+            at
         });
         let wants = &mut self.keys[at].wants;
         if rest.is_empty() {
@@ -146,10 +150,10 @@ impl Node {
     }
 
     /// The `count` columns as arrays of `length`, by column number.
-    pub fn finish(&mut self, count: usize, length: usize) -> Result<Vec<ArrayRef>, ArrowError> {
+    pub fn finish(&mut self, count: usize, length: usize, blanks: &mut Blanks) -> Result<Vec<ArrayRef>, ArrowError> {
         let mut arrays = vec![None; count];
         let mut failed = None;
-        self.columns(&mut |column, out| match column.finish(length) {
+        self.columns(&mut |column, out| match column.finish(length, blanks) {
             Ok(array) => arrays[out] = Some(array),
             Err(error) => failed = Some(error),
         });
@@ -162,10 +166,7 @@ impl Node {
 
 impl Key {
     fn new(name: &str) -> Self {
-        // A text has one JSON form that serde_json writes; were there none, the key would be found by its name.
-        let quoted =
-            serde_json::to_string(name).map_or_else(|_| Vec::new(), |quoted| format!("{quoted}:").into_bytes());
-        Self { name: name.into(), quoted: quoted.into(), seen: 0, wants: Vec::new() }
+        Self { name: name.into(), quoted: Quoted::new(name), seen: 0, next: 0, wants: Vec::new() }
     }
 }
 

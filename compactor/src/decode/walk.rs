@@ -37,29 +37,47 @@ impl Walk {
             return Ok(true);
         }
         let object = self.next_object();
-        let mut hint = 0;
+        let mut last = None;
         loop {
-            match cursor.key(node, hint, &mut self.meter.scratch)? {
+            match self.key(cursor, node, last)? {
                 Some(i) => {
                     let key = &mut node.keys[i];
                     if key.seen == object {
                         return Err(Fault::duplicate());
                     }
                     key.seen = object;
-                    hint = i + 1;
+                    last = Some(i);
                     if let Err(fault) = self.wants(cursor, &mut key.wants, at) {
                         self.trail.key(&key.name);
                         return Err(fault);
                     }
                 }
-                None => {
-                    cursor.raw()?;
-                }
+                None => cursor.pass()?,
             }
             if !cursor.more(b'}')? {
                 return Ok(true);
             }
         }
+    }
+
+    /// Takes a key and its colon; answers its number if it is wanted. `last` is the wanted key before it.
+    #[inline]
+    pub fn key(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        node: &mut Node,
+        last: Option<usize>,
+    ) -> Result<Option<usize>, Fault> {
+        cursor.peek()?;
+        let likely = last.map_or(0, |last| node.keys[last].next);
+        if node.keys.get(likely).is_some_and(|key| cursor.eat_key(&key.quoted)) {
+            return Ok(Some(likely));
+        }
+        let found = cursor.key(node, &mut self.meter.scratch)?;
+        if let (Some(last), Some(found)) = (last, found) {
+            node.keys[last].next = found;
+        }
+        Ok(found)
     }
 
     /// The number of the next object.
@@ -74,7 +92,7 @@ impl Walk {
         let mut values: Vec<Option<Raw<'_>>> = vec![None; node.keys.len()];
         if !cursor.eat(b'}')? {
             loop {
-                let found = cursor.key(node, 0, &mut self.meter.scratch)?;
+                let found = cursor.key(node, &mut self.meter.scratch)?;
                 let value = cursor.raw()?;
                 if let Some(i) = found {
                     values[i] = Some(value);
@@ -113,7 +131,7 @@ impl Walk {
     #[inline]
     fn column(&mut self, cursor: &mut Cursor<'_>, column: &mut Column, at: usize) -> Result<(), Fault> {
         match column {
-            Column::Leaf(leaf) => leaf.put(cursor.raw()?, at, &mut self.meter),
+            Column::Leaf(leaf) => leaf.take(cursor, at, &mut self.meter),
             Column::List(list) => self.list(cursor, list, at),
             Column::Map(map) => self.map(cursor, map, at),
             Column::Struct(fields) => self.fields(cursor, fields, at),

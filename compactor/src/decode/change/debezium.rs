@@ -69,28 +69,28 @@ struct Fields<'a> {
 }
 
 /// Finds the parts of a payload; `last` is the text of the schema that the record before had.
-pub(super) fn read<'a>(text: &'a str, plain: bool, last: Option<&str>) -> Result<Event<'a>, Rejected> {
+pub(super) fn read<'a>(text: &'a str, last: Option<&str>) -> Result<Event<'a>, Rejected> {
     let whole = |fault: Fault| {
         let (reason, detail) = fault.into_parts();
         let reason = if reason == RejectKind::WrongType { RejectKind::NotObject } else { reason };
         Rejected::whole(reason, detail)
     };
-    let (object, schema, fields, wrapped) = unwrap(text, plain, last).map_err(whole)?;
-    let what = if fields.is_envelope() { fields.envelope(wrapped, plain) } else { fields.flat(object, wrapped) };
+    let (object, schema, fields, wrapped) = unwrap(text, last).map_err(whole)?;
+    let what = if fields.is_envelope() { fields.envelope(wrapped) } else { fields.flat(object, wrapped) };
     Ok(Event { schema, what: what? })
 }
 
 /// The row image of a record's key, and its schema.
-pub(super) fn read_key<'a>(text: &'a str, plain: bool, last: Option<&str>) -> Option<(Schema<'a>, Raw<'a>)> {
-    let (object, schema, _, _) = unwrap(text, plain, last).ok()?;
+pub(super) fn read_key<'a>(text: &'a str, last: Option<&str>) -> Option<(Schema<'a>, Raw<'a>)> {
+    let (object, schema, _, _) = unwrap(text, last).ok()?;
     Some((schema, object))
 }
 
 type Unwrapped<'a> = (Raw<'a>, Schema<'a>, Fields<'a>, bool);
 
 /// The object inside `{"schema":…,"payload":…}`, or the whole; its fields; and whether it was wrapped.
-fn unwrap<'a>(text: &'a str, plain: bool, last: Option<&str>) -> Result<Unwrapped<'a>, Fault> {
-    let mut cursor = Cursor::new(text, plain);
+fn unwrap<'a>(text: &'a str, last: Option<&str>) -> Result<Unwrapped<'a>, Fault> {
+    let mut cursor = Cursor::new(text);
     let start = cursor.open()?;
     let (mut own, mut schema, mut payload) = (Fields::default(), Schema::Absent, None);
     if !cursor.eat(b'}')? {
@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
         (source && (image || self.op.is_some())) || (starts(self.op, b"\"") && image)
     }
 
-    fn envelope(&self, wrapped: bool, plain: bool) -> Result<What<'a>, Rejected> {
+    fn envelope(&self, wrapped: bool) -> Result<What<'a>, Rejected> {
         let at = |key: &str| format!("{}.{key}", if wrapped { "$.payload" } else { "$" });
         let op = match self.op.map(|op| op.text) {
             Some("\"c\"") => Op::Create,
@@ -216,7 +216,7 @@ impl<'a> Fields<'a> {
         };
         let mut source = Source::default();
         if let Some(raw) = self.source.filter(|raw| !raw.is_null()) {
-            fill(&mut source, raw, plain).map_err(|fault| {
+            fill(&mut source, raw).map_err(|fault| {
                 let (reason, detail) = fault.into_parts();
                 Rejected { path: at("source"), reason, detail }
             })?;
@@ -254,8 +254,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn fill<'a>(source: &mut Source<'a>, raw: Raw<'a>, plain: bool) -> Result<(), Fault> {
-    let mut cursor = Cursor::new(raw.text, plain);
+fn fill<'a>(source: &mut Source<'a>, raw: Raw<'a>) -> Result<(), Fault> {
+    let mut cursor = Cursor::new(raw.text);
     cursor.open()?;
     if cursor.eat(b'}')? {
         return Ok(());

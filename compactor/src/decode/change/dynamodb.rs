@@ -45,8 +45,8 @@ struct Fields<'a> {
 }
 
 /// Finds the parts of a payload.
-pub(super) fn read(text: &str, plain: bool) -> Result<Event<'_>, Rejected> {
-    let fields = fields(text, plain).map_err(|fault| {
+pub(super) fn read(text: &str) -> Result<Event<'_>, Rejected> {
+    let fields = fields(text).map_err(|fault| {
         let (reason, detail) = fault.into_parts();
         match reason {
             RejectKind::WrongType if detail.contains("`dynamodb`") => {
@@ -86,8 +86,8 @@ pub(super) fn read(text: &str, plain: bool) -> Result<Event<'_>, Rejected> {
     })
 }
 
-fn fields(text: &str, plain: bool) -> Result<Fields<'_>, Fault> {
-    let mut cursor = Cursor::new(text, plain);
+fn fields(text: &str) -> Result<Fields<'_>, Fault> {
+    let mut cursor = Cursor::new(text);
     let mut fields = Fields::default();
     cursor.open()?;
     if !cursor.eat(b'}')? {

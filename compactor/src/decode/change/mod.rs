@@ -142,18 +142,18 @@ impl Changes {
         payload: &[u8],
         key: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Result<Taken, Rejected> {
-        let (text, plain) = check::check(payload)?;
+        let text = check::check(payload)?;
         if self.format == PayloadFormat::Dynamodb {
-            self.dynamodb(decoder, text, plain)?;
+            self.dynamodb(decoder, text)?;
             return Ok(Taken::Row);
         }
-        let event = debezium::read(text, plain, self.schemas.last())?;
+        let event = debezium::read(text, self.schemas.last())?;
         let change = match event.what {
             What::Change(change) => change,
             What::Skipped(reason) => return Ok(Taken::Skipped(reason)),
         };
         self.learn(decoder, event.schema);
-        self.debezium(decoder, &change, plain, key)?;
+        self.debezium(decoder, &change, key)?;
         self.flat |= change.source.is_none();
         let at = self.versions.data.len();
         if let Some(source) = &change.source {
@@ -213,7 +213,6 @@ impl Changes {
         &mut self,
         decoder: &mut Decoder,
         change: &Change<'_>,
-        plain: bool,
         key: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Result<(), Rejected> {
         let needed = change.op.deletes().then_some(&*self.needed);
@@ -222,7 +221,7 @@ impl Changes {
             image.as_ref().map_or(Ok(()), |image| self.check_available(*image, change.path))?;
         }
         let pushed = image.and_then(|image| {
-            decoder.push_row(|decoder| decoder.walk(image.text, plain, needed)).map_err(|why| below(change.path, why))
+            decoder.push_row(|decoder| decoder.walk(image.text, needed)).map_err(|why| below(change.path, why))
         });
         match pushed {
             Err(why) if needed.is_some() && why.reason == RejectKind::Missing => {
@@ -236,17 +235,17 @@ impl Changes {
 
     /// Adds the row whose image is a record's key.
     fn key_image(&mut self, decoder: &mut Decoder, key: &[u8]) -> Result<(), Rejected> {
-        let (text, plain) = check::check(key)?;
-        let (schema, image) = debezium::read_key(text, plain, self.schemas.last()).ok_or_else(|| missing("$"))?;
+        let text = check::check(key)?;
+        let (schema, image) = debezium::read_key(text, self.schemas.last()).ok_or_else(|| missing("$"))?;
         self.learn(decoder, schema);
-        decoder.push_row(|decoder| decoder.walk(image.text, plain, Some(&self.needed)))
+        decoder.push_row(|decoder| decoder.walk(image.text, Some(&self.needed)))
     }
 
-    fn dynamodb(&mut self, decoder: &mut Decoder, text: &str, plain: bool) -> Result<(), Rejected> {
-        let event = dynamodb::read(text, plain)?;
+    fn dynamodb(&mut self, decoder: &mut Decoder, text: &str) -> Result<(), Rejected> {
+        let event = dynamodb::read(text)?;
         let needed = event.op.deletes().then_some(&*self.needed);
         let mut push = |(image, path): (Raw<'_>, &str)| {
-            decoder.push_row(|decoder| decoder.walk_item(image.text, plain, needed)).map_err(|why| below(path, why))
+            decoder.push_row(|decoder| decoder.walk_item(image.text, needed)).map_err(|why| below(path, why))
         };
         let lacking = if needed.is_some() { "$.dynamodb.OldImage" } else { "$.dynamodb.NewImage" };
         let pushed = event.image.ok_or_else(|| missing(lacking)).and_then(&mut push);

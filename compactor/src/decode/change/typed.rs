@@ -140,16 +140,16 @@ impl Walk {
             return Ok(());
         }
         let object = self.next_object();
-        let mut hint = 0;
+        let mut last = None;
         loop {
-            match cursor.key(node, hint, &mut self.meter.scratch)? {
+            match self.key(cursor, node, last)? {
                 Some(i) => {
                     let key = &mut node.keys[i];
                     if key.seen == object {
                         return Err(duplicate());
                     }
                     key.seen = object;
-                    hint = i + 1;
+                    last = Some(i);
                     let taken = typed(cursor)
                         .and_then(|value| key.wants.iter_mut().try_for_each(|want| self.attribute(value, want, at)));
                     taken.inspect_err(|_| self.trail.key(&key.name))?;

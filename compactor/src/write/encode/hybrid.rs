@@ -17,9 +17,12 @@ pub(super) struct Hybrid {
     /// The run in progress.
     value: u32,
     count: usize,
-    /// Values of an unfinished group.
+    /// Values of an unfinished group: packed, when they are of eight bits or fewer, else as they are.
+    packed: u64,
     group: [u32; GROUP],
     filled: usize,
+    /// The number one, packed eight times.
+    ones: u64,
     /// Where the header of the packed run in progress is, and its groups.
     header: Option<usize>,
     groups: u8,
@@ -33,7 +36,8 @@ pub(super) fn width_of(max: u32) -> u8 {
 impl Hybrid {
     /// For values of `width` bits.
     pub fn new(width: u8) -> Self {
-        Self { width, ..Self::default() }
+        let ones = if width > 8 { 0 } else { (0..GROUP).fold(0, |ones, _| ones << width | 1) };
+        Self { width, ones, ..Self::default() }
     }
 
     /// Bytes so far, about.
@@ -62,7 +66,11 @@ impl Hybrid {
         while let Some(first) = rest.first() {
             let run = rest.iter().take_while(|v| *v == first).count();
             if run < GROUP && self.count == 0 && self.filled == 0 && rest.len() >= GROUP {
-                self.group.copy_from_slice(&rest[..GROUP]);
+                if self.width <= 8 {
+                    self.packed = rest[..GROUP].iter().rev().fold(0, |bits, v| bits << self.width | u64::from(*v));
+                } else {
+                    self.group.copy_from_slice(&rest[..GROUP]);
+                }
                 self.pack();
                 rest = &rest[GROUP..];
             } else {
@@ -79,9 +87,9 @@ impl Hybrid {
     pub fn finish_into(&mut self, to: &mut Vec<u8>) {
         self.end_run();
         if self.filled > 0 {
-            self.group[self.filled..].fill(0);
+            self.value = 0;
+            self.fill(GROUP - self.filled);
             self.pack();
-            self.filled = 0;
         }
         self.end_packed();
         to.extend_from_slice(&self.out);
@@ -93,12 +101,10 @@ impl Hybrid {
         let mut count = std::mem::take(&mut self.count);
         if self.filled > 0 {
             let here = count.min(GROUP - self.filled);
-            self.group[self.filled..self.filled + here].fill(self.value);
-            self.filled += here;
+            self.fill(here);
             count -= here;
             if self.filled == GROUP {
                 self.pack();
-                self.filled = 0;
             }
         }
         if count >= GROUP {
@@ -108,12 +114,25 @@ impl Hybrid {
             self.out.extend_from_slice(&self.value.to_le_bytes()[..bytes]);
         } else if count > 0 {
             // Nothing is in the group: else it would have taken the rest of the run.
-            self.group[..count].fill(self.value);
-            self.filled = count;
+            self.fill(count);
         }
     }
 
-    /// Appends the whole group.
+    /// Puts the run's value `count` times into the group, which has room for it.
+    #[inline]
+    fn fill(&mut self, count: usize) {
+        if self.width <= 8 {
+            // The lowest `count` of the ones, each times the value.
+            let bits = count as u32 * u32::from(self.width);
+            let ones = self.ones & u64::MAX.checked_shr(u64::BITS - bits).unwrap_or_default();
+            self.packed |= (ones * u64::from(self.value)) << (self.filled as u32 * u32::from(self.width));
+        } else {
+            self.group[self.filled..self.filled + count].fill(self.value);
+        }
+        self.filled += count;
+    }
+
+    /// Appends the whole group and begins another.
     fn pack(&mut self) {
         if self.header.is_none() {
             self.header = Some(self.out.len());
@@ -121,7 +140,7 @@ impl Hybrid {
         }
         let width = usize::from(self.width);
         if width <= 8 {
-            let packed = self.group.iter().rev().fold(0u64, |bits, v| bits << width | u64::from(*v));
+            let packed = std::mem::take(&mut self.packed);
             self.out.extend_from_slice(&packed.to_le_bytes()[..width]);
         } else {
             let (mut bits, mut held) = (0u64, 0);
@@ -135,6 +154,7 @@ impl Hybrid {
                 }
             }
         }
+        self.filled = 0;
         self.groups += 1;
         if self.groups == GROUPS_MAX {
             self.end_packed();

@@ -7,8 +7,7 @@
 use std::rc::Rc;
 
 use arrow_array::OffsetSizeTrait;
-use arrow_buffer::bit_iterator::BitSliceIterator;
-use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 
 /// Consecutive slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +45,9 @@ impl Shape {
                 each(*run);
                 continue;
             };
-            let mut at = 0;
-            for (start, end) in BitSliceIterator::new(bits.values(), bits.offset() + from, count) {
-                if start > at {
-                    each(Run::Absent { level, count: start - at });
-                }
-                each(Run::Here { from: from + start, count: end - start });
-                at = end;
-            }
-            if count > at {
-                each(Run::Absent { level, count: count - at });
-            }
+            runs_of_bits(bits, from, count, |set, from, count| {
+                each(if set { Run::Here { from, count } } else { Run::Absent { level, count } });
+            });
         }
     }
 
@@ -99,6 +90,45 @@ impl Shape {
         });
         Self { runs, repetition: Some(Rc::new(above.levels)) }
     }
+}
+
+/// Visits the runs of equal bits among the `count` bits at `from`: whether they are set, where they begin, how many. Most
+/// are short, so a word is looked at as a whole.
+#[inline]
+fn runs_of_bits(bits: &BooleanBuffer, from: usize, count: usize, mut each: impl FnMut(bool, usize, usize)) {
+    let (bytes, offset, end) = (bits.values(), bits.offset(), from + count);
+    let (mut at, mut start, mut set) = (from, from, None);
+    while at < end {
+        let bit = offset + at;
+        let mut word = word_at(bytes, bit / 8) >> (bit % 8);
+        let mut left = (64 - bit % 8).min(end - at);
+        let mut run = *set.get_or_insert(word & 1 == 1);
+        loop {
+            let same = (if run { word.trailing_ones() } else { word.trailing_zeros() } as usize).min(left);
+            at += same;
+            left -= same;
+            if left == 0 {
+                break;
+            }
+            each(run, start, at - start);
+            word >>= same;
+            (start, run) = (at, !run);
+        }
+        set = Some(run);
+    }
+    if let Some(set) = set {
+        each(set, start, end - start);
+    }
+}
+
+/// Eight bytes at `at`, or what there is of them.
+#[inline]
+fn word_at(bytes: &[u8], at: usize) -> u64 {
+    let rest = &bytes[at..];
+    rest.first_chunk::<8>().map_or_else(
+        || rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        |word| u64::from_le_bytes(*word),
+    )
 }
 
 /// Appends a run, as part of the last one where it continues it.
@@ -148,6 +178,36 @@ impl<'a> Above<'a> {
             Some((last, length)) if *last == level => *length += count,
             _ if count > 0 => self.levels.push((level, count)),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn runs_of_bits_are_the_bits(
+            runs in prop::collection::vec(prop_oneof![3 => 1..4usize, 1 => 1..200usize], 1..40),
+            first: bool,
+            from: prop::sample::Index,
+            cut in 0..70usize,
+        ) {
+            let values: Vec<bool> = runs.iter().enumerate().flat_map(|(i, n)| std::iter::repeat_n(first ^ (i % 2 == 0), *n)).collect();
+            let cut = cut.min(values.len() - 1);
+            let bits = BooleanBuffer::from(values.as_slice()).slice(cut, values.len() - cut);
+            let from = from.index(bits.len());
+            let mut seen = Vec::new();
+            let mut last = None;
+            runs_of_bits(&bits, from, bits.len() - from, |set, at, count| {
+                assert!(count > 0 && last != Some(set) && at == from + seen.len());
+                last = Some(set);
+                seen.extend(std::iter::repeat_n(set, count));
+            });
+            prop_assert_eq!(seen.as_slice(), &values[cut + from..]);
         }
     }
 }

@@ -170,13 +170,13 @@ pub fn generate_raw(sample: Sample, events: &[u8], bytes: u64, seed: u64, to: &P
 }
 
 /// One batch and its objects, by event hour.
-struct Batch {
-    partition: PartitionRef,
-    start: Offset,
-    hours: BTreeMap<i64, Object>,
+pub(super) struct Batch {
+    pub partition: PartitionRef,
+    pub start: Offset,
+    pub hours: BTreeMap<i64, Object>,
 }
 
-struct Object {
+pub(super) struct Object {
     lines: Vec<u8>,
     records: u64,
     offsets: (Offset, Offset),
@@ -184,7 +184,7 @@ struct Object {
 }
 
 impl Batch {
-    fn add(&mut self, lines: &LineWriter, event: &[u8], time: DateTime<Utc>, offset: Offset) {
+    pub fn add(&mut self, lines: &LineWriter, event: &[u8], time: DateTime<Utc>, offset: Offset) {
         let object = self.hours.entry(EventHour::of(time).epoch_hours()).or_insert_with(|| Object {
             lines: Vec::new(),
             records: 0,
@@ -199,7 +199,7 @@ impl Batch {
         object.times = (object.times.0.min(time), object.times.1.max(time));
     }
 
-    fn write(self, root: &Path, end: Offset) -> Result<()> {
+    pub fn write(self, root: &Path, end: Offset) -> Result<()> {
         let range = OffsetRange::new(self.start, end)?;
         let mut objects = Vec::new();
         for (hour, object) in &self.hours {

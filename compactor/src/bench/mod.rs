@@ -3,13 +3,14 @@
 //! `generate` repeats sample events with shifted times and new ids, as plain NDJSON or as a raw zone; `infer` proposes
 //! columns for JSON; `tasks` holds the columns of T1, T2 and T3; `convert` reads, decodes and encodes, and prints one line
 //! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers. `planning` measures the table
-//! layer on a table of many files.
+//! layer on a table of many files. `rows` writes what `benches/upsert` loads and upserts beside Spark.
 
 mod convert;
 mod generate;
 mod infer;
 mod lines;
 mod planning;
+mod rows;
 mod tasks;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use self::convert::{Figures, Options, Stage, convert};
 pub use self::generate::{Sample, generate, generate_raw};
 pub use self::infer::infer;
 pub use self::planning::{Planning, PlanningFigures, planning};
+pub use self::rows::{Rows, Which, rows};
 pub use self::tasks::{Task, columns, read_columns, write_columns};
 
 /// `compactor bench …`
@@ -34,6 +36,8 @@ pub enum Command {
     Convert(Convert),
     /// Plan and commit an upsert on a table of many files, and print seconds and memory.
     Planning(Planning),
+    /// Write a raw zone of rows with keys, or newer versions of a hundredth of them.
+    Rows(Rows),
 }
 
 /// `compactor bench generate`
@@ -136,6 +140,7 @@ pub fn run(command: Command) -> Result<()> {
             };
             println!("{}", serde_json::to_string(&convert(&args.from, &options)?)?);
         }
+        Command::Rows(args) => println!("{} rows in {}", rows(&args)?, args.to.display()),
         Command::Planning(args) => println!("{}", serde_json::to_string(&planning(&args)?)?),
     }
     Ok(())

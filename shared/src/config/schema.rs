@@ -21,6 +21,8 @@ pub fn pipeline() -> Value {
 fn titled(schema: schemars::Schema, title: &str) -> Value {
     let mut value = schema.to_value();
     value["title"] = title.into();
+    // The order must not hang on whether some library of the program asks serde_json to keep that of insertion.
+    value.sort_all_objects();
     value
 }
 

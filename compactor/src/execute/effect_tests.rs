@@ -62,6 +62,7 @@ fn output(format: PayloadFormat, mode: Mode) -> Output {
             zstd_level: 1,
             properties: std::collections::BTreeMap::new(),
             quarantine_threshold: None,
+            maintenance: firn_shared::config::domain::MaintenanceOptions::default(),
         },
         transformations: steps.map(|transformation| Transform { at: "a.yaml:1:1".to_owned(), transformation }).to_vec(),
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::maintenance::{Maintenance, MaintenanceOptions};
 pub use super::payload::{Format, PayloadFormat, TimeFormat};
 use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, PipelineName, TableName, Topic};
 use crate::types::LogicalType;
@@ -191,11 +192,18 @@ pub struct CompactorOptions {
     pub threads: usize,
     /// Local directory for spilled data.
     pub temp_dir: PathBuf,
+    /// How tables are maintained.
+    pub maintenance: MaintenanceOptions,
 }
 
 impl Default for CompactorOptions {
     fn default() -> Self {
-        Self { memory: 512_000_000, threads: 0, temp_dir: std::env::temp_dir() }
+        Self {
+            memory: 512_000_000,
+            threads: 0,
+            temp_dir: std::env::temp_dir(),
+            maintenance: MaintenanceOptions::default(),
+        }
     }
 }
 
@@ -369,6 +377,8 @@ pub struct Table {
     pub properties: BTreeMap<String, String>,
     /// Share of a run's records (0 to 1) above which `run` ends with exit code 5.
     pub quarantine_threshold: Option<f64>,
+    /// How it is maintained, where it differs from the deployment's tables.
+    pub maintenance: MaintenanceOptions,
 }
 
 /// How runs change a table.

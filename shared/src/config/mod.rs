@@ -10,6 +10,7 @@ pub mod domain;
 pub mod env;
 mod grammar;
 mod load;
+mod maintenance;
 mod payload;
 mod problems;
 pub mod schema;

@@ -4,15 +4,17 @@
 
 use super::domain::{
     Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath, LateThen,
-    LogFormat, Mode, Output, PayloadFormat, Pipeline, Secret, Table, TopicSelector, Transformation, WriteStrategy,
+    LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Table, TopicSelector, Transformation,
+    WriteStrategy,
 };
 use super::units::{ByteSize, Period};
 use super::wire::{
-    CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactorYaml, DeleteFilesYaml, DropYaml, EventTimeFieldYaml,
-    EventTimeYaml, ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml,
-    LateThenYaml, LateYaml, LogFormatYaml, LowerYaml, Mechanism, ModeYaml, OneOrMany, OutputYaml, PayloadFormatYaml,
-    PipelineYaml, Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml,
-    StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
+    CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml, DeleteFilesYaml, DropYaml,
+    EventTimeFieldYaml, EventTimeYaml, ExpireYaml, ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml,
+    IngestionYaml, KafkaYaml, LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, LowerYaml, MaintenanceYaml,
+    ManifestsYaml, Mechanism, ModeYaml, OneOrMany, OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, Protocol,
+    R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml, TableYaml,
+    TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
 };
 use super::yaml;
 use crate::ids::ColumnName;
@@ -79,6 +81,7 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
             memory: text(&ByteSize(compactor.memory)),
             threads: u32::try_from(compactor.threads).ok(),
             temp_dir: text(&compactor.temp_dir.display()),
+            maintenance: maintenance(&compactor.maintenance),
         }),
         registry: None,
         keys: None,
@@ -254,8 +257,25 @@ fn table(table: &Table) -> TableYaml {
         properties: (!table.properties.is_empty()).then(|| table.properties.clone()),
         target_file_size: text(&ByteSize(table.target_file_size)),
         zstd_level: Some(table.zstd_level),
+        maintenance: maintenance(&table.maintenance),
         ..TableYaml::default()
     }
+}
+
+/// Only what was said: the rest follows from other places.
+fn maintenance(options: &MaintenanceOptions) -> Option<MaintenanceYaml> {
+    let number = |count: Option<usize>| count.and_then(|count| u32::try_from(count).ok());
+    let period = |period: Option<std::time::Duration>| period.and_then(|period| text(&Period(period)));
+    (*options != MaintenanceOptions::default()).then(|| MaintenanceYaml {
+        compact: Some(CompactYaml {
+            smaller_than: options.small_file_bytes.and_then(|size| text(&ByteSize(size))),
+            min_files: number(options.min_files),
+            delete_share: options.delete_share,
+        }),
+        manifests: Some(ManifestsYaml { min_count: number(options.min_manifests) }),
+        expire: Some(ExpireYaml { older_than: period(options.expire_after), keep_last: number(options.keep_last) }),
+        orphans: Some(OrphansYaml { older_than: period(options.orphans_after), delete: options.delete_orphans }),
+    })
 }
 
 fn column(column: &Column) -> ColumnYaml {

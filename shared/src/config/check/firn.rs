@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::File;
+use super::maintenance::maintenance;
 use crate::config::domain::{
     Brokers, Catalog, Cluster, CompactorOptions, Deployment, LandingOptions, LogFormat, S3Options, Secret, StoreUrl,
     TelemetryOptions,
@@ -319,6 +320,7 @@ fn compactor(file: &File, yaml: &CompactorYaml) -> Option<CompactorOptions> {
         memory: memory(file, "compactor.memory", yaml.memory.as_ref(), default.memory)?,
         threads: yaml.threads.map_or(default.threads, |threads| threads as usize),
         temp_dir: yaml.temp_dir.as_ref().map_or(default.temp_dir, |text| tidy(&file.folder().join(text))),
+        maintenance: maintenance(file, "compactor.maintenance", yaml.maintenance.as_ref())?,
     })
 }
 

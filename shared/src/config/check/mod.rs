@@ -6,6 +6,7 @@
 mod across;
 mod columns;
 mod firn;
+mod maintenance;
 mod mode;
 mod pipeline;
 mod table;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::File;
 use super::columns::{Columns, marks, misplaced};
+use super::maintenance::maintenance;
 use crate::config::domain::{
     Column, EventTime, Format, Ingestion, JsonPath, Output, PartitionField, PayloadFormat, SortField, StoreUrl, Table,
     Transform,
@@ -140,6 +141,7 @@ pub(super) fn table(
         Some(text) => file.take(&at("s3Location"), StoreUrl::parse(text, file.folder())).map(Some),
         None => Some(None),
     };
+    let maintenance = maintenance(file, &at("maintenance"), yaml.maintenance.as_ref());
     let target = file.parse_or(&at("targetFileSize"), yaml.target_file_size.as_ref(), TARGET_FILE_SIZE);
     if target.is_some_and(|target| target.0 < 1_000_000) {
         file.report(&at("targetFileSize"), "must be at least 1MB");
@@ -159,6 +161,7 @@ pub(super) fn table(
         zstd_level: yaml.zstd_level.unwrap_or(ZSTD_LEVEL),
         properties,
         quarantine_threshold: yaml.quarantine_threshold,
+        maintenance: maintenance?,
     })
 }
 

@@ -6,6 +6,7 @@ use super::load::check_texts;
 use super::{Config, Problems, columns_after, find, load};
 
 mod deployments;
+mod maintenance;
 mod meanings;
 mod shapes;
 
@@ -52,7 +53,7 @@ mod examples {
         50:52: outsourcingUnit[0].table.contract.removedColumn: not supported yet: anything but `keep`
         50:70: outsourcingUnit[0].table.contract.typeChange: not supported yet: anything but `fail`
         50:91: outsourcingUnit[0].table.contract.incompatible: not supported yet: anything but `quarantine`
-        65:5: streams[0]: not supported yet: streams
+        66:5: streams[0]: not supported yet: streams
         "#);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{wire, words};
+use super::{MaintenanceYaml, wire, words};
 
 wire! {
     /// A deployment: where Kafka, the raw zone, the catalog and the tables are.
@@ -144,6 +144,8 @@ wire! {
         threads: Option<u32>,
         /// Local directory for spilled data, relative to this file (default: the system's).
         temp_dir: Option<String>,
+        /// How tables are maintained that do not say otherwise.
+        maintenance: Option<MaintenanceYaml>,
     }
     /// A Confluent-compatible schema registry.
     struct RegistryYaml {

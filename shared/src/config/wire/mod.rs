@@ -6,9 +6,11 @@
 //! the long lists are `Option` for the same reason: a broken element leaves a hole, so that positions stay true.
 
 mod firn;
+mod maintenance;
 mod pipeline;
 
 pub(super) use firn::*;
+pub(super) use maintenance::*;
 pub(super) use pipeline::*;
 
 /// Declares wire structs: strict about keys, camel case, every field optional for serde.

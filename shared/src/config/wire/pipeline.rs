@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{OneOrMany, wire, words};
+use super::{MaintenanceYaml, OneOrMany, wire, words};
 
 wire! {
     /// A pipeline: from Kafka topics to the raw zone (`ingestionUnit`), and from there to tables (`outsourcingUnit`).
@@ -176,6 +176,8 @@ wire! {
         /// zstd level of the data files (default 3).
         #[schemars(range(min = 1, max = 22))]
         zstd_level: Option<i32>,
+        /// How `compactor maintain` treats it.
+        maintenance: Option<MaintenanceYaml>,
     }
     /// A column as it is decoded.
     struct ColumnYaml {

@@ -16,7 +16,7 @@ use rand::Rng;
 use super::catalog::{Catalog, CommitOutcome};
 use super::offsets;
 use super::refs::{self, Head, Step};
-use super::snapshot::{Change, Staged, produce};
+use super::snapshot::{Change, produce};
 
 /// Attempts before giving up; with the waits below about half a minute.
 const ATTEMPTS: u32 = 10;
@@ -63,6 +63,20 @@ impl Committer {
     /// `Conflict` when the change no longer fits (plan again) or others were faster every time, `Unavailable` when
     /// catalog or store do not answer; then the change may or may not have landed, and doing it again is safe.
     pub async fn commit(&self, ident: &TableIdent, change: &Change) -> Result<Committed> {
+        let mut in_doubt = false;
+        let committed = self.attempt(ident, change, &mut in_doubt).await;
+        // A conflict after an attempt in doubt does not say enough: the request may still be on its way to a catalog that
+        // takes it. Then the files wait for orphan removal.
+        if let (Err(e), true, false) = (&committed, change.disposable, in_doubt)
+            && e.kind() == ErrorKind::Conflict
+            && let Ok(base) = self.load(ident).await
+        {
+            discard(&base, change.add.iter().map(|added| added.file.file_path())).await;
+        }
+        committed
+    }
+
+    async fn attempt(&self, ident: &TableIdent, change: &Change, in_doubt: &mut bool) -> Result<Committed> {
         let mut last = Error::bug("no attempt was made");
         for attempt in 1..=self.attempts {
             if attempt > 1 {
@@ -97,16 +111,17 @@ impl Committer {
                         "cannot commit {ident}: {why} (attempt {attempt} of {}); run again, nothing was lost",
                         self.attempts
                     ));
-                    discard(&base, &staged).await;
+                    discard(&base, staged.files.iter().map(String::as_str)).await;
                 }
                 // The files stay: the table may name them already, or soon.
                 Ok(CommitOutcome::Unknown(e)) => {
                     tracing::warn!(table = %ident, attempt, error = %e, "outcome of a commit is unknown, looking");
+                    *in_doubt = true;
                     last = Error::new(e.kind(), format!("cannot tell whether the commit to {ident} landed; run again"))
                         .with_source(e);
                 }
                 Err(e) => {
-                    discard(&base, &staged).await;
+                    discard(&base, staged.files.iter().map(String::as_str)).await;
                     if e.kind() != ErrorKind::Unavailable {
                         return Err(e);
                     }
@@ -140,8 +155,11 @@ impl Committer {
         self.step(ident, |table| refs::drop(ident, table.metadata(), branch)).await
     }
 
-    /// Moves references until there is nothing left to do, which also answers what an unknown outcome came to.
-    async fn step(
+    /// Changes metadata alone until there is nothing left to do, which also answers what an unknown outcome came to.
+    ///
+    /// # Errors
+    /// As `next` and the catalog say; doing it again is safe.
+    pub(crate) async fn step(
         &self,
         ident: &TableIdent,
         next: impl Fn(&Table) -> Result<Option<Step>> + Send + Sync,
@@ -162,7 +180,7 @@ impl Committer {
             let Some(Step { updates, requirements }) = next(&table)? else { return Ok(table) };
             last = match self.catalog.commit(&table, updates, requirements).await {
                 Ok(CommitOutcome::Committed(table)) => return Ok(table),
-                Ok(CommitOutcome::Conflict(why)) => Error::conflict(format!("cannot move a branch of {ident}: {why}")),
+                Ok(CommitOutcome::Conflict(why)) => Error::conflict(format!("cannot change {ident}: {why}; run again")),
                 Ok(CommitOutcome::Unknown(e)) => e,
                 Err(e) if e.kind() == ErrorKind::Unavailable => e,
                 Err(e) => return Err(e),
@@ -178,10 +196,10 @@ impl Committer {
 }
 
 /// Removes what an attempt wrote, after a definite no.
-async fn discard(base: &Table, staged: &Staged) {
-    for file in &staged.files {
+async fn discard<'a>(base: &Table, files: impl Iterator<Item = &'a str> + Send) {
+    for file in files {
         if let Err(e) = base.file_io().delete(file).await {
-            tracing::warn!(file, error = %e, "a manifest of an attempt that lost stays behind");
+            tracing::warn!(file, error = %e, "a file of an attempt that lost stays behind");
         }
     }
 }

@@ -30,6 +30,7 @@ use iceberg::{NamespaceIdent, TableIdent};
 pub use catalog::{Catalog, CommitOutcome};
 pub use commit::{Committed, Committer};
 pub use files::NewFile;
+pub(crate) use producer::MERGE_BYTES;
 pub use snapshot::Change;
 
 /// The catalog's name for a table.

@@ -7,22 +7,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PartitionRef;
 use futures::TryStreamExt;
 use iceberg::table::Table;
-use tokio::sync::mpsc;
 
 use super::read::{Origins, Rows, batches};
 use super::scan::{LiveFile, Reader, live};
 use super::{Change, NewFile};
 use crate::provenance;
-use crate::write::{DataWriter, WriteSpec};
-
-/// Batches that may wait between reading and encoding.
-const BATCHES: usize = 2;
+use crate::write::{WriteSpec, write_stream};
 
 /// Files and rows that go out of the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,40 +141,13 @@ async fn look(reader: &Reader, file: &LiveFile, rows: &Rows) -> Result<Holding> 
 
 /// Writes the rows of `files` that are not meant, all columns, in their order.
 async fn rewrite(reader: Reader, files: Vec<LiveFile>, rows: Rows, spec: WriteSpec) -> Result<Vec<NewFile>> {
-    let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES);
-    // Encoding is synchronous and waits for uploads: it has a thread of its own, reading stays on the runtime.
-    let writing = tokio::task::spawn_blocking(move || -> Result<Vec<NewFile>> {
-        let mut writer = DataWriter::new(spec)?;
-        while let Some(batch) = receiver.blocking_recv() {
-            let meant = rows.select(&batch)?;
+    let kept = batches(reader, files).and_then(|live| {
+        let kept = rows.select(&live.batch).and_then(|meant| {
             let others = arrow_array::BooleanArray::new(!meant.values(), None);
-            let kept = arrow_select::filter::filter_record_batch(&batch, &others);
-            writer.write(&kept.map_err(|e| Error::bug("cannot filter rows").with_source(e))?)?;
-        }
-        writer.finish()
+            let kept = arrow_select::filter::filter_record_batch(&live.batch, &others);
+            kept.map_err(|e| Error::bug("cannot filter rows").with_source(e))
+        });
+        std::future::ready(kept)
     });
-    let mut stream = batches(reader, files);
-    let mut failed = None;
-    loop {
-        match stream.try_next().await {
-            Ok(Some(live)) => {
-                // The writer ended early: its own error says why.
-                if sender.send(live.batch).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(e) => {
-                failed = Some(e);
-                break;
-            }
-        }
-    }
-    drop(sender);
-    let written = writing.await.map_err(|e| Error::bug("the rewriting thread died").with_source(e))?;
-    match failed {
-        // Files that were written meanwhile are orphans.
-        Some(e) => Err(e),
-        None => written,
-    }
+    write_stream(spec, kept).await
 }

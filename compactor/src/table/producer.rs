@@ -4,7 +4,7 @@
 //! merge has moved it, partition summaries say where to look. Merging takes a bounded number and size of manifests a
 //! commit, the smallest first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use firn_shared::error::{Error, Result};
@@ -29,7 +29,8 @@ use super::{NewFile, error};
 const MERGE_COUNT: usize = 100;
 /// Up to this many bytes of manifests become one (Iceberg's `commit.manifest.target-size-bytes`); a manifest of half the
 /// size is left alone.
-const MERGE_BYTES: i64 = 8 * 1024 * 1024;
+pub(crate) const MERGE_BYTES: i64 = 8 * 1024 * 1024;
+
 /// One attempt at a snapshot.
 pub(super) struct Producer<'a> {
     table: &'a Table,
@@ -104,7 +105,7 @@ impl<'a> Producer<'a> {
         let deletes = self.keep_deletes(deletes, &remove_deletes, &remove_data, before).await?;
         added.extend(data);
         added.extend(deletes);
-        self.merge(added).await
+        self.merge(added, &change.merge).await
     }
 
     /// A manifest under a new name.
@@ -275,38 +276,61 @@ impl<'a> Producer<'a> {
         Ok(Kept::Again(writer, path))
     }
 
-    /// Where a spec has many small manifests of one content, packs the smallest of them into one.
-    async fn merge(&mut self, manifests: Vec<ManifestFile>) -> Result<Vec<ManifestFile>> {
+    /// Merges the manifests `asked` for; else, where a spec has many small ones of one content, the smallest of them.
+    async fn merge(&mut self, manifests: Vec<ManifestFile>, asked: &[Vec<String>]) -> Result<Vec<ManifestFile>> {
+        let bins = if asked.is_empty() { self.many_small(&manifests) } else { asked.to_vec() };
+        let mut by_path: HashMap<String, ManifestFile> = HashMap::new();
+        let wanted: HashSet<&String> = bins.iter().flatten().collect();
+        let mut kept = Vec::with_capacity(manifests.len());
+        for manifest in manifests {
+            if wanted.contains(&manifest.manifest_path) {
+                by_path.insert(manifest.manifest_path.clone(), manifest);
+            } else {
+                kept.push(manifest);
+            }
+        }
+        for bin in &bins {
+            let found = bin.iter().map(|path| {
+                by_path.remove(path).ok_or_else(|| {
+                    let table = self.table.identifier();
+                    Error::conflict(format!(
+                        "cannot commit {table}: manifest {path} was rewritten meanwhile; run again"
+                    ))
+                })
+            });
+            let found = found.collect::<Result<Vec<_>>>()?;
+            // Schemas differ between manifests; merged ones must agree on it.
+            let mut by_schema: BTreeMap<i32, Vec<Arc<Manifest>>> = BTreeMap::new();
+            let mut loaded = load_all(self.table, found);
+            while let Some((_, loaded)) = loaded.try_next().await? {
+                by_schema.entry(loaded.metadata().schema_id()).or_default().push(loaded);
+            }
+            drop(loaded);
+            for manifests in by_schema.into_values() {
+                kept.push(self.merged(&manifests).await?);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The small manifests of each spec and content that are worth a merge: bounded in number and size.
+    fn many_small(&self, manifests: &[ManifestFile]) -> Vec<Vec<String>> {
         let mut small: BTreeMap<(i32, bool), Vec<(i64, &str)>> = BTreeMap::new();
         let old = |m: &&ManifestFile| m.added_snapshot_id != self.snapshot_id && manifests::has_live(m);
         for m in manifests.iter().filter(old).filter(|m| m.manifest_length < MERGE_BYTES / 2) {
             let group = small.entry((m.partition_spec_id, m.content == ManifestContentType::Data)).or_default();
             group.push((m.manifest_length, &m.manifest_path));
         }
-        let mut chosen: HashSet<String> = HashSet::new();
-        for group in small.values_mut().filter(|g| g.len() >= MERGE_COUNT) {
+        let chosen = small.into_values().filter(|group| group.len() >= MERGE_COUNT).map(|mut group| {
             group.sort_unstable();
             let mut bytes = 0;
             let fits = |(length, _): &&(i64, &str)| {
                 bytes += length;
                 bytes <= MERGE_BYTES
             };
-            chosen.extend(group.iter().take(MERGE_COUNT).take_while(fits).map(|(_, path)| (*path).to_owned()));
-        }
-        let (merge, mut kept): (Vec<_>, Vec<_>) =
-            manifests.into_iter().partition(|m| chosen.contains(&m.manifest_path));
-        // Schemas differ between manifests; merged ones must agree on spec and schema.
-        let mut bins: BTreeMap<(i32, bool, i32), Vec<Arc<Manifest>>> = BTreeMap::new();
-        let mut loaded = load_all(self.table, merge);
-        while let Some((manifest, loaded)) = loaded.try_next().await? {
-            let data = manifest.content == ManifestContentType::Data;
-            bins.entry((manifest.partition_spec_id, data, loaded.metadata().schema_id())).or_default().push(loaded);
-        }
-        drop(loaded);
-        for bin in bins.into_values() {
-            kept.push(self.merged(&bin).await?);
-        }
-        Ok(kept)
+            group.iter().take(MERGE_COUNT).take_while(fits).map(|(_, path)| (*path).to_owned()).collect()
+        });
+        chosen.collect()
     }
 
     async fn merged(&mut self, manifests: &[Arc<Manifest>]) -> Result<ManifestFile> {

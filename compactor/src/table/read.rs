@@ -225,7 +225,7 @@ pub async fn rows(table: &Table, columns: &[&str], rows: &Rows) -> Result<BoxStr
 }
 
 /// The live rows of some files, one file after the other.
-pub(super) fn batches(reader: Reader, files: Vec<LiveFile>) -> BoxStream<'static, Result<LiveBatch>> {
+pub(crate) fn batches(reader: Reader, files: Vec<LiveFile>) -> BoxStream<'static, Result<LiveBatch>> {
     let open = move |file: LiveFile| {
         let reader = reader.clone();
         async move { reader.rows(&file).await }

@@ -1,5 +1,7 @@
 //! Branches: where a commit goes, and how a finished branch becomes `main`.
 
+use std::collections::BTreeMap;
+
 use firn_shared::error::{Error, Result};
 use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
 use iceberg::{TableIdent, TableRequirement, TableUpdate};
@@ -49,14 +51,9 @@ impl<'a> Head<'a> {
         if self.expected.is_none() {
             return Ok(SnapshotRetention::branch(None, None, None));
         }
-        // The crate has no way to ask for a reference itself.
-        let whole = serde_json::to_value(metadata)
-            .map_err(|e| Error::bug("cannot write the table's metadata as JSON").with_source(e))?;
-        let Some(reference) = whole.get("refs").and_then(|refs| refs.get(self.name)) else {
+        let Some(reference) = all(metadata)?.remove(self.name) else {
             return Ok(SnapshotRetention::branch(None, None, None));
         };
-        let reference: SnapshotReference = serde_json::from_value(reference.clone())
-            .map_err(|e| Error::bug(format!("cannot read the reference {}", self.name)).with_source(e))?;
         if !reference.is_branch() {
             return Err(Error::conflict(format!("{} is a tag, and only branches take commits", self.name)));
         }
@@ -64,8 +61,21 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A step of references alone.
-pub(super) struct Step {
+/// All branches and tags. The crate has no way to ask for them.
+///
+/// # Errors
+/// `Bug` when the metadata does not serialise as the specification wants.
+pub fn all(metadata: &TableMetadata) -> Result<BTreeMap<String, SnapshotReference>> {
+    let odd = |e| Error::bug("cannot write the table's metadata as JSON").with_source(e);
+    let mut whole = serde_json::to_value(metadata).map_err(odd)?;
+    match whole.get_mut("refs").map(serde_json::Value::take) {
+        Some(refs) => serde_json::from_value(refs).map_err(odd),
+        None => Ok(BTreeMap::new()),
+    }
+}
+
+/// A change of metadata alone.
+pub(crate) struct Step {
     pub updates: Vec<TableUpdate>,
     pub requirements: Vec<TableRequirement>,
 }

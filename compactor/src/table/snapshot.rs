@@ -38,9 +38,16 @@ pub struct Change {
     pub remove: Vec<Tracked>,
     /// Everything that is live at the time of the commit goes out; `add` stays.
     pub replace_all: bool,
-    /// The change moves rows to other files and changes none: added data files get this data sequence number, that of
-    /// the snapshot they were read from, so that deletes that came later still apply to them.
+    /// Added data files hold rows that were in the table: they get this data sequence number, that of the snapshot they
+    /// were read from, so that equality deletes that came later still apply to them.
     pub rewrite_of: Option<i64>,
+    /// The change moves rows to other files, or names them in other manifests, and changes none: readers are told so, and
+    /// the consumed offsets, which stay as they are, are said again, so that older snapshots may expire.
+    pub changes_no_row: bool,
+    /// Manifests that become one each. All of them must be part of the branch.
+    pub merge: Vec<Vec<String>>,
+    /// Nobody commits the added files in another change: they are deleted when this one certainly does not land.
+    pub disposable: bool,
     /// The consumed offsets after it; `None` for tables that consume none.
     pub offsets: Option<(Position, Account)>,
     /// Deletes that are remembered after it; part of what `offsets` says.
@@ -85,7 +92,7 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
     let rows = write_list(table, &list, (producer.snapshot_id, parent), sequence_number, manifests).await?;
     producer.files.push(list.clone());
 
-    let state = state_of(change, producer.snapshot_id, sequence_number);
+    let state = state_of(table, &head, change, (producer.snapshot_id, sequence_number))?;
     let mut properties = summary_of(metadata, &head, change, state.as_ref())?;
     properties.extend(producer.summary.build());
     let operation = operation(change, &properties);
@@ -116,7 +123,7 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
 
 /// What readers are told of the kind of change: as Iceberg's own writers say it.
 fn operation(change: &Change, summary: &HashMap<String, String>) -> Operation {
-    if change.rewrite_of.is_some() {
+    if change.rewrite_of.is_some() || change.changes_no_row {
         return Operation::Replace;
     }
     let data = change.add.iter().any(|f| f.file.content_type() == DataContentType::Data);
@@ -129,10 +136,29 @@ fn operation(change: &Change, summary: &HashMap<String, String>) -> Operation {
     }
 }
 
-fn state_of(change: &Change, snapshot_id: i64, sequence_number: i64) -> Option<State> {
-    let (position, account) = change.offsets.clone()?;
-    let (deletes, commit_id) = (change.remembered.clone(), change.commit_id.clone());
-    Some(State { position, account, deletes, snapshot_id, sequence_number, commit_id })
+/// What the snapshot says of the consumed offsets; `None` when it says nothing.
+fn state_of(
+    table: &Table,
+    head: &Head<'_>,
+    change: &Change,
+    (snapshot_id, sequence_number): (i64, i64),
+) -> Result<Option<State>> {
+    if change.offsets.is_none() && !change.changes_no_row {
+        return Ok(None);
+    }
+    let base = offsets::at(table.metadata(), head)?;
+    let commit_id = change.commit_id.clone();
+    let Some((position, account)) = change.offsets.clone() else {
+        return Ok(base.map(|state| State { snapshot_id, sequence_number, commit_id, ..state }));
+    };
+    if base.is_some_and(|base| !position.is_at_or_after(&base.position)) {
+        return Err(Error::conflict(format!(
+            "cannot commit {}: the table has consumed more than this run started from; run again, nothing was lost",
+            table.identifier()
+        )));
+    }
+    let deletes = change.remembered.clone();
+    Ok(Some(State { position, account, deletes, snapshot_id, sequence_number, commit_id }))
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {

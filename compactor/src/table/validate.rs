@@ -9,7 +9,7 @@ use std::sync::Arc;
 use firn_shared::error::{Error, Result};
 use futures::TryStreamExt;
 use iceberg::TableIdent;
-use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::spec::{DataContentType, ManifestContentType, ManifestEntry, ManifestFile, TableMetadata};
 use iceberg::table::Table;
 
 use super::files::unknown_spec;
@@ -31,6 +31,9 @@ pub struct Expect {
     /// Since this snapshot nobody added delete files that apply to these data files: a file that is rewritten from them
     /// would bring back what those delete.
     pub no_new_deletes_for: Option<(Option<i64>, Vec<Tracked>)>,
+    /// The files of `no_new_deletes_for` are rewritten where they are, with the sequence number of the snapshot they were
+    /// read from: equality deletes that came later apply to the new files, too, and are no obstacle.
+    pub equality_deletes_follow: bool,
     /// These files must be live, such as those that position deletes refer to. Files that the change removes are asked
     /// for anyway.
     pub live: Vec<Tracked>,
@@ -61,7 +64,8 @@ impl Expect {
             no_new_files(table, &list, &since(ident, metadata, &head, *base)?, prune.as_ref()).await?;
         }
         if let Some((base, files)) = &self.no_new_deletes_for {
-            no_new_deletes(table, &list, &since(ident, metadata, &head, *base)?, files).await?;
+            let newer = since(ident, metadata, &head, *base)?;
+            no_new_deletes(table, &list, &newer, files, self.equality_deletes_follow).await?;
         }
         still_live(table, &list, &self.live).await
     }
@@ -89,14 +93,23 @@ async fn no_new_files(table: &Table, list: &[ManifestFile], newer: &HashSet<i64>
     Ok(())
 }
 
-async fn no_new_deletes(table: &Table, list: &[ManifestFile], newer: &HashSet<i64>, files: &[Tracked]) -> Result<()> {
+async fn no_new_deletes(
+    table: &Table,
+    list: &[ManifestFile],
+    newer: &HashSet<i64>,
+    files: &[Tracked],
+    equality_follows: bool,
+) -> Result<()> {
     let keys = files.iter().map(Tracked::key).collect();
     let written = written_by(list, newer, ManifestContentType::Deletes);
     let near = written.filter(|m| summary_may_hold(table.metadata(), m, &keys)).cloned();
     let mut loaded = load_all(table, near.collect());
     let mut deletes = Vec::new();
     while let Some((file, manifest)) = loaded.try_next().await? {
-        for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
+        let matters = |entry: &ManifestEntry| {
+            entry.is_alive() && !(equality_follows && entry.content_type() == DataContentType::EqualityDeletes)
+        };
+        for entry in manifest.entries().iter().filter(|e| matters(e)) {
             if entry.snapshot_id().is_some_and(|id| newer.contains(&id)) {
                 deletes.push(Arc::new(Tracked::of(&file, &file.manifest_path.as_str().into(), entry)?));
             }
@@ -178,13 +191,19 @@ pub fn position_unmoved(
 /// `Conflict` when `base` is no ancestor any more (a rollback).
 fn since(ident: &TableIdent, metadata: &TableMetadata, head: &Head<'_>, base: Option<i64>) -> Result<HashSet<i64>> {
     let mut newer = HashSet::new();
+    let mut expired = false;
     for snapshot in head.ancestry(metadata) {
         if Some(snapshot.snapshot_id()) == base {
             return Ok(newer);
         }
         newer.insert(snapshot.snapshot_id());
+        expired = snapshot.parent_snapshot_id().is_some_and(|parent| metadata.snapshot_by_id(parent).is_none());
     }
     match base {
+        // What an expired snapshot added cannot be told from what was there before.
+        None if expired => Err(Error::conflict(format!(
+            "cannot commit {ident}: snapshots that came after the change was made have expired; run again"
+        ))),
         None => Ok(newer),
         Some(base) => Err(Error::conflict(format!(
             "cannot commit {ident}: snapshot {base}, which the change was made on, is no ancestor any more; run again"

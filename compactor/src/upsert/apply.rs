@@ -7,21 +7,17 @@ use arrow_array::types::UInt32Type;
 use arrow_array::{BooleanArray, RecordBatch, UInt32Array};
 use firn_shared::config::domain::{DeleteFiles, WriteStrategy};
 use firn_shared::error::{Error, Result};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::table::Table;
 use roaring::RoaringTreemap;
-use tokio::sync::mpsc;
 
 use super::Staged;
 use super::key::Keys;
 use super::merge::FILE;
 use crate::table::NewFile;
-use crate::table::scan::{LiveFile, Reader};
+use crate::table::scan::{LiveBatch, LiveFile, Reader};
 use crate::write::deletes::{write_equality_deletes, write_position_deletes};
-use crate::write::{DataWriter, WriteSpec};
-
-/// Batches that may wait between reading and encoding.
-const BATCHES: usize = 2;
+use crate::write::{WriteSpec, write_stream};
 
 /// Number, file, and rows of it that go.
 pub type Gone = Vec<(u32, LiveFile, RoaringTreemap)>;
@@ -114,34 +110,17 @@ fn by_partition(gone: &Gone, keys: &[RecordBatch], of: &Keys) -> Result<Vec<(Par
 
 /// Writes the rows that stay, file after file.
 async fn rewrite(table: &Table, gone: &Gone, spec: WriteSpec) -> Result<Vec<NewFile>> {
-    let (sender, mut receiver) = mpsc::channel::<RecordBatch>(BATCHES);
-    // Encoding is synchronous and waits for uploads: it has a thread of its own, reading stays on the runtime.
-    let writing = tokio::task::spawn_blocking(move || -> Result<Vec<NewFile>> {
-        let mut writer = DataWriter::new(spec)?;
-        while let Some(batch) = receiver.blocking_recv() {
-            writer.write(&batch)?;
-        }
-        writer.finish()
-    });
     let reader = Reader::all(table)?;
-    let read = async || -> Result<()> {
-        for (_, file, rows) in gone {
-            let mut batches = reader.rows(file).await?;
-            while let Some(live) = batches.try_next().await? {
-                let stay: BooleanArray = live.positions.iter().map(|p| Some(!rows.contains(*p as u64))).collect();
-                let kept = arrow_select::filter::filter_record_batch(&live.batch, &stay);
-                let kept = kept.map_err(|e| Error::bug("cannot filter rows").with_source(e))?;
-                // A writer that ended early says why itself.
-                if kept.num_rows() > 0 && sender.send(kept).await.is_err() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
+    let open = |(_, file, rows): &'_ (u32, LiveFile, RoaringTreemap)| {
+        let (reader, file, rows) = (reader.clone(), file.clone(), rows.clone());
+        async move { Ok::<_, Error>(reader.rows(&file).await?.and_then(move |live| std::future::ready(stay(&live, &rows)))) }
     };
-    let outcome = read().await;
-    drop(sender);
-    let written = writing.await.map_err(|e| Error::bug("the rewriting thread died").with_source(e))?;
-    // After a failure to read, files that were written meanwhile are orphans.
-    outcome.and(written)
+    write_stream(spec, stream::iter(gone).then(open).try_flatten()).await
+}
+
+/// The rows of a batch that do not go.
+fn stay(live: &LiveBatch, gone: &RoaringTreemap) -> Result<RecordBatch> {
+    let stay: BooleanArray = live.positions.iter().map(|p| Some(!gone.contains(*p as u64))).collect();
+    let kept = arrow_select::filter::filter_record_batch(&live.batch, &stay);
+    kept.map_err(|e| Error::bug("cannot filter rows").with_source(e))
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
 use futures::{StreamExt, TryStreamExt, stream};
-use iceberg::spec::{DataFile, PartitionSpec, Schema};
+use iceberg::spec::{DataFile, ManifestFile, PartitionSpec, Schema, TableMetadata};
 use iceberg::table::Table;
 
 use super::key::bucket;
@@ -41,6 +41,11 @@ pub struct Affected {
 }
 
 impl Prune for Affected {
+    fn manifest(&self, metadata: &TableMetadata, manifest: &ManifestFile) -> bool {
+        // Where rows came from says nothing of their partition.
+        self.replaced.is_some() || self.touched.may_be_named_by(metadata, manifest)
+    }
+
     fn file(&self, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> bool {
         self.touched.may_be_in(spec, file) || self.replaced.as_ref().is_some_and(|rows| rows.may_be_in(schema, file))
     }

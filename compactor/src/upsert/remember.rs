@@ -40,6 +40,11 @@ impl Remembered {
     }
 }
 
+/// Where the remembered deletes of the table at `location` lie, with trailing slash.
+pub fn directory(location: &str) -> String {
+    format!("{}{SUFFIX}/", location.trim_end_matches('/'))
+}
+
 /// Writes deletes as one object, the `number`-th of the run.
 ///
 /// # Errors
@@ -52,7 +57,7 @@ pub async fn remember(
     at: DateTime<Utc>,
 ) -> Result<Remembered> {
     let [first, ..] = batches else { return Err(Error::bug("nothing to remember")) };
-    let url = format!("{}{SUFFIX}/{run}-{number}.parquet", location.trim_end_matches('/'));
+    let url = format!("{}{run}-{number}.parquet", directory(location));
     let encode = || -> parquet::errors::Result<Vec<u8>> {
         let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), None)?;
         for batch in batches {

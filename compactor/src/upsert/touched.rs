@@ -9,12 +9,13 @@ use arrow_row::{RowConverter, SortField};
 use firn_shared::error::{Error, Result};
 use iceberg::arrow::arrow_primitive_to_literal;
 use iceberg::spec::{
-    DataFile, Literal, PartitionSpec, PrimitiveLiteral, PrimitiveType, TableMetadata, Transform, Type,
+    DataFile, Literal, ManifestFile, PartitionField, PartitionSpec, PrimitiveLiteral, PrimitiveType, TableMetadata,
+    Transform, Type,
 };
 use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 
 use crate::table::error;
-use crate::table::scan::widest;
+use crate::table::scan::{fields_may_hold, widest};
 
 /// More different partition values than this are not listed; then the field prunes nothing.
 const VALUES_MAX: usize = 16 * 1024;
@@ -152,6 +153,19 @@ impl Touched {
         }
     }
 
+    /// Whether a manifest may name a file that may hold one of the keys, by its partition summaries.
+    pub fn may_be_named_by(&self, metadata: &TableMetadata, manifest: &ManifestFile) -> bool {
+        fields_may_hold(metadata, manifest, |field, may_hold| {
+            let values = self.field(field).and_then(|f| f.values.as_ref());
+            values.is_none_or(|values| values.iter().any(|value| may_hold(value.as_ref())))
+        })
+    }
+
+    /// What is known of a partition field.
+    fn field(&self, field: &PartitionField) -> Option<&Field> {
+        self.fields.iter().find(|f| self.columns[f.column].id == field.source_id && f.transform == field.transform)
+    }
+
     /// Whether a file written under `spec` may hold one of the keys.
     pub fn may_be_in(&self, spec: &PartitionSpec, file: &DataFile) -> bool {
         let in_bounds = self.columns.iter().all(|column| {
@@ -164,11 +178,9 @@ impl Touched {
         });
         in_bounds
             && spec.fields().iter().zip(file.partition().iter()).all(|(field, value)| {
-                let ours = self
-                    .fields
-                    .iter()
-                    .find(|f| self.columns[f.column].id == field.source_id && f.transform == field.transform);
-                ours.and_then(|f| f.values.as_ref()).is_none_or(|values| values.contains(&value.map(widest)))
+                self.field(field)
+                    .and_then(|f| f.values.as_ref())
+                    .is_none_or(|values| values.contains(&value.map(widest)))
             })
     }
 }
@@ -200,5 +212,91 @@ fn compare(a: &PrimitiveLiteral, b: &PrimitiveLiteral) -> Option<Ordering> {
         (Some(a), Some(b)) => Some(a.cmp(&b)),
         _ if std::mem::discriminant(a) == std::mem::discriminant(b) => a.partial_cmp(b),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use arrow_array::Int64Array;
+    use firn_shared::config::domain::{self, PartitionField as Partition};
+    use firn_shared::ids::ColumnName;
+    use iceberg::spec::{Datum, FieldSummary, ManifestContentType, TableMetadataBuilder};
+    use iceberg::{NamespaceIdent, TableIdent};
+
+    use super::*;
+    use crate::table::create::Definition;
+    use crate::table::schema::TableColumn;
+
+    const BUCKETS: u32 = 8;
+
+    fn metadata() -> TableMetadata {
+        let column = ColumnName::new("id").unwrap();
+        let definition = Definition {
+            ident: TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned()),
+            location: "file:///t".to_owned(),
+            columns: vec![TableColumn {
+                name: "id".to_owned(),
+                r#type: "long".parse().unwrap(),
+                required: true,
+                doc: None,
+            }],
+            partition_by: vec![Partition { column, transform: domain::Transform::Bucket(BUCKETS) }],
+            sort_by: Vec::new(),
+            properties: BTreeMap::new(),
+        };
+        let built = TableMetadataBuilder::from_table_creation(definition.creation().unwrap());
+        built.unwrap().build().unwrap().metadata
+    }
+
+    fn manifest(spec: i32, buckets: Option<(i32, i32)>) -> ManifestFile {
+        let summary = |(lower, upper)| FieldSummary {
+            contains_null: false,
+            contains_nan: None,
+            lower_bound: Some(Datum::int(lower).to_bytes().unwrap()),
+            upper_bound: Some(Datum::int(upper).to_bytes().unwrap()),
+        };
+        ManifestFile {
+            manifest_path: "m".to_owned(),
+            manifest_length: 1,
+            partition_spec_id: spec,
+            content: ManifestContentType::Data,
+            sequence_number: 1,
+            min_sequence_number: 1,
+            added_snapshot_id: 1,
+            added_files_count: Some(1),
+            existing_files_count: None,
+            deleted_files_count: None,
+            added_rows_count: None,
+            existing_rows_count: None,
+            deleted_rows_count: None,
+            partitions: buckets.map(|buckets| vec![summary(buckets)]),
+            key_metadata: None,
+            first_row_id: None,
+        }
+    }
+
+    #[test]
+    fn manifests_of_partitions_without_the_keys_are_left_out() {
+        let metadata = metadata();
+        let mut touched = Touched::new(&metadata, &["id".to_owned()]).unwrap();
+        let ids = Arc::new(Int64Array::from(vec![3, 3, 77]));
+        touched.add(&RecordBatch::try_from_iter([("id", ids as _)]).unwrap()).unwrap();
+        let values = touched.fields[0].values.clone().unwrap();
+        let holds = |n: i32| values.contains(&Some(widest(&Literal::int(n))));
+        assert!((0..BUCKETS as i32).filter(|n| holds(*n)).count() < 3, "{values:?}");
+        for lower in 0..BUCKETS as i32 {
+            for upper in lower..BUCKETS as i32 {
+                let may = touched.may_be_named_by(&metadata, &manifest(0, Some((lower, upper))));
+                assert_eq!(may, (lower..=upper).any(holds), "{lower}..={upper}");
+            }
+        }
+        // What says nothing may hold anything.
+        assert!(touched.may_be_named_by(&metadata, &manifest(0, None)));
+        assert!(touched.may_be_named_by(&metadata, &manifest(9, Some((0, 0)))));
+        touched.fields[0].values = None;
+        assert!((0..BUCKETS as i32).all(|n| touched.may_be_named_by(&metadata, &manifest(0, Some((n, n))))));
     }
 }

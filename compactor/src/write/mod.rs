@@ -23,6 +23,7 @@ mod metrics;
 mod partition;
 pub mod properties;
 mod sort;
+mod stream;
 mod upload;
 
 use std::collections::HashMap;
@@ -35,6 +36,8 @@ use firn_shared::error::{Error, Result};
 use firn_shared::ids::RunId;
 use firn_shared::store::Stores;
 use iceberg::spec::{DataFile, Struct, TableMetadataRef};
+
+pub use stream::write_stream;
 
 use crate::table::{NewFile, schema};
 use file::{Closing, OpenFile, Template};

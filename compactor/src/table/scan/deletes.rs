@@ -4,7 +4,8 @@
 //!
 //! **Keys** are kept per partition and set of key columns, as `key → highest data sequence number that deletes it`: a row
 //! is deleted when that number is above its file's. So a row costs one look-up, however many delete files there are, and
-//! data files of one partition share the work. Keys are compared in arrow's row format; null equals null.
+//! data files of one partition share the work. Where they are more than may be kept, each data file is gone over once for
+//! every part of them that fits. Keys are compared in arrow's row format; null equals null.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +16,8 @@ use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch};
 use arrow_row::{RowConverter, Rows, SortField};
 use arrow_schema::FieldRef;
 use firn_shared::error::{Error, Result};
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use iceberg::metadata_columns::{delete_file_path_field, delete_file_pos_field};
 use iceberg::spec::{DataContentType, NestedField, NestedFieldRef, StructType, TableMetadata, Type};
 use iceberg::table::Table;
@@ -26,8 +28,8 @@ use super::project::{Projection, arrow_field, leaf};
 use super::reader::raw;
 use super::{LiveFile, Tracked};
 
-/// Bytes of bitmaps, and as many of keys, that are kept for the next data file.
-const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of bitmaps and of keys, half for each, that are kept for the next data file unless said otherwise.
+pub(super) const KEPT_BYTES: u64 = 128 * 1024 * 1024;
 /// What a key takes besides its bytes.
 const KEY_OVERHEAD: u64 = 48;
 
@@ -39,6 +41,8 @@ pub(super) struct Deletes {
     table: Table,
     positions: Cache<Bitmaps>,
     keys: Cache<RwLock<Keys>>,
+    /// Bytes of keys that one partition may take.
+    key_bytes_max: u64,
 }
 
 /// Deleted keys of one partition and set of columns.
@@ -47,6 +51,7 @@ struct Keys {
     /// Delete files that are in it.
     files: HashSet<String>,
     deleted: HashMap<Box<[u8]>, i64>,
+    /// What they take.
     bytes: u64,
 }
 
@@ -71,8 +76,9 @@ struct Join {
 }
 
 impl Deletes {
-    pub fn new(table: Table) -> Self {
-        Self { table, positions: Cache::new(KEPT_BYTES), keys: Cache::new(KEPT_BYTES) }
+    /// Keeps at most `bytes`.
+    pub fn new(table: Table, bytes: u64) -> Self {
+        Self { table, positions: Cache::new(bytes / 2), keys: Cache::new(bytes / 2), key_bytes_max: bytes / 2 }
     }
 
     /// Reads what deletes rows of `file`.
@@ -97,8 +103,11 @@ impl Deletes {
         for (ids, deletes) in by_columns {
             let column = |id: &i32| key_column(self.table.metadata(), *id);
             let columns = ids.iter().map(column).collect::<Result<Vec<_>>>()?;
-            let keys = self.keys(format!("{:?} {ids:?}", file.data.key()), &columns, &deletes).await?;
-            joins.push(Join { columns, keys, sequence: file.data.sequence_number() });
+            let sequence = file.data.sequence_number();
+            match self.keys(format!("{:?} {ids:?}", file.data.key()), &columns, &deletes).await? {
+                Some(keys) => joins.push(Join { columns, keys, sequence }),
+                None => gone |= self.gone_by_passes(file, &columns, &deletes).await?,
+            }
         }
         Ok(Filter { gone, joins })
     }
@@ -132,32 +141,90 @@ impl Deletes {
         Ok(bitmaps)
     }
 
-    /// The keys of a partition, with at least those of `deletes` in it.
-    async fn keys(&self, name: String, columns: &[KeyColumn], deletes: &[&Tracked]) -> Result<Arc<RwLock<Keys>>> {
+    /// The keys of a partition, with at least those of `deletes` in it; `None` when they are more than may be kept.
+    async fn keys(
+        &self,
+        name: String,
+        columns: &[KeyColumn],
+        deletes: &[&Tracked],
+    ) -> Result<Option<Arc<RwLock<Keys>>>> {
         let keys = self.keys.get(&name).unwrap_or_default();
-        let has = |delete: &Tracked| keys.read().unwrap_or_else(PoisonError::into_inner).files.contains(delete.path());
-        for delete in deletes {
-            if has(delete) {
-                continue;
-            }
-            let wanted = columns.iter().map(|c| c.root.clone()).collect();
-            let mut rows = raw(self.table.file_io(), delete.file(), wanted).await?;
-            while let Some(roots) = rows.try_next().await? {
-                let found = key_rows(roots.into_iter(), columns)?;
+        let read = || keys.read().unwrap_or_else(PoisonError::into_inner);
+        let missing: Vec<&&Tracked> = deletes.iter().filter(|d| !read().files.contains(d.path())).collect();
+        let least: u64 = missing.iter().map(|d| d.file().record_count() * KEY_OVERHEAD).sum();
+        if read().bytes + least > self.key_bytes_max {
+            return Ok(None);
+        }
+        for delete in missing {
+            let mut rows = self.keys_of(delete, columns).await?;
+            while let Some(found) = rows.try_next().await? {
                 let mut keys = keys.write().unwrap_or_else(PoisonError::into_inner);
-                for row in &found {
-                    keys.add(row.data(), delete.sequence_number());
+                found.iter().for_each(|row| keys.add(row.data(), delete.sequence_number()));
+                if keys.bytes > self.key_bytes_max {
+                    return Ok(None);
                 }
             }
             keys.write().unwrap_or_else(PoisonError::into_inner).files.insert(delete.path().to_owned());
         }
-        let bytes = keys.read().unwrap_or_else(PoisonError::into_inner).bytes;
+        let bytes = read().bytes;
         self.keys.put(&name, keys.clone(), bytes);
-        Ok(keys)
+        Ok(Some(keys))
+    }
+
+    /// The keys of a file, in its order.
+    async fn keys_of(&self, file: &Tracked, columns: &[KeyColumn]) -> Result<BoxStream<'static, Result<Rows>>> {
+        let wanted = columns.iter().map(|c| c.root.clone()).collect();
+        let roots = raw(self.table.file_io(), file.file(), wanted).await?;
+        let columns = columns.to_vec();
+        Ok(roots.map(move |roots| key_rows(roots?.into_iter(), &columns)).boxed())
+    }
+
+    /// Positions of a data file whose keys are deleted. Memory holds a part of the keys at a time, and for each part the
+    /// key columns of the data file are read once.
+    async fn gone_by_passes(
+        &self,
+        file: &LiveFile,
+        columns: &[KeyColumn],
+        deletes: &[&Tracked],
+    ) -> Result<RoaringTreemap> {
+        let (mut gone, mut part) = (RoaringTreemap::new(), Keys::default());
+        for delete in deletes {
+            let mut rows = self.keys_of(delete, columns).await?;
+            while let Some(found) = rows.try_next().await? {
+                found.iter().for_each(|row| part.add(row.data(), delete.sequence_number()));
+                if part.bytes > self.key_bytes_max {
+                    self.pass(file, columns, &std::mem::take(&mut part), &mut gone).await?;
+                }
+            }
+        }
+        self.pass(file, columns, &part, &mut gone).await?;
+        Ok(gone)
+    }
+
+    async fn pass(&self, file: &LiveFile, columns: &[KeyColumn], part: &Keys, gone: &mut RoaringTreemap) -> Result<()> {
+        if part.deleted.is_empty() {
+            return Ok(());
+        }
+        let mut rows = self.keys_of(&file.data, columns).await?;
+        let mut position = 0;
+        while let Some(found) = rows.try_next().await? {
+            for row in &found {
+                if part.takes(row.data(), file.data.sequence_number()) {
+                    gone.insert(position);
+                }
+                position += 1;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Keys {
+    /// Whether a row of a data file with this sequence number goes.
+    fn takes(&self, key: &[u8], sequence: i64) -> bool {
+        self.deleted.get(key).is_some_and(|deleted| *deleted > sequence)
+    }
+
     fn add(&mut self, key: &[u8], sequence: i64) {
         if let Some(highest) = self.deleted.get_mut(key) {
             *highest = sequence.max(*highest);
@@ -190,7 +257,7 @@ impl Filter {
             let rows = key_rows(roots.into_iter(), &join.columns)?;
             let keys = join.keys.read().unwrap_or_else(PoisonError::into_inner);
             for (row, keep) in rows.iter().zip(&mut keep) {
-                *keep &= keys.deleted.get(row.data()).is_none_or(|deleted| *deleted <= join.sequence);
+                *keep &= !keys.takes(row.data(), join.sequence);
             }
         }
         Ok(Some(keep.into()))

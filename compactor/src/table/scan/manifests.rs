@@ -16,19 +16,19 @@ const KEPT_BYTES: u64 = 8 * 1024 * 1024;
 static KEPT: LazyLock<Cache<Manifest>> = LazyLock::new(|| Cache::new(KEPT_BYTES));
 
 /// The manifests of a snapshot.
-pub(in crate::table) async fn list(table: &Table, snapshot: &SnapshotRef) -> Result<Vec<ManifestFile>> {
+pub(crate) async fn list(table: &Table, snapshot: &SnapshotRef) -> Result<Vec<ManifestFile>> {
     let list = table.manifest_list_reader(snapshot).load().await;
     let list = list.map_err(|e| error(format!("cannot read {}", snapshot.manifest_list()), e))?;
     Ok(list.consume_entries().into_iter().collect())
 }
 
 /// Whether a manifest names live files; else all it holds are entries of files that its snapshot removed.
-pub(in crate::table) fn has_live(manifest: &ManifestFile) -> bool {
+pub(crate) fn has_live(manifest: &ManifestFile) -> bool {
     manifest.has_added_files() || manifest.has_existing_files()
 }
 
 /// A manifest, entries with what they inherit from the list.
-pub(in crate::table) async fn load(io: &FileIO, manifest: &ManifestFile) -> Result<Arc<Manifest>> {
+pub(crate) async fn load(io: &FileIO, manifest: &ManifestFile) -> Result<Arc<Manifest>> {
     if let Some(kept) = KEPT.get(&manifest.manifest_path) {
         return Ok(kept);
     }

@@ -8,7 +8,7 @@
 mod cache;
 mod deletes;
 mod index;
-pub(super) mod manifests;
+pub(crate) mod manifests;
 mod project;
 mod prune;
 mod reader;
@@ -23,7 +23,10 @@ use iceberg::spec::{
 use iceberg::table::Table;
 
 pub(super) use index::{DeleteIndex, only_file};
-pub use prune::{All, PartitionKey, PartitionKeys, Prune, partition_key, summary_may_hold, widest};
+pub use prune::{
+    All, PartitionKey, PartitionKeys, PartitionOrder, Prune, fields_may_hold, partition_key, partition_order,
+    summary_may_hold, widest,
+};
 pub use reader::{BATCH_ROWS, LiveBatch, OpenFile, Reader};
 
 use super::files::unknown_spec;
@@ -142,13 +145,27 @@ pub async fn live(table: &Table, snapshot: Option<&SnapshotRef>, prune: &dyn Pru
     Ok(files)
 }
 
+/// All live delete files of the current snapshot of `main`.
+///
+/// # Errors
+/// As [`live`].
+pub async fn live_deletes(table: &Table) -> Result<Vec<Arc<Tracked>>> {
+    let Some(snapshot) = table.metadata().current_snapshot() else { return Ok(Vec::new()) };
+    let deletes = |m: &ManifestFile| m.content == ManifestContentType::Deletes && manifests::has_live(m);
+    let list = manifests::list(table, snapshot).await?.into_iter().filter(deletes).collect();
+    read_deletes(table, list).await
+}
+
 /// The live delete files in those manifests that may hold some for the partitions of `files`.
 async fn delete_files(table: &Table, manifests: Vec<ManifestFile>, files: &[LiveFile]) -> Result<Vec<Arc<Tracked>>> {
     let keys = files.iter().map(|f| f.data.key()).collect();
     let metadata = table.metadata();
-    let near = manifests.into_iter().filter(|m| summary_may_hold(metadata, m, &keys)).collect();
+    read_deletes(table, manifests.into_iter().filter(|m| summary_may_hold(metadata, m, &keys)).collect()).await
+}
+
+async fn read_deletes(table: &Table, manifests: Vec<ManifestFile>) -> Result<Vec<Arc<Tracked>>> {
     let mut found = Vec::new();
-    let mut loaded = load_all(table, near);
+    let mut loaded = load_all(table, manifests);
     while let Some((file, manifest)) = loaded.try_next().await? {
         let path: Arc<str> = file.manifest_path.as_str().into();
         for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
@@ -171,10 +188,10 @@ fn delete_file(manifest: &ManifestFile, path: &Arc<str>, entry: &ManifestEntryRe
     Ok(file)
 }
 
-pub(super) type Loaded = (ManifestFile, Arc<Manifest>);
+pub(crate) type Loaded = (ManifestFile, Arc<Manifest>);
 
 /// Loads manifests, several at a time, in their order.
-pub(super) fn load_all(table: &Table, manifests: Vec<ManifestFile>) -> futures::stream::BoxStream<'_, Result<Loaded>> {
+pub(crate) fn load_all(table: &Table, manifests: Vec<ManifestFile>) -> futures::stream::BoxStream<'_, Result<Loaded>> {
     let load = move |manifest: ManifestFile| async move {
         let loaded = manifests::load(table.file_io(), &manifest).await?;
         Ok((manifest, loaded))

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 
 use iceberg::spec::{
-    DataFile, Datum, FieldSummary, Literal, ManifestFile, PartitionSpec, PrimitiveLiteral, Schema, Struct,
-    TableMetadata, Type,
+    DataFile, Datum, FieldSummary, Literal, ManifestFile, PartitionField, PartitionSpec, PrimitiveLiteral, Schema,
+    Struct, TableMetadata, Type,
 };
 
 /// Says which manifests and files cannot hold what a caller looks for. "No" must be certain; "yes" costs time only.
@@ -69,22 +69,71 @@ pub fn summary_may_hold(metadata: &TableMetadata, manifest: &ManifestFile, keys:
         let deletes = manifest.content == iceberg::spec::ManifestContentType::Deletes;
         return deletes || keys.iter().any(|(id, _)| *id == spec_id);
     }
-    let Some(summaries) = &manifest.partitions else { return true };
     if keys.len() > KEYS_MAX {
         return true;
     }
-    // A column that was dropped leaves a spec without types; nothing can be told then.
-    let Ok(types) = spec.partition_type(metadata.current_schema()) else { return true };
-    let types: Vec<&Type> = types.fields().iter().map(|f| f.field_type.as_ref()).collect();
-    if types.len() != summaries.len() {
-        return true;
-    }
-    let bounds: Vec<Bounds> = summaries.iter().zip(types).map(|(s, t)| Bounds::of(s, t)).collect();
+    let Some(bounds) = bounds(metadata, manifest) else { return true };
     keys.iter().any(|(id, partition)| {
         *id == spec_id
             && partition.fields().len() == bounds.len()
             && partition.iter().zip(&bounds).all(|(value, bounds)| bounds.may_hold(value))
     })
+}
+
+/// Where a manifest's files begin, for putting manifests in an order in which neighbours hold near partitions.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartitionOrder(Vec<Begin>);
+
+/// The lower bound of a partition field; what is not known comes first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Begin {
+    Unknown,
+    Number(i128),
+    Bytes(Vec<u8>),
+}
+
+impl PartitionOrder {
+    /// Of fields with these lower bounds.
+    #[cfg(test)]
+    pub fn of_numbers(lower: &[i64]) -> Self {
+        Self(lower.iter().map(|n| Begin::Number(i128::from(*n))).collect())
+    }
+}
+
+/// The order of a manifest among those of its spec.
+#[must_use]
+pub fn partition_order(metadata: &TableMetadata, manifest: &ManifestFile) -> PartitionOrder {
+    let bounds = bounds(metadata, manifest).unwrap_or_default();
+    let begin = |bounds: Bounds| match bounds.lower {
+        Some(Literal::Primitive(PrimitiveLiteral::Long(n))) => Begin::Number(i128::from(n)),
+        Some(Literal::Primitive(PrimitiveLiteral::Int128(n))) => Begin::Number(n),
+        Some(Literal::Primitive(PrimitiveLiteral::String(text))) => Begin::Bytes(text.into_bytes()),
+        Some(Literal::Primitive(PrimitiveLiteral::Binary(bytes))) => Begin::Bytes(bytes),
+        _ => Begin::Unknown,
+    };
+    PartitionOrder(bounds.into_iter().map(begin).collect())
+}
+
+/// What the summaries say of each partition field; `None` when nothing can be told.
+fn bounds(metadata: &TableMetadata, manifest: &ManifestFile) -> Option<Vec<Bounds>> {
+    let spec = metadata.partition_spec_by_id(manifest.partition_spec_id)?;
+    let summaries = manifest.partitions.as_ref()?;
+    // A column that was dropped leaves a spec without types.
+    let types = spec.partition_type(metadata.current_schema()).ok()?;
+    let types: Vec<&Type> = types.fields().iter().map(|f| f.field_type.as_ref()).collect();
+    (types.len() == summaries.len()).then(|| summaries.iter().zip(types).map(|(s, t)| Bounds::of(s, t)).collect())
+}
+
+/// Whether a manifest may name a file that a rule lets pass: of each partition field it says, given what may be there,
+/// whether one of the values it looks for is. "No" must be certain.
+pub fn fields_may_hold(
+    metadata: &TableMetadata,
+    manifest: &ManifestFile,
+    rule: impl Fn(&PartitionField, &dyn Fn(Option<&Literal>) -> bool) -> bool,
+) -> bool {
+    let Some(spec) = metadata.partition_spec_by_id(manifest.partition_spec_id) else { return true };
+    let Some(bounds) = bounds(metadata, manifest) else { return true };
+    spec.fields().iter().zip(&bounds).all(|(field, bounds)| rule(field, &|value| bounds.may_hold(value)))
 }
 
 /// One field's summary; `None` is unknown.

@@ -19,7 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::LiveFile;
-use super::deletes::Deletes;
+use super::deletes::{Deletes, KEPT_BYTES};
 use super::project::{Projection, arrow_field};
 use crate::table::error;
 
@@ -72,7 +72,7 @@ impl Reader {
 
     fn of(table: &Table, fields: Fields) -> Self {
         let schema = Arc::new(ArrowSchema::new(fields.clone()));
-        let deletes = Arc::new(Deletes::new(table.clone()));
+        let deletes = Arc::new(Deletes::new(table.clone(), KEPT_BYTES));
         Self { table: table.clone(), fields, schema, batch_rows: BATCH_ROWS, deletes }
     }
 
@@ -80,6 +80,13 @@ impl Reader {
     #[must_use]
     pub fn with_batch_rows(mut self, rows: usize) -> Self {
         self.batch_rows = rows.max(1);
+        self
+    }
+
+    /// Keeps deleted positions and keys in this many bytes, half for each.
+    #[must_use]
+    pub fn with_delete_bytes(mut self, bytes: u64) -> Self {
+        self.deletes = Arc::new(Deletes::new(self.table.clone(), bytes));
         self
     }
 

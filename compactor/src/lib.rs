@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cli;
 pub mod decode;
 pub mod execute;
+pub mod maintain;
 pub mod plan;
 pub mod provenance;
 pub mod quarantine;

@@ -10,6 +10,7 @@ use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, tell};
+use crate::maintain;
 use crate::run::{Env, Options, Outcome, RunReport, Target, dates, every, once, prove};
 use crate::seam::Cpu;
 use crate::table::catalog::Created;
@@ -33,6 +34,10 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Reprocess { which, from, to, dry_run } => {
             let options = Options { hours: Some((from, to)), event_date: None, dry_run };
             run_all(&open().await?, &which, &options, format, Duration::ZERO).await
+        }
+        Command::Maintain { which, only, delete_orphans, dry_run } => {
+            let options = maintain::Options { only: only.into_iter().collect(), dry_run, delete_orphans };
+            maintain_all(&open().await?, &which, &options, format).await
         }
         Command::Plan { which } => plan(&open().await?, &which, format).await,
         Command::Ddl { which, dry_run } => ddl(&config, &clock, &which, dry_run, format).await,
@@ -127,6 +132,35 @@ async fn run_every(env: &Env, which: &Which, options: &Options, format: Format, 
             return Ok(DONE);
         }
     }
+}
+
+/// Maintains each table and its quarantine; one that fails does not keep the others from it.
+async fn maintain_all(env: &Env, which: &Which, options: &maintain::Options, format: Format) -> Result<u8> {
+    let (mut reports, mut failure): (Vec<maintain::Report>, Option<Error>) = (Vec::new(), None);
+    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
+        for subject in maintain::Subject::of(&target)? {
+            match maintain::maintain(env, &subject, options).await {
+                Ok(report) => reports.extend(report),
+                Err(error) => {
+                    if let Some(earlier) = failure.replace(error) {
+                        tell(&earlier, Format::Text);
+                    }
+                }
+            }
+        }
+    }
+    print(format, &reports, ToString::to_string)?;
+    if let Some(error) = failure {
+        tell(&error, Format::Text);
+        return Ok(exit_code(error.kind()));
+    }
+    Ok(if reports.iter().any(maintain::Report::gave_up) {
+        exit_code(ErrorKind::Conflict)
+    } else if reports.iter().all(maintain::Report::is_idle) {
+        NOTHING_TO_DO
+    } else {
+        DONE
+    })
 }
 
 async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {

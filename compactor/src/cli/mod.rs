@@ -1,4 +1,4 @@
-//! `compactor run | reprocess | plan | ddl | reconcile | check | config show | inspect | bench | completions`.
+//! `compactor run | reprocess | maintain | plan | ddl | reconcile | check | config show | inspect | bench | completions`.
 //!
 //! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found is printed
 //! on standard output, for people or as JSON; logs and errors go to standard error. The exit code follows from the kind
@@ -20,6 +20,7 @@ use firn_shared::ids::EventHour;
 use firn_shared::telemetry;
 
 use crate::bench;
+use crate::maintain::Part;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -88,6 +89,20 @@ enum Command {
         #[arg(long, value_name = "HOUR")]
         to: EventHour,
         /// Show the plan and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make tables fast and small: compact files, merge manifests, expire snapshots, find orphans, show sizes.
+    Maintain {
+        #[command(flatten)]
+        which: Which,
+        /// Only these parts; else all of them, in this order.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
+        only: Vec<Part>,
+        /// Delete the files that nothing names; else they are only shown, unless the configuration says otherwise.
+        #[arg(long, conflicts_with = "dry_run")]
+        delete_orphans: bool,
+        /// Show what would be done and change nothing.
         #[arg(long)]
         dry_run: bool,
     },

@@ -36,7 +36,7 @@ use crate::table::{Catalog, NewFile};
 use crate::upsert::{Buckets, ShuffleWriter};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
 use budget::Share;
-pub use budget::{Budget, PROGRAM};
+pub use budget::{Budget, PROGRAM, SLICE_BYTES_MIN};
 use convert::{Converter, Step};
 
 /// Everything a run's slices share.

@@ -4,7 +4,9 @@
 //! columns for JSON; `tasks` holds the columns of T1, T2 and T3; `convert` reads, decodes and encodes, and prints one line
 //! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers. `planning` measures the table
 //! layer on a table of many files. `rows` writes what `benches/upsert` loads and upserts beside Spark.
+//! `compact` measures a compaction.
 
+mod compact;
 mod convert;
 mod generate;
 mod infer;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 
+pub use self::compact::{Compact, CompactFigures, compact};
 pub use self::convert::{Figures, Options, Stage, convert};
 pub use self::generate::{Sample, generate, generate_raw};
 pub use self::infer::infer;
@@ -34,6 +37,8 @@ pub enum Command {
     Infer(Infer),
     /// Convert newline-delimited JSON, or raw objects, to Parquet and print rows, bytes and CPU seconds.
     Convert(Convert),
+    /// Compact a table of many small files with deleted rows, and print bytes and CPU seconds.
+    Compact(Compact),
     /// Plan and commit an upsert on a table of many files, and print seconds and memory.
     Planning(Planning),
     /// Write a raw zone of rows with keys, or newer versions of a hundredth of them.
@@ -141,6 +146,7 @@ pub fn run(command: Command) -> Result<()> {
             println!("{}", serde_json::to_string(&convert(&args.from, &options)?)?);
         }
         Command::Rows(args) => println!("{} rows in {}", rows(&args)?, args.to.display()),
+        Command::Compact(args) => println!("{}", serde_json::to_string(&compact(&args)?)?),
         Command::Planning(args) => println!("{}", serde_json::to_string(&planning(&args)?)?),
     }
     Ok(())

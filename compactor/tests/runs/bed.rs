@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
@@ -10,11 +11,12 @@ use arrow_array::types::Int64Type;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use firn_compactor::maintain::{self, Report, Subject, maintain};
 use firn_compactor::run::{Env, Options, Outcome, RunReport, Target, prove, run};
 use firn_compactor::seam::Cpu;
-use firn_compactor::table::catalog::{Created, sqlite::SqliteCatalog};
+use firn_compactor::table::catalog::{Created, open};
 use firn_compactor::table::read::{self, Origins, Rows};
-use firn_compactor::table::{Catalog, CommitOutcome, storage};
+use firn_compactor::table::{Catalog, CommitOutcome};
 use firn_shared::clock::SystemClock;
 use firn_shared::config::{self, Config};
 use firn_shared::error::Result;
@@ -23,7 +25,7 @@ use firn_shared::raw::chain::{AppendOutcome, Chain};
 use firn_shared::raw::envelope::{LineWriter, Record};
 use firn_shared::raw::key::RawKey;
 use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RawObject};
-use firn_shared::store::{Faults, LocalStore, PutMode, Store, Stores};
+use firn_shared::store::{Faults, PutMode, Store, Stores};
 use futures::TryStreamExt;
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
@@ -87,7 +89,13 @@ impl Bed {
     }
 
     pub fn with(pipeline: &str) -> Self {
+        Self::on(FIRN, pipeline)
+    }
+
+    /// A deployment of its own; `DIR` stands for its temporary directory.
+    pub fn on(firn: &str, pipeline: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("firn.yaml"), firn.replace("DIR", dir.path().to_str().unwrap())).unwrap();
         let config = load(dir.path(), pipeline);
         Self { dir, config }
     }
@@ -100,8 +108,7 @@ impl Bed {
     pub async fn env(&self, faults: &Arc<Faults>) -> Env {
         let behind = Arc::clone(faults);
         let stores = Stores::wrapped(self.config.deployment.s3.clone(), move |store| behind.around(store));
-        let path = self.dir.path().join("catalog.db");
-        let inner = SqliteCatalog::open(path, "firn".to_owned(), storage::file_io(&stores)).await.unwrap();
+        let inner = open(&self.config.deployment.catalog, &stores).await.unwrap();
         let catalog: Arc<dyn Catalog> = Arc::new(FaultyCatalog { inner, faults: Arc::clone(faults) });
         let options = &self.config.deployment.compactor;
         Env {
@@ -137,17 +144,32 @@ impl Bed {
         run(&self.env(faults).await, self.target(), &Options { hours, ..Options::default() }).await
     }
 
+    /// The table as maintenance sees it: everything is worth doing, and nothing is too young.
+    pub fn subject(&self) -> Subject {
+        let mut subject = Subject::of(&self.target()).unwrap().swap_remove(0);
+        let settings = &mut subject.settings;
+        (settings.min_files, settings.min_manifests, settings.delete_share) = (2, 2, 0.0);
+        (settings.expire_after, settings.keep_last) = (Duration::ZERO, 1);
+        (settings.orphans_after, settings.delete_orphans) = (Duration::ZERO, true);
+        subject
+    }
+
+    pub async fn maintain(&self, faults: &Arc<Faults>, subject: &Subject) -> Result<Report> {
+        let report = maintain(&self.env(faults).await, subject, &maintain::Options::default()).await?;
+        Ok(report.expect("there is a table"))
+    }
+
     pub async fn table(&self) -> Option<Table> {
         self.env(&Faults::none()).await.catalog.load(&self.target().ident()).await.unwrap()
     }
 
-    fn raw(&self) -> Arc<dyn Store> {
-        Arc::new(LocalStore::new(self.dir.path().join("raw")).unwrap())
+    async fn raw(&self) -> Arc<dyn Store> {
+        Stores::new(self.config.deployment.s3.clone()).open(&self.config.deployment.raw).await.unwrap()
     }
 
     /// Lands `(event hour of 2021-07-21, payload)` as the next batch of a partition; `None` is a tombstone.
     pub async fn land(&self, partition: u32, records: &[(u32, Option<String>)]) {
-        let raw = self.raw();
+        let raw = self.raw().await;
         let of = PartitionRef { topic: "c/t/1".parse().unwrap(), partition: Partition(partition) };
         let mut chain = Chain::new(Arc::clone(&raw), of.clone());
         let start = chain.end_after(None).await.unwrap().map_or(0, |end| end.end);
@@ -239,7 +261,6 @@ pub async fn rows_of(table: &Table, ids: bool) -> Vec<(Place, Option<i64>)> {
 
 fn load(dir: &Path, pipeline: &str) -> Arc<Config> {
     std::fs::create_dir_all(dir.join("pipelines")).unwrap();
-    std::fs::write(dir.join("firn.yaml"), FIRN.replace("DIR", dir.to_str().unwrap())).unwrap();
     std::fs::write(dir.join("pipelines/p.yaml"), pipeline).unwrap();
     match config::load(&dir.join("firn.yaml"), &[dir.join("pipelines")]) {
         Ok(config) => Arc::new(config),
@@ -314,7 +335,7 @@ impl Landed {
 /// A catalog whose calls fail like a store's.
 #[derive(Debug)]
 struct FaultyCatalog {
-    inner: SqliteCatalog,
+    inner: Arc<dyn Catalog>,
     faults: Arc<Faults>,
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `bed` lands batches and reads tables back, `crash` stops the work after every single operation and starts again,
 //! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read, `upsert` and `changes`
-//! hold tables against a model of their keys, `loads` replaces whole tables.
+//! hold tables against a model of their keys, `loads` replaces whole tables, `maintain` compacts, expires and cleans them,
+//! `versions` is the model of upserts.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -12,5 +13,7 @@ mod crash;
 mod history;
 mod input;
 mod loads;
+mod maintain;
 mod races;
 mod upsert;
+mod versions;

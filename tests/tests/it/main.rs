@@ -9,6 +9,7 @@ mod configuration_reference;
 mod crash;
 mod group;
 mod memory;
+mod mixed_writers;
 mod other_writers;
 mod readers;
 mod reading;

@@ -69,8 +69,9 @@ fn counts<V: Copy + Ord>(of: &BTreeMap<V, usize>, says: impl Fn(V) -> &'static s
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+fn size(bytes: u64) -> String {
+    let mib = f64::from(1 << 20);
+    if bytes < 1 << 20 { format!("{:.1} KiB", bytes as f64 / 1024.0) } else { format!("{:.1} MiB", bytes as f64 / mib) }
 }
 
 impl fmt::Display for Report {
@@ -100,9 +101,9 @@ impl fmt::Display for Compacted {
         if let Some(why) = &self.skipped {
             return write!(f, "left alone: {why}");
         }
-        write!(f, "{} data files ({})", self.files_before, mib(self.bytes_before))?;
+        write!(f, "{} data files ({})", self.files_before, size(self.bytes_before))?;
         if self.commits > 0 {
-            write!(f, " → {} ({}), {} rows", self.files_after, mib(self.bytes_after), self.rows)?;
+            write!(f, " → {} ({}), {} rows", self.files_after, size(self.bytes_after), self.rows)?;
         }
         write!(
             f,
@@ -158,10 +159,10 @@ impl fmt::Display for Orphans {
             counts(&self.files, super::orphans::Verdict::says)
         )?;
         if self.bytes > 0 && self.deleted == 0 {
-            write!(f, "; {} to be freed with --delete-orphans", mib(self.bytes))?;
+            write!(f, "; {} to be freed with --delete-orphans", size(self.bytes))?;
         }
         if self.deleted > 0 {
-            write!(f, "; {} deleted ({})", self.deleted, mib(self.bytes))?;
+            write!(f, "; {} deleted ({})", self.deleted, size(self.bytes))?;
         }
         if self.left_behind > 0 {
             write!(f, "; {} could not be deleted", self.left_behind)?;
@@ -179,12 +180,12 @@ impl fmt::Display for Statistics {
         write!(
             f,
             "{rows} rows in {files} data files ({small_files} small) of {partitions} partitions, {}; {delete_files} delete files",
-            mib(*bytes)
+            size(*bytes)
         )?;
-        for (column, size) in self.tops().into_iter().take(COLUMNS) {
-            let per_row = size as f64 / (*rows).max(1) as f64;
-            let share = size as f64 / (*bytes).max(1) as f64 * 100.0;
-            write!(f, "\n             {share:5.1} %  {:>12}  {per_row:8.1} B/row  {column}", mib(size))?;
+        for (column, part) in self.tops().into_iter().take(COLUMNS) {
+            let per_row = part as f64 / (*rows).max(1) as f64;
+            let share = part as f64 / (*bytes).max(1) as f64 * 100.0;
+            write!(f, "\n             {share:5.1} %  {:>12}  {per_row:8.1} B/row  {column}", size(part))?;
         }
         self.advice.iter().try_for_each(|advice| write!(f, "\n             advice: {advice}"))
     }

@@ -4,6 +4,7 @@ pub mod arrow_types;
 pub mod bench;
 pub mod cli;
 pub mod decode;
+pub mod diff;
 pub mod execute;
 pub mod maintain;
 pub mod plan;

@@ -4,7 +4,8 @@
 //! _firn: struct<cluster: string, topic: string, generation: int, partition: int, offset: long, event_hour: timestamptz>
 //! ```
 //! Tables fed from change events have a seventh field, `version: string`, which may be null: where in its source the change
-//! happened, as text that sorts as the changes do ([`crate::decode::change`]).
+//! happened, as text that sorts as the changes do ([`crate::decode::change`]). Those of Debezium have an eighth, `source:
+//! string`, which may be null too: the table in the source, so that truncating it takes its rows and no others.
 //!
 //! All other fields are required inside the struct. `event_hour` is the first instant of the hour. Every field but `offset` is
 //! constant per raw object, so dictionaries and run lengths make the column a few bits a row.
@@ -33,14 +34,18 @@ pub const PARTITION: &str = "partition";
 pub const OFFSET: &str = "offset";
 /// Source position of a change event, as text that sorts like it; only in tables that change events feed.
 pub const VERSION: &str = "version";
+/// Table in the source of a change event of Debezium; only in tables that those feed.
+pub const SOURCE: &str = "source";
 /// First instant of the event hour.
 pub const EVENT_HOUR: &str = "event_hour";
 
-/// The column's logical type with [`VERSION`].
+/// The column's logical type with [`VERSION`], and [`SOURCE`] if the events say it.
 #[must_use]
-pub fn logical_type_of_changes() -> LogicalType {
+pub fn logical_type_of_changes(with_source: bool) -> LogicalType {
     let LogicalType::Struct(mut fields) = logical_type() else { return logical_type() };
-    fields.push(StructField { name: VERSION.to_owned(), r#type: LogicalType::String, required: false });
+    for name in [Some(VERSION), with_source.then_some(SOURCE)].into_iter().flatten() {
+        fields.push(StructField { name: name.to_owned(), r#type: LogicalType::String, required: false });
+    }
     LogicalType::Struct(fields)
 }
 
@@ -100,15 +105,21 @@ pub fn column(origins: &[Origin], rows: &[(u32, Offset)]) -> Result<StructArray>
     StructArray::try_new(fields(), arrays, None).map_err(|e| Error::bug("the column _firn").with_source(e))
 }
 
-/// As [`column`], with the [`VERSION`] of each row.
+/// As [`column`], with the [`VERSION`] of each row and, where there is one, its [`SOURCE`].
 ///
 /// # Errors
 /// As [`column`]; `Bug` when there are not as many versions as rows.
-pub fn column_of_changes(origins: &[Origin], rows: &[(u32, Offset)], versions: ArrayRef) -> Result<StructArray> {
+pub fn column_of_changes(
+    origins: &[Origin],
+    rows: &[(u32, Offset)],
+    (versions, sources): (ArrayRef, Option<ArrayRef>),
+) -> Result<StructArray> {
     let (fields, mut arrays, nulls) = column(origins, rows)?.into_parts();
-    let version = Arc::new(Field::new(VERSION, DataType::Utf8, true));
-    let fields: Fields = fields.iter().cloned().chain([version]).collect();
+    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
+    let source = sources.is_some().then(|| text(SOURCE));
+    let fields: Fields = fields.iter().cloned().chain([text(VERSION)]).chain(source).collect();
     arrays.push(versions);
+    arrays.extend(sources);
     StructArray::try_new(fields, arrays, nulls).map_err(|e| Error::bug("the column _firn").with_source(e))
 }
 

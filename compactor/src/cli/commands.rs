@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, tell};
 use crate::maintain;
-use crate::run::{Env, Options, Outcome, RunReport, Target, dates, every, once, prove};
+use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
 use crate::seam::Cpu;
+use crate::table::athena;
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
 
@@ -25,14 +26,18 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Run { which, event_date, wait, every, dry_run } => {
             let env = open().await?;
             let date = event_date.map(|text| dates::parse(&text, clock.now().date_naive())).transpose()?;
-            let options = Options { hours: None, event_date: date, dry_run };
+            let options = Options { event_date: date, dry_run, ..Options::default() };
             match every {
                 Some(every) => Box::pin(run_every(&env, &which, &options, format, every)).await,
                 None => run_all(&env, &which, &options, format, wait.unwrap_or_default()).await,
             }
         }
-        Command::Reprocess { which, from, to, dry_run } => {
-            let options = Options { hours: Some((from, to)), event_date: None, dry_run };
+        Command::Reprocess { which, end, branch, .. } if end.publish || end.discard => {
+            end_branch(&open().await?, &which, (&branch, end.publish), format).await
+        }
+        Command::Reprocess { which, from, to, dry_run, diff, branch, .. } => {
+            let branch = diff.then_some(branch);
+            let options = Options { hours: from.zip(to), dry_run, branch, ..Options::default() };
             run_all(&open().await?, &which, &options, format, Duration::ZERO).await
         }
         Command::Maintain { which, only, delete_orphans, dry_run } => {
@@ -100,6 +105,25 @@ async fn run_all(env: &Env, which: &Which, options: &Options, format: Format, wa
     } else {
         DONE
     })
+}
+
+/// Publishes or discards the branch of each table; one that fails does not keep the others from it.
+async fn end_branch(env: &Env, which: &Which, (name, publish): (&str, bool), format: Format) -> Result<u8> {
+    let (mut reports, mut failed) = (Vec::new(), None);
+    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
+        let outcome =
+            if publish { branch::publish(env, target, name).await } else { branch::discard(env, target, name).await };
+        match outcome {
+            Ok(report) => reports.push(report),
+            Err(error) => {
+                tell(&error, Format::Text);
+                failed.get_or_insert(error.kind());
+            }
+        }
+    }
+    print(format, &reports, ToString::to_string)?;
+    let nothing = reports.iter().all(|report| report.outcome == branch::End::NothingToDo);
+    Ok(failed.map_or(if nothing { NOTHING_TO_DO } else { DONE }, exit_code))
 }
 
 /// Asks again until the deadline while the date is open.
@@ -256,7 +280,24 @@ async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
         None => Ok(format!("good; the first run creates it at {}; {landed}", definition.location)),
         Some(table) => {
             compare(table.metadata().current_schema(), &definition.columns)?.check(&definition.ident)?;
+            readable_by_athena(target, table.metadata())?;
             Ok(format!("good; {landed}"))
         }
     }
+}
+
+/// Reports what of a live table Athena does not read, unless the pipeline says that it need not.
+fn readable_by_athena(target: Target<'_>, metadata: &iceberg::spec::TableMetadata) -> Result<()> {
+    let allow = &target.output.table.athena_allow;
+    let found = athena::unreadable(metadata).into_iter().filter(|(guard, _)| !allow.contains(guard));
+    let found: Vec<String> = found.map(|(_, what)| what).collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "Athena does not read {}: {}; if it need not, set athena: {{allow: [formatVersion, types]}} of the table in {}",
+        target.name(),
+        found.join(", "),
+        target.pipeline.file.display()
+    )))
 }

@@ -21,6 +21,7 @@ use firn_shared::telemetry;
 
 use crate::bench;
 use crate::maintain::Part;
+use crate::run::branch;
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -83,14 +84,22 @@ enum Command {
         #[command(flatten)]
         which: Which,
         /// First event hour, such as 2026-11-22T07 (UTC).
-        #[arg(long, value_name = "HOUR")]
-        from: EventHour,
+        #[arg(long, value_name = "HOUR", required_unless_present = "branch_end")]
+        from: Option<EventHour>,
         /// First event hour after the range.
-        #[arg(long, value_name = "HOUR")]
-        to: EventHour,
+        #[arg(long, value_name = "HOUR", required_unless_present = "branch_end")]
+        to: Option<EventHour>,
         /// Show the plan and change nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Leave the table as it is: write to a branch, and report which rows are added, removed and changed, by column.
+        #[arg(long, conflicts_with = "dry_run")]
+        diff: bool,
+        #[command(flatten)]
+        end: BranchEnd,
+        /// The branch of --diff, --publish and --discard.
+        #[arg(long, value_name = "NAME", value_parser = branch_name, default_value = branch::BRANCH)]
+        branch: String,
     },
     /// Make tables fast and small: compact files, merge manifests, expire snapshots, find orphans, show sizes.
     Maintain {
@@ -158,6 +167,18 @@ enum Command {
     },
 }
 
+/// What becomes of a branch that `--diff` made.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(id = "branch_end", multiple = false, conflicts_with_all = ["from", "to", "dry_run", "diff"])]
+pub struct BranchEnd {
+    /// Make the branch the table, if the table has not changed since.
+    #[arg(long)]
+    publish: bool,
+    /// Drop the branch.
+    #[arg(long)]
+    discard: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Print it with defaults filled in and secrets masked.
@@ -175,6 +196,10 @@ pub enum Format {
 
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<config::units::Period>().map(|period| period.0).map_err(|e| e.to_string())
+}
+
+fn branch_name(text: &str) -> Result<String, String> {
+    branch::name(text).map_err(|e| e.to_string())
 }
 
 /// Runs the command line and returns the exit code.

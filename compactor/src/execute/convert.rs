@@ -18,13 +18,14 @@ use firn_shared::raw::manifest::RawObject;
 
 use super::effect::Effect;
 use super::inflate::Inflate;
-use crate::decode::change::{Changes, Marks, Op, Taken};
+use crate::decode::change::{Changes, Marks, Op, Places, Taken};
 use crate::decode::{Decoder, Rejected};
 use crate::plan::SliceObject;
 use crate::provenance::{self, Origin};
 use crate::quarantine::{Reject, Rejects};
 use crate::reconcile::account::{Fate, OTHER_EVENT};
 use crate::transform::{Outcome, Transformer};
+use crate::upsert::Truncation;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 32 * 1024;
@@ -81,6 +82,8 @@ pub enum Step {
     Rows(Rows),
     /// Rows of the quarantine table.
     Rejects(RecordBatch),
+    /// Source tables that were emptied; comes last.
+    Truncations(Vec<Truncation>),
 }
 
 /// Rows on their way to the table, each with what it does there.
@@ -115,6 +118,7 @@ struct Sink {
     /// Raw records of the rows in the decoder, when a step may still reject them.
     kept: Kept,
     rejects: Rejects,
+    truncations: Vec<Truncation>,
     /// What became of the records of each origin.
     fates: Vec<Fate>,
     tombstones: u64,
@@ -150,6 +154,7 @@ impl Converter {
             rows: Vec::new(),
             kept: Kept::default(),
             rejects: Rejects::default(),
+            truncations: Vec::new(),
             fates: Vec::new(),
             tombstones: 0,
             last: None,
@@ -225,10 +230,11 @@ impl Converter {
         {
             return Ok(Some(Step::Rows(rows)));
         }
-        if sink.rejects.is_empty() {
-            return Ok(None);
+        if !sink.rejects.is_empty() {
+            return sink.rejects.finish(&sink.origins).map(|batch| Some(Step::Rejects(batch)));
         }
-        sink.rejects.finish(&sink.origins).map(|batch| Some(Step::Rejects(batch)))
+        let truncations = std::mem::take(&mut sink.truncations);
+        Ok((!truncations.is_empty()).then_some(Step::Truncations(truncations)))
     }
 
     /// What became of the slice's records, per partition.
@@ -292,6 +298,10 @@ impl Sink {
             Ok(Taken::Row) => {
                 self.rows.push((origin, offset));
                 self.keep(&envelope)?;
+            }
+            Ok(Taken::Truncation(of)) => {
+                self.truncations.push(Truncation::new(of, &self.origins[origin as usize], offset));
+                self.fate(origin).deleted += 1;
             }
             Ok(Taken::Skipped(reason)) => count(&mut self.fate(origin).filtered, reason),
             Err(why) => {
@@ -368,7 +378,14 @@ impl Sink {
             self.reject(&kept, &entered, reject.row, &reject.why, &reject.step)?;
         }
         let deletes = effect.and_then(|(effect, (marks, _))| effect.deletes(marks, rows.as_deref()));
-        let versions = marked.as_ref().map(|(_, versions)| left_of(versions, rows.as_deref())).transpose()?;
+        let places = match &marked {
+            Some((_, Places { versions, sources })) => {
+                let sources = effect.is_some_and(|(effect, _)| effect.has_sources()).then_some(sources);
+                let sources = sources.map(|sources| left_of(sources, rows.as_deref())).transpose()?;
+                Some((left_of(versions, rows.as_deref())?, sources))
+            }
+            None => None,
+        };
         let numbers = rows.unwrap_or_else(|| (0..entered.len() as u32).collect());
         let left: Vec<_> = numbers.iter().map(|row| entered[*row as usize]).collect();
         for (row, (origin, _)) in numbers.iter().zip(&left) {
@@ -377,12 +394,12 @@ impl Sink {
         if left.is_empty() {
             return Ok(None);
         }
-        let batch = if conversion.provenance { with_provenance(batch, &self.origins, &left, versions)? } else { batch };
+        let batch = if conversion.provenance { with_provenance(batch, &self.origins, &left, places)? } else { batch };
         Ok(Some(Rows { batch, deletes }))
     }
 
-    /// What the rows of the decoder do, and their versions; `None` when payloads are rows.
-    fn marks(&mut self) -> Result<Option<(Marks, StringArray)>> {
+    /// What the rows of the decoder do, and their places; `None` when payloads are rows.
+    fn marks(&mut self) -> Result<Option<(Marks, Places)>> {
         let marks = self.changes.as_mut().map(Changes::finish).transpose();
         marks.map_err(|e| Error::bug("cannot build the versions of decoded rows").with_source(e))
     }
@@ -416,21 +433,21 @@ fn count(counts: &mut BTreeMap<String, u64>, reason: &str) {
     }
 }
 
-/// The versions of the rows that are left.
-fn left_of(versions: &StringArray, left: Option<&[u32]>) -> Result<ArrayRef> {
-    let Some(left) = left else { return Ok(Arc::new(versions.clone())) };
+/// The texts of the rows that are left.
+fn left_of(texts: &StringArray, left: Option<&[u32]>) -> Result<ArrayRef> {
+    let Some(left) = left else { return Ok(Arc::new(texts.clone())) };
     let left = UInt32Array::from(left.to_vec());
-    arrow_select::take::take(versions, &left, None).map_err(|e| Error::bug("versions of rows").with_source(e))
+    arrow_select::take::take(texts, &left, None).map_err(|e| Error::bug("places of rows").with_source(e))
 }
 
 fn with_provenance(
     batch: RecordBatch,
     origins: &[Origin],
     rows: &[(u32, Offset)],
-    versions: Option<ArrayRef>,
+    places: Option<(ArrayRef, Option<ArrayRef>)>,
 ) -> Result<RecordBatch> {
-    let column = match versions {
-        Some(versions) => provenance::column_of_changes(origins, rows, versions)?,
+    let column = match places {
+        Some(places) => provenance::column_of_changes(origins, rows, places)?,
         None => provenance::column(origins, rows)?,
     };
     let (schema, mut arrays, count) = batch.into_parts();

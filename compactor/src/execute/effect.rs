@@ -10,7 +10,7 @@ use firn_shared::config::{DELETED, DELETED_AT, OPERATION, change_columns};
 use firn_shared::error::{Error, Result};
 
 use crate::arrow_types::{UTC, data_type};
-use crate::decode::change::{Changes, Marks, Op};
+use crate::decode::change::{Changes, Marks, Op, Truncates};
 
 /// What change events do to one table.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Effect {
     deletes: bool,
     /// Whether a tombstone does something.
     tombstones: bool,
+    /// What becomes of truncates.
+    truncates: Truncates,
 }
 
 impl Effect {
@@ -42,12 +44,22 @@ impl Effect {
             needed: output.table.columns.iter().map(|column| sources.contains(&column.name.as_str())).collect(),
             deletes,
             tombstones: deletes && output.format == PayloadFormat::Debezium,
+            truncates: match upsert {
+                None => Truncates::AsRows,
+                Some(upsert) if upsert.versions.is_empty() => Truncates::CarriedOut,
+                Some(_) => Truncates::Refused,
+            },
         })
     }
 
     /// A reader of the events of one slice.
     pub fn changes(&self, columns: &[Column]) -> Changes {
-        Changes::new(self.format, columns, self.needed.clone())
+        Changes::new(self.format, columns, self.needed.clone()).with_truncates(self.truncates)
+    }
+
+    /// Whether rows say which table of the source they are of.
+    pub fn has_sources(&self) -> bool {
+        self.format == PayloadFormat::Debezium
     }
 
     /// Whether a tombstone deletes its key. Only where rows go: a soft delete keeps the row, and a tombstone has none.

@@ -60,6 +60,7 @@ fn output(format: PayloadFormat, mode: Mode) -> Output {
             provenance: true,
             target_file_size: 1,
             zstd_level: 1,
+            athena_allow: std::collections::BTreeSet::new(),
             properties: std::collections::BTreeMap::new(),
             quarantine_threshold: None,
             maintenance: firn_shared::config::domain::MaintenanceOptions::default(),
@@ -102,16 +103,17 @@ fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, 
     converter.push(Bytes::from(bytes));
     assert!(matches!(converter.step(&object.object).unwrap(), Step::NeedBytes));
     converter.end_object(&object.object).unwrap();
-    let (mut rows, mut rejects) = (None, 0);
+    let (mut rows, mut rejects, mut truncations) = (None, 0, 0);
     while let Some(step) = converter.drain().unwrap() {
         match step {
             Step::Rows(more) => assert!(rows.replace(more).is_none()),
             Step::Rejects(batch) => rejects += batch.num_rows() as u64,
             Step::NeedBytes => {}
+            Step::Truncations(found) => truncations += found.len() as u64,
         }
     }
     let fate = converter.into_fates().into_values().next().unwrap();
-    assert_eq!((fate.quarantined, fate.tombstones), (rejects, tombstones));
+    assert_eq!((fate.quarantined, fate.tombstones, fate.deleted), (rejects, tombstones, truncations));
     assert_eq!(fate.records(), records.len() as u64, "every record is exactly one thing");
     (rows, rejects, fate)
 }
@@ -143,7 +145,7 @@ fn an_upsert_gets_deletes_past_filters_and_requirements() {
     assert_eq!(longs(&rows, "customer"), [Some(1), Some(3), Some(4), Some(4)]);
     assert_eq!(texts(&rows, "name"), [Some("keep"), Some("drop"), None, None]);
     assert_eq!(rows.deletes.as_ref().unwrap().iter().collect::<Vec<_>>(), [false, true, true, true]);
-    // The truncate, and the update that lacks a name.
+    // The truncate of no table, and the update that lacks a name.
     assert_eq!(rejects, 2);
     assert_eq!((fate.rows, fate.tombstones), (3, 2));
     assert_eq!(fate.filtered, [("message".to_owned(), 1), ("others".to_owned(), 1)].into());
@@ -151,6 +153,24 @@ fn an_upsert_gets_deletes_past_filters_and_requirements() {
     assert_eq!(origins.column_by_name(provenance::OFFSET).unwrap().as_primitive::<Int64Type>().values(), &[0, 2, 3, 4]);
     let versions: Vec<_> = origins.column_by_name(provenance::VERSION).unwrap().as_string::<i32>().iter().collect();
     assert!(versions[..3].is_sorted() && versions[0].is_some() && versions[3].is_none(), "{versions:?}");
+}
+
+#[test]
+fn a_truncate_is_a_delete_of_its_source_table_and_says_where_it_stands() {
+    let events = [
+        ("", Some(r#"{"after":{"id":1,"name":"keep"},"source":{"db":"d","table":"a","lsn":10},"op":"c","ts_ms":1}"#)),
+        ("", Some(r#"{"source":{"db":"d","table":"a","lsn":11},"op":"t","ts_ms":2}"#)),
+        ("", Some(r#"{"payload":{"source":{"db":"d","table":"b","lsn":12},"op":"t","ts_ms":3}}"#)),
+        ("", Some(r#"{"id":null,"__op":"t","__source_table":"c","__source_lsn":13,"__deleted":"false"}"#)),
+    ];
+    let (rows, rejects, fate) = convert(&output(PayloadFormat::Debezium, upsert(false, &[])), &events);
+    assert_eq!((rejects, fate.rows, fate.deleted), (0, 1, 3));
+    let rows = rows.unwrap();
+    let origins = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
+    assert_eq!(origins.column_by_name(provenance::SOURCE).unwrap().as_string::<i32>().value(0), "d.a");
+    // Where a column orders the rows, there is no place for it.
+    let (_, rejects, fate) = convert(&output(PayloadFormat::Debezium, upsert(false, &["name"])), &events);
+    assert_eq!((rejects, fate.deleted), (3, 0));
 }
 
 #[test]
@@ -182,8 +202,8 @@ fn an_append_table_keeps_every_change_and_its_operation() {
     let (rows, rejects, fate) = convert(&output, &EVENTS);
     let rows = rows.unwrap();
     assert!(rows.deletes.is_none());
-    assert_eq!(texts(&rows, OPERATION), [Some("c"), Some("d"), Some("d")]);
-    assert_eq!((longs(&rows, "customer"), rejects, fate.tombstones), (vec![Some(1), Some(3), Some(4)], 2, 2));
+    assert_eq!(texts(&rows, OPERATION), [Some("c"), Some("d"), Some("d"), Some("t")]);
+    assert_eq!((longs(&rows, "customer"), rejects, fate.tombstones), (vec![Some(1), Some(3), Some(4), None], 1, 2));
     // What a delete may lack, the table cannot require.
     let columns = firn_shared::config::columns_after(&output);
     assert!(columns.iter().all(|column| !column.required) && columns[2].name == OPERATION);

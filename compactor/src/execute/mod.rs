@@ -33,7 +33,7 @@ use crate::reconcile::account::Fate;
 use crate::seam::{Cpu, Permit};
 use crate::table::create::Definition;
 use crate::table::{Catalog, NewFile};
-use crate::upsert::{Buckets, ShuffleWriter};
+use crate::upsert::{Buckets, ShuffleWriter, Truncation};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
 use budget::Share;
 pub use budget::{Budget, PROGRAM, SLICE_BYTES_MIN};
@@ -162,6 +162,16 @@ impl Output {
         }
     }
 
+    fn truncate(&self, truncations: Vec<Truncation>) -> Result<()> {
+        match self {
+            Self::Files(_) => Err(Error::bug("truncates need an upsert")),
+            Self::Buckets(writer) => {
+                writer.truncate(truncations);
+                Ok(())
+            }
+        }
+    }
+
     fn finish(self) -> Result<Vec<NewFile>> {
         match self {
             Self::Files(writer) => writer.finish(),
@@ -257,6 +267,7 @@ fn advance(work: &mut Work, object: &RawObject) -> Result<Pause> {
         match work.converter.step(object)? {
             Step::NeedBytes => return Ok(Pause::NeedBytes),
             Step::Rows(rows) => work.data.write(&rows)?,
+            Step::Truncations(truncations) => work.data.truncate(truncations)?,
             Step::Rejects(_) if work.recalls => {}
             Step::Rejects(batch) => match &mut work.rejects {
                 Some(writer) => writer.write(&batch)?,
@@ -317,6 +328,7 @@ fn drain(work: &mut Work) -> Result<Option<RecordBatch>> {
         match step {
             Step::NeedBytes => {}
             Step::Rows(rows) => work.data.write(&rows)?,
+            Step::Truncations(truncations) => work.data.truncate(truncations)?,
             Step::Rejects(_) if work.recalls => {}
             Step::Rejects(batch) => match &mut work.rejects {
                 Some(writer) => writer.write(&batch)?,

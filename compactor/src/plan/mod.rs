@@ -45,6 +45,9 @@ pub struct Plan {
     pub base_snapshot: Option<i64>,
     /// The table's position when the plan was made; the commit is refused when it has moved.
     pub from: Position,
+    /// The branch that the outcome is for; `None` is the table itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// What a `reprocess` leaves alone: offsets before these belong to loads that a later one replaced. Else empty.
     #[serde(default)]
     pub since: Position,

@@ -90,6 +90,7 @@ pub async fn plan(
         scope,
         base_snapshot,
         from: position.clone(),
+        branch: None,
         since: Position::default(),
         to: position,
         slices: Vec::new(),

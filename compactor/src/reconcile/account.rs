@@ -36,7 +36,7 @@ pub struct Totals {
     pub tombstones: u64,
     /// Records whose key has a newer version, in the table or deleted.
     pub superseded: u64,
-    /// Records that deleted their key.
+    /// Records that deleted their key, or all of a source table.
     pub deleted: u64,
     /// Offsets without a record.
     pub absent: u64,
@@ -212,17 +212,24 @@ impl Account {
         Ok(())
     }
 
-    /// Superseded records that are rows again, or delete their key again.
+    /// Records that were left out are rows again.
     ///
     /// # Errors
     /// `Bug` when the partition never had so many.
-    pub fn restore(&mut self, partition: &PartitionRef, rows: u64, deletes: u64) -> Result<()> {
+    pub fn restore(&mut self, partition: &PartitionRef, rows: u64) -> Result<()> {
         let totals = self.totals_mut(partition);
-        let left = totals.superseded.checked_sub(rows + deletes);
-        totals.superseded =
-            left.ok_or_else(|| Error::bug(format!("{partition}: more records restored than were superseded")))?;
+        let mut left = rows;
+        let filtered = totals.filtered.iter_mut().filter(|(reason, _)| *reason != OTHER_EVENT).map(|(_, count)| count);
+        for count in [&mut totals.superseded, &mut totals.deleted].into_iter().chain(filtered) {
+            let taken = left.min(*count);
+            *count -= taken;
+            left -= taken;
+        }
+        if left > 0 {
+            return Err(Error::bug(format!("{partition}: {left} more records restored than were left out")));
+        }
+        totals.filtered.retain(|_, count| *count > 0);
         totals.rows += rows;
-        totals.deleted += deletes;
         Ok(())
     }
 

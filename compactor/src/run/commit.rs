@@ -11,6 +11,7 @@ use firn_shared::ids::{OffsetRange, PartitionRef};
 use iceberg::TableIdent;
 use iceberg::table::Table;
 
+use crate::diff::{Turnover, Which};
 use crate::execute::{Execution, Written};
 use crate::plan::{Plan, Scope};
 use crate::reconcile::account::{Account, Fate, OTHER_EVENT, Totals};
@@ -24,6 +25,8 @@ use crate::write::{OPEN_FILES_MAX, WriteSpec};
 
 /// Summary key: what the commit was for.
 pub const SCOPE: &str = "firn.scope";
+/// Summary key: the snapshot of the quarantine's branch that goes with a snapshot on the table's.
+pub const QUARANTINE: &str = "firn.quarantine-snapshot";
 /// Its value for a run over new records.
 pub const SCOPE_NEW: &str = "new";
 
@@ -60,8 +63,17 @@ pub fn replaced_rows(plan: &Plan) -> Option<Rows> {
     matches!(plan.scope, Scope::Hours { .. }).then(|| rows_of(plan))
 }
 
-/// Replaces the quarantine's rows of this run by `rejects`, and says how many rows of each partition went. Tables
-/// without a quarantine table, and runs that change nothing in it, commit nothing.
+/// What was done to the quarantine.
+#[derive(Debug, Default)]
+pub struct Quarantined {
+    /// Rows of each partition that went.
+    pub gone: BTreeMap<PartitionRef, u64>,
+    /// The new snapshot, if there is one.
+    pub snapshot: Option<i64>,
+}
+
+/// Replaces the quarantine's rows of this run by `rejects`. Tables without a quarantine table, and runs that change
+/// nothing in it, commit nothing.
 ///
 /// # Errors
 /// `Conflict` when another run changed the same rows meanwhile; else as the table layer says.
@@ -70,10 +82,10 @@ pub async fn quarantine(
     execution: &Execution,
     committer: &Committer,
     rejects: Vec<NewFile>,
-) -> Result<BTreeMap<PartitionRef, u64>> {
+) -> Result<Quarantined> {
     let quarantine = &execution.quarantine;
     let ident = quarantine.definition.ident.clone();
-    let Some(table) = quarantine.catalog.load(&ident).await? else { return Ok(BTreeMap::new()) };
+    let Some(table) = quarantine.catalog.load(&ident).await? else { return Ok(Quarantined::default()) };
     // The table's own commit asks again, atomically; asked here, a run that lost leaves the quarantine alone, too.
     if let Some(main) = quarantine.catalog.load(execution.table.identifier()).await? {
         position_unmoved(plan, &main).await?;
@@ -82,12 +94,16 @@ pub async fn quarantine(
     let removal = overwrite::remove(&table, rows_of(plan), spec).await?;
     let gone = removal.rows_removed.clone();
     if removal.is_empty() && rejects.is_empty() {
-        return Ok(gone);
+        if let Some(branch) = &plan.branch {
+            // What an earlier one left there does not go with this one.
+            committer.drop_branch(&ident, branch).await?;
+        }
+        return Ok(Quarantined { gone, snapshot: None });
     }
     let mut change = change(execution, plan, &ident, rejects);
     removal.apply_to(&mut change);
-    committer.commit(&ident, &change).await?;
-    Ok(gone)
+    let snapshot = committer.commit(&ident, &change).await?.snapshot_id;
+    Ok(Quarantined { gone, snapshot: Some(snapshot) })
 }
 
 /// How the rows of a run meet those of the table.
@@ -119,6 +135,18 @@ impl Effect {
         let of_removal = self.removal.as_ref().map(|removal| &removal.rows_removed);
         of_upsert.or(of_removal).cloned().unwrap_or_default()
     }
+
+    /// Rows that go and rows that come, `written` being the files of a run that is no upsert.
+    pub fn turnover(&self, written: &[NewFile]) -> Turnover {
+        match (&self.upsert, &self.removal) {
+            (Some(staged), _) => staged.turnover.clone(),
+            (None, Some(removal)) => Turnover {
+                gone: removal.removed.iter().map(|f| (f.clone(), Which::Of(removal.rows.clone()))).collect(),
+                came: written.to_vec(),
+            },
+            (None, None) => Turnover { gone: Vec::new(), came: written.to_vec() },
+        }
+    }
 }
 
 /// Works out what the run does to `table`, which stands at `state`; `attempt` makes the names of files unique, `recall` is
@@ -136,7 +164,7 @@ pub async fn effect(
     let spec = |what: &str| write_spec(execution, table, what);
     match (how, plan.scope) {
         (How::Upsert(job), _) => {
-            let staged = upsert::stage(job, table, &state.deletes, &spec(""), (attempt, recall)).await?;
+            let staged = upsert::stage(job, table, &state.memory(), &spec(""), (attempt, recall)).await?;
             Ok(Effect { upsert: Some(staged), ..Effect::default() })
         }
         (How::Append | How::TruncateLoad, Scope::Hours { .. }) => {
@@ -159,7 +187,7 @@ pub async fn table(
     committer: &Committer,
     (files, effect, how): (Vec<NewFile>, Effect, &How),
     (base, state, account): (&Table, &State, Account),
-    properties: BTreeMap<String, String>,
+    (properties, quarantined): (BTreeMap<String, String>, &Quarantined),
 ) -> Result<Committed> {
     let ident = execution.table.identifier().clone();
     let mut change = change(execution, plan, &ident, files);
@@ -173,6 +201,9 @@ pub async fn table(
     change.replace_all = effect.truncates;
     change.offsets = Some((plan.to.clone(), account));
     change.properties = properties;
+    if let (Some(_), Some(snapshot)) = (&plan.branch, quarantined.snapshot) {
+        change.summary.insert(QUARANTINE.to_owned(), snapshot.to_string());
+    }
     change.expect.position = Some(plan.from.clone());
     change.expect.account = Some(state.account.clone());
     committer.commit(&ident, &change).await
@@ -185,6 +216,8 @@ fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFi
     };
     Change {
         commit_id: format!("{}-{}", execution.run, ident.name()),
+        branch: plan.branch.clone(),
+        anew: plan.branch.is_some(),
         add,
         summary: BTreeMap::from([(SCOPE.to_owned(), scope)]),
         ..Change::default()
@@ -271,10 +304,7 @@ pub fn account(
             account.supersede(partition, *rows)?;
         }
         for (partition, rows) in &staged.restored {
-            account.restore(partition, *rows, 0)?;
-        }
-        for (partition, deletes) in &staged.deleted_again {
-            account.restore(partition, 0, *deletes)?;
+            account.restore(partition, *rows)?;
         }
     }
     match account.differences().first() {

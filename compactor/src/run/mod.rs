@@ -1,9 +1,10 @@
 //! `plan → execute → commit`, per table, and the commands built of them.
 //!
 //! [`target`] is one table with all its names; [`once`] carries out one run; [`commit`] makes it visible, quarantine
-//! first; [`dates`] waits for dates to be sealed; [`every`] repeats; [`check`] proves. [`Env`] is what they all need,
+//! first, or on a [`branch`] that is published later; [`dates`] waits for dates to be sealed; [`every`] repeats; [`check`] proves. [`Env`] is what they all need,
 //! put together once per process, or by a test with stores that fail.
 
+pub mod branch;
 pub mod commit;
 pub mod dates;
 pub mod every;

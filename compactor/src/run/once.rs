@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use firn_shared::config::domain::Mode;
 use firn_shared::error::{Error, ErrorKind, Result};
-use firn_shared::ids::{EventHour, PartitionRef, RunId};
+use firn_shared::ids::{EventHour, RunId};
 use iceberg::table::Table;
 use serde::Serialize;
 use tokio::sync::OnceCell;
 
-use super::commit::How;
-use super::{Env, Target, commit, dates};
+use super::commit::{How, Quarantined};
+use super::{Env, Target, branch, commit, dates};
+use crate::diff::Diff;
 use crate::execute::{self, Conversion, Execution, Progress, Quarantine, RowsTo, Written};
 use crate::plan::position::Position;
 use crate::plan::read::{Bounds, plan as read_plan, topics};
@@ -40,6 +41,8 @@ pub struct Options {
     pub event_date: Option<chrono::NaiveDate>,
     /// Plan only.
     pub dry_run: bool,
+    /// Hours again, on this branch, compared with what is there.
+    pub branch: Option<String>,
 }
 
 /// How a run ended.
@@ -48,6 +51,8 @@ pub struct Options {
 pub enum Outcome {
     /// There is a new snapshot.
     Committed,
+    /// There is a new snapshot on a branch; the table is as it was.
+    OnBranch,
     /// Nothing new; nothing was written.
     NothingToDo,
     /// Planned and not carried out.
@@ -86,6 +91,9 @@ pub struct RunReport {
     pub position: Position,
     /// Share of quarantined records, when it is above the table's threshold.
     pub over_threshold: Option<f64>,
+    /// What is different on the branch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff: Option<Diff>,
     /// Wall-clock seconds.
     pub seconds: f64,
 }
@@ -182,6 +190,7 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Pre
     let base = table.as_ref().and_then(|t| t.metadata().current_snapshot_id());
     let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
     let mut plan = read_plan(&raw, &topics, (base, position), scope, bounds).await?;
+    plan.branch.clone_from(&options.branch);
     if let (Mode::TruncateLoad { .. }, Scope::Hours { .. }, Some(table)) = (&target.output.table.mode, scope, &table) {
         only_last_load(&mut plan, table)?;
     }
@@ -298,12 +307,12 @@ async fn finish(
     (mut written, how, mark): (Written, How, Option<(String, String)>),
 ) -> Result<RunReport> {
     let committer = Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock));
-    let gone = if written.quarantine_untouched(plan) {
-        BTreeMap::new()
+    let quarantined = if written.quarantine_untouched(plan) {
+        Quarantined::default()
     } else {
         commit::quarantine(plan, execution, &committer, std::mem::take(&mut written.rejects)).await?
     };
-    let finish = Finish { env, target, plan, execution, committer, written, how, gone, mark };
+    let finish = Finish { env, target, plan, execution, committer, written, how, quarantined, mark };
     let mut attempt = 1;
     loop {
         // What the run does depends on the table as it is; raw objects are not converted again for that.
@@ -330,8 +339,7 @@ struct Finish<'a> {
     committer: Committer,
     written: Written,
     how: How,
-    /// Rows of the quarantine that were replaced.
-    gone: BTreeMap<PartitionRef, u64>,
+    quarantined: Quarantined,
     mark: Option<(String, String)>,
 }
 
@@ -357,11 +365,11 @@ impl Finish<'_> {
     }
 
     async fn attempt(&self, table: &Table, state: &State, attempt: u32) -> Result<RunReport> {
-        let Self { target, plan, execution, committer, written, how, gone, mark, .. } = self;
+        let Self { env, target, plan, execution, committer, written, how, quarantined, mark } = self;
         commit::position_unmoved(plan, table).await?;
         let recall = async |buckets| self.recall(buckets).await;
         let effect = commit::effect(plan, execution, (table, state), how, (attempt, recall)).await?;
-        let account = commit::account(plan, state.account.clone(), written, &effect, gone)?;
+        let account = commit::account(plan, state.account.clone(), written, &effect, &quarantined.gone)?;
         let mut report = report(*target, execution.run, plan, Outcome::Committed);
         for fate in commit::fates(written, &effect)?.values() {
             report.fate.merge(fate);
@@ -374,10 +382,15 @@ impl Finish<'_> {
         let share = report.fate.quarantined as f64 / report.records.max(1) as f64;
         let threshold = target.output.table.quarantine_threshold;
         report.over_threshold = threshold.is_some_and(|most| share > most).then_some(share);
+        let turnover = plan.branch.as_ref().map(|branch| (branch, effect.turnover(&written.files)));
         let made = (written.files.clone(), effect, how);
-        let properties = mark.clone().into_iter().collect();
-        let committed = commit::table(plan, execution, committer, made, (table, state, account), properties).await?;
+        let also = (mark.clone().into_iter().collect(), quarantined);
+        let committed = commit::table(plan, execution, committer, made, (table, state, account), also).await?;
         report.snapshot = Some(committed.snapshot_id);
+        if let Some((name, turnover)) = turnover {
+            report.outcome = Outcome::OnBranch;
+            report.diff = Some(branch::compare(env, *target, (&committed, name), &turnover, execution.run).await?);
+        }
         let RunReport { table, records, fate, .. } = &report;
         let (rows, quarantined, snapshot) = (fate.rows, fate.quarantined, committed.snapshot_id);
         tracing::info!(%table, snapshot, records, rows, quarantined, "committed");
@@ -401,6 +414,7 @@ fn report(target: Target<'_>, run: RunId, plan: &Plan, outcome: Outcome) -> RunR
         file_bytes: 0,
         position: plan.to.clone(),
         over_threshold: None,
+        diff: None,
         seconds: 0.0,
     }
 }
@@ -424,7 +438,7 @@ impl fmt::Display for RunReport {
                 }
                 return Ok(());
             }
-            Outcome::Committed => {}
+            Outcome::Committed | Outcome::OnBranch => {}
         }
         write!(f, "{table}: {records} records → {} rows", fate.rows)?;
         if self.replaced > 0 {
@@ -440,6 +454,9 @@ impl fmt::Display for RunReport {
         write!(f, "; {} files, {} bytes, {:.1} s", self.files, self.file_bytes, self.seconds)?;
         if let Some(snapshot) = self.snapshot {
             write!(f, "; snapshot {snapshot}")?;
+        }
+        if let Some(diff) = &self.diff {
+            write!(f, "\n{diff}")?;
         }
         if let Some(share) = self.over_threshold {
             write!(f, "\n{table}: {:.2} % of the records are quarantined, more than its threshold", share * 100.0)?;

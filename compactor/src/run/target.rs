@@ -1,6 +1,6 @@
 //! One table that a pipeline feeds, under all its names.
 
-use firn_shared::config::domain::{Output, Pipeline, StoreUrl};
+use firn_shared::config::domain::{Output, PayloadFormat, Pipeline, StoreUrl};
 use firn_shared::config::{Config, columns_after};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{PipelineName, TableName};
@@ -85,8 +85,12 @@ impl<'a> Target<'a> {
         let mut columns: Vec<TableColumn> =
             columns.map(|c| TableColumn { name: c.name, r#type: c.r#type, required: c.required, doc: c.doc }).collect();
         if self.output.table.provenance {
-            let changes = self.output.format.is_change();
-            columns.push(if changes { TableColumn::provenance_of_changes() } else { TableColumn::provenance() });
+            let format = self.output.format;
+            columns.push(if format.is_change() {
+                TableColumn::provenance_of_changes(format == PayloadFormat::Debezium)
+            } else {
+                TableColumn::provenance()
+            });
         }
         columns
     }

@@ -95,7 +95,7 @@ impl Committer {
             if let Some(snapshot_id) = offsets::landed(base.metadata(), &head, &change.commit_id)? {
                 return Ok(Committed { table: base, snapshot_id, attempts: attempt - 1 });
             }
-            change.expect.check(&base, change.branch.as_deref()).await?;
+            change.expect.check(&base, change.parent()).await?;
             // A crash from here to the swap leaves manifests that nothing names: orphan removal takes them. The data
             // files of the change are in the same case until the swap.
             let staged = produce(&base, change, self.clock.now()).await?;
@@ -144,7 +144,15 @@ impl Committer {
     /// `Conflict` when `main` has moved on since the branch left it, or there is no such branch; else as the catalog
     /// says, and doing it again is safe.
     pub async fn fast_forward(&self, ident: &TableIdent, branch: &str) -> Result<Table> {
-        self.step(ident, |table| refs::fast_forward(ident, table.metadata(), branch)).await
+        self.step(ident, |table| refs::fast_forward(ident, table.metadata(), (branch, None))).await
+    }
+
+    /// As [`Self::fast_forward`], if the head of `branch` is `snapshot`; a snapshot that is part of `main` is published.
+    ///
+    /// # Errors
+    /// As [`Self::fast_forward`]; `Conflict` when the branch has another head.
+    pub async fn publish(&self, ident: &TableIdent, branch: &str, snapshot: i64) -> Result<Table> {
+        self.step(ident, |table| refs::fast_forward(ident, table.metadata(), (branch, Some(snapshot)))).await
     }
 
     /// Removes `branch`, if there is one; its snapshots stay until they expire.

@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::refs::Head;
 use crate::plan::position::Position;
 use crate::reconcile::account::Account;
-use crate::upsert::remember::Remembered;
+use crate::upsert::Truncation;
+use crate::upsert::remember::{Memory, Remembered};
 
 /// Summary key: the position after the snapshot.
 pub const POSITION: &str = "firn.position";
@@ -40,6 +41,10 @@ const SOURCE_SNAPSHOT: &str = "source-snapshot-id";
 
 /// Summary key: the objects that hold the deletes remembered after the snapshot.
 pub const DELETES: &str = "firn.deletes";
+/// Summary key: the newest truncate of each source table after the snapshot.
+pub const TRUNCATIONS: &str = "firn.truncations";
+/// Summary key: there, and `true`, when deletes were forgotten by then.
+pub const FORGOTTEN: &str = "firn.forgotten-deletes";
 
 /// What our snapshots say of the consumed offsets.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -52,12 +57,27 @@ pub struct State {
     /// Deletes that are remembered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deletes: Vec<Remembered>,
+    /// The newest truncate of each source table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub truncations: Vec<Truncation>,
+    /// Whether deletes were forgotten.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
     /// The snapshot that said so.
     pub snapshot_id: i64,
     /// Its sequence number.
     pub sequence_number: i64,
     /// The commit that wrote it.
     pub commit_id: String,
+}
+
+impl State {
+    /// What the table remembers.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let (deletes, truncations) = (self.deletes.clone(), self.truncations.clone());
+        Memory { deletes, truncations, forgotten: self.forgotten }
+    }
 }
 
 /// The current snapshot of `main` and what is left of its ancestors, newest first.
@@ -136,8 +156,11 @@ fn of_snapshot(snapshot: &Snapshot) -> Result<Option<State>> {
         None => Account::default(),
     };
     let deletes = summary(snapshot).get(DELETES).map(|text| parse(text, DELETES, id)).transpose()?;
+    let truncations = summary(snapshot).get(TRUNCATIONS).map(|text| parse(text, TRUNCATIONS, id)).transpose()?;
     Ok(Some(State {
         deletes: deletes.unwrap_or_default(),
+        truncations: truncations.unwrap_or_default(),
+        forgotten: summary(snapshot).get(FORGOTTEN).is_some_and(|text| text == "true"),
         position: parse(position, POSITION, id)?,
         account,
         snapshot_id: id,

@@ -72,6 +72,8 @@ fn happen(metadata: TableMetadata, event: Event) -> TableMetadata {
             position: position(offset),
             account: Account::default(),
             deletes: Vec::new(),
+            truncations: Vec::new(),
+            forgotten: false,
             snapshot_id: id,
             sequence_number: metadata.next_sequence_number(),
             commit_id: format!("commit-{id}"),

@@ -30,6 +30,12 @@ impl<'a> Head<'a> {
         Self { name, snapshot, expected: found.map(|s| s.snapshot_id()) }
     }
 
+    /// Of `branch` as it begins anew at `main`, whatever it named before.
+    #[must_use]
+    pub fn anew(metadata: &'a TableMetadata, branch: &'a str) -> Self {
+        Self { snapshot: metadata.current_snapshot(), ..Self::of(metadata, Some(branch)) }
+    }
+
     /// Whether it is `main`.
     #[must_use]
     pub fn is_main(&self) -> bool {
@@ -80,16 +86,29 @@ pub(crate) struct Step {
     pub requirements: Vec<TableRequirement>,
 }
 
-/// Makes the head of `branch` that of `main`; `None` when it is already part of it.
+/// Makes the head of `branch` that of `main`; `None` when it is already part of it. `only` says which head is meant.
 ///
 /// # Errors
-/// `Conflict` when `main` has moved on since the branch left it, or there is no such branch.
-pub(super) fn fast_forward(ident: &TableIdent, metadata: &TableMetadata, branch: &str) -> Result<Option<Step>> {
+/// `Conflict` when `main` has moved on since the branch left it, there is no such branch, or it has another head.
+pub(super) fn fast_forward(
+    ident: &TableIdent,
+    metadata: &TableMetadata,
+    (branch, only): (&str, Option<i64>),
+) -> Result<Option<Step>> {
     let (main, head) = (Head::of(metadata, None), Head::of(metadata, Some(branch)));
+    let on_main = |id: i64| main.ancestry(metadata).any(|s| s.snapshot_id() == id);
+    if only.is_some_and(on_main) {
+        return Ok(None);
+    }
     let (Some(to), Some(id)) = (head.snapshot, head.expected) else {
         return Err(Error::conflict(format!("cannot publish branch {branch} of {ident}: there is no such branch")));
     };
-    if main.ancestry(metadata).any(|s| s.snapshot_id() == id) {
+    if only.is_some_and(|only| only != id) {
+        return Err(Error::conflict(format!(
+            "cannot publish branch {branch} of {ident}: somebody else has made it anew meanwhile; make the branch again"
+        )));
+    }
+    if on_main(id) {
         return Ok(None);
     }
     if main.expected.is_some_and(|main| !head.ancestry(metadata).any(|s| s.snapshot_id() == main)) {

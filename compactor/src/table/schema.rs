@@ -43,14 +43,14 @@ impl TableColumn {
 }
 
 impl TableColumn {
-    /// The provenance column of a table fed from change events.
+    /// The provenance column of a table fed from change events, which may say the table in the source.
     #[must_use]
-    pub fn provenance_of_changes() -> Self {
+    pub fn provenance_of_changes(with_source: bool) -> Self {
         let doc = "where the row came from: Kafka cluster, topic, partition, offset, its event hour, and the position of \
                    the change in its source";
         Self {
             name: provenance::COLUMN.to_owned(),
-            r#type: provenance::logical_type_of_changes(),
+            r#type: provenance::logical_type_of_changes(with_source),
             required: false,
             doc: Some(doc.to_owned()),
         }

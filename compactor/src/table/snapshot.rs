@@ -23,7 +23,7 @@ use super::validate::Expect;
 use super::{NewFile, error};
 use crate::plan::position::Position;
 use crate::reconcile::account::Account;
-use crate::upsert::remember::Remembered;
+use crate::upsert::remember::Memory;
 
 /// One snapshot to be.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +32,8 @@ pub struct Change {
     pub commit_id: String,
     /// The branch it is for; `None` is `main`. A branch that does not exist starts at `main`.
     pub branch: Option<String>,
+    /// The branch begins anew at `main`, whatever was on it before.
+    pub anew: bool,
     /// Data and delete files that come in.
     pub add: Vec<NewFile>,
     /// Data and delete files that go out; each must be live.
@@ -50,14 +52,28 @@ pub struct Change {
     pub disposable: bool,
     /// The consumed offsets after it; `None` for tables that consume none.
     pub offsets: Option<(Position, Account)>,
-    /// Deletes that are remembered after it; part of what `offsets` says.
-    pub remembered: Vec<Remembered>,
+    /// What is remembered after it; part of what `offsets` says.
+    pub remembered: Memory,
     /// Further summary entries; keys start with `firn.`.
     pub summary: BTreeMap<String, String>,
     /// Table properties set in the same metadata commit.
     pub properties: BTreeMap<String, String>,
     /// What must still hold.
     pub expect: Expect,
+}
+
+impl Change {
+    /// The branch that the snapshot is made on: what must hold is asked of it.
+    pub(super) fn parent(&self) -> Option<&str> {
+        self.branch.as_deref().filter(|_| !self.anew)
+    }
+
+    fn head<'a>(&'a self, metadata: &'a TableMetadata) -> Head<'a> {
+        match &self.branch {
+            Some(branch) if self.anew => Head::anew(metadata, branch),
+            branch => Head::of(metadata, branch.as_deref()),
+        }
+    }
 }
 
 /// A change applied to one state of the table: files are written, the catalog has not been told.
@@ -82,7 +98,7 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
         return Err(version_refused(table));
     }
     let metadata = table.metadata();
-    let head = Head::of(metadata, change.branch.as_deref());
+    let head = change.head(metadata);
     let parent = head.snapshot.map(|s| s.snapshot_id());
     let mut producer = Producer::new(table);
     let manifests = producer.manifests(&head, change).await?;
@@ -157,8 +173,8 @@ fn state_of(
             table.identifier()
         )));
     }
-    let deletes = change.remembered.clone();
-    Ok(Some(State { position, account, deletes, snapshot_id, sequence_number, commit_id }))
+    let Memory { deletes, truncations, forgotten } = change.remembered.clone();
+    Ok(Some(State { position, account, deletes, truncations, forgotten, snapshot_id, sequence_number, commit_id }))
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
@@ -183,6 +199,12 @@ fn summary_of(
         summary.insert(offsets::ACCOUNT.to_owned(), json(&state.account)?);
         if !state.deletes.is_empty() {
             summary.insert(offsets::DELETES.to_owned(), json(&state.deletes)?);
+        }
+        if !state.truncations.is_empty() {
+            summary.insert(offsets::TRUNCATIONS.to_owned(), json(&state.truncations)?);
+        }
+        if state.forgotten {
+            summary.insert(offsets::FORGOTTEN.to_owned(), "true".to_owned());
         }
     }
     Ok(summary)

@@ -1,6 +1,7 @@
 //! Takes rows out of the table, in the way its strategy says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt32Type;
@@ -20,7 +21,7 @@ use crate::write::deletes::{write_equality_deletes, write_position_deletes};
 use crate::write::{WriteSpec, write_stream};
 
 /// Number, file, and rows of it that go.
-pub type Gone = Vec<(u32, LiveFile, RoaringTreemap)>;
+pub type Gone = Vec<(u32, LiveFile, Arc<RoaringTreemap>)>;
 
 /// Adds to `staged` what takes the rows `gone` out. A file that loses every row goes as a whole.
 ///
@@ -33,7 +34,7 @@ pub async fn apply(
     spec: WriteSpec,
     staged: &mut Staged,
 ) -> Result<()> {
-    let whole = |(_, file, rows): &(u32, LiveFile, RoaringTreemap)| rows.len() == file.file().record_count();
+    let whole = |(_, file, rows): &(u32, LiveFile, Arc<RoaringTreemap>)| rows.len() == file.file().record_count();
     let (all, some): (Gone, Gone) = gone.into_iter().partition(whole);
     staged.remove.extend(all.into_iter().map(|(_, file, _)| file));
     if some.is_empty() {
@@ -46,7 +47,7 @@ pub async fn apply(
         }
         WriteStrategy::MergeOnRead(DeleteFiles::Position) => {
             staged.referred.extend(some.iter().map(|(_, file, _)| file.clone()));
-            let write = move || write_position_deletes(&spec, some.iter().map(|(_, file, rows)| (file, rows)));
+            let write = move || write_position_deletes(&spec, some.iter().map(|(_, file, rows)| (file, &**rows)));
             staged.add.extend(blocking(write).await?);
         }
         WriteStrategy::MergeOnRead(DeleteFiles::Equality) => {
@@ -111,7 +112,7 @@ fn by_partition(gone: &Gone, keys: &[RecordBatch], of: &Keys) -> Result<Vec<(Par
 /// Writes the rows that stay, file after file.
 async fn rewrite(table: &Table, gone: &Gone, spec: WriteSpec) -> Result<Vec<NewFile>> {
     let reader = Reader::all(table)?;
-    let open = |(_, file, rows): &'_ (u32, LiveFile, RoaringTreemap)| {
+    let open = |(_, file, rows): &'_ (u32, LiveFile, Arc<RoaringTreemap>)| {
         let (reader, file, rows) = (reader.clone(), file.clone(), rows.clone());
         async move { Ok::<_, Error>(reader.rows(&file).await?.and_then(move |live| std::future::ready(stay(&live, &rows)))) }
     };

@@ -20,6 +20,11 @@ impl KeyFilter {
         Self { words: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
+    /// Holds every key.
+    pub fn all() -> Self {
+        Self { words: vec![AtomicU64::new(u64::MAX)] }
+    }
+
     fn places(&self, hash: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
         let (one, other) = (hash, hash.rotate_left(32) | 1);
         let bits = self.words.len() as u64 * 64;

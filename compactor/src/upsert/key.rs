@@ -33,6 +33,7 @@ pub struct Keys {
     versions: Vec<String>,
     key: RowConverter,
     version: RowConverter,
+    tie: RowConverter,
 }
 
 impl Keys {
@@ -55,8 +56,9 @@ impl Keys {
         let mut fields = versions.iter().map(field).collect::<Result<Vec<_>>>()?;
         let origin = schema.field_with_name(provenance::COLUMN);
         let origin = origin.map_err(|e| Error::data("the table has no provenance").with_source(e))?;
-        fields.push(SortField::new(DataType::Struct(tie_fields(origin.data_type())?.into())));
-        Ok(Self { names, versions, key, version: converter(fields)? })
+        let ties = SortField::new(DataType::Struct(tie_fields(origin.data_type())?.into()));
+        fields.push(ties.clone());
+        Ok(Self { names, versions, key, version: converter(fields)?, tie: converter(vec![ties])? })
     }
 
     /// The columns that say which rows are of one key.
@@ -93,14 +95,27 @@ impl Keys {
     /// As [`Self::keys`].
     pub fn versions(&self, batch: &RecordBatch) -> Result<Rows> {
         let mut columns = self.versions.iter().map(|name| column(batch, name)).collect::<Result<Vec<_>>>()?;
-        let origin = column(batch, provenance::COLUMN)?;
-        let origin = origin.as_struct_opt().ok_or_else(|| Error::bug("the provenance is not a struct"))?;
-        let fields = tie_fields(origin.data_type())?;
-        let arrays = fields.iter().filter_map(|field| origin.column_by_name(field.name()).cloned()).collect();
-        let ties = StructArray::try_new(fields.into(), arrays, origin.nulls().cloned()).map_err(odd)?;
-        columns.push(Arc::new(ties));
+        columns.push(ties(batch)?);
         self.version.convert_columns(&columns).map_err(odd)
     }
+
+    /// What of the versions is not of columns: the order of change events, whose rows and truncates compare by it.
+    ///
+    /// # Errors
+    /// As [`Self::keys`].
+    pub fn ties(&self, batch: &RecordBatch) -> Result<Rows> {
+        self.tie.convert_columns(&[ties(batch)?]).map_err(odd)
+    }
+}
+
+/// The fields of a batch's provenance that decide.
+fn ties(batch: &RecordBatch) -> Result<ArrayRef> {
+    let origin = column(batch, provenance::COLUMN)?;
+    let origin = origin.as_struct_opt().ok_or_else(|| Error::bug("the provenance is not a struct"))?;
+    let fields = tie_fields(origin.data_type())?;
+    let arrays = fields.iter().filter_map(|field| origin.column_by_name(field.name()).cloned()).collect();
+    let ties = StructArray::try_new(fields.into(), arrays, origin.nulls().cloned()).map_err(odd)?;
+    Ok(Arc::new(ties))
 }
 
 /// The fields of a provenance column that decide ties, in their order.

@@ -18,6 +18,7 @@ use super::remember::{Remembered, recall};
 use super::shuffle::Shuffle;
 use super::spill::SpillFile;
 use super::touched::Touched;
+use super::truncate::Truncations;
 use crate::seam::{Cpu, Permit};
 use crate::table::read::Rows;
 use crate::table::scan::{self, LiveBatch, LiveFile, Prune, Reader};
@@ -30,6 +31,19 @@ const LOOKUP_BYTES: u64 = 24 << 20;
 
 /// The number of a remembered delete's file: it has none.
 const NO_FILE: u32 = u32::MAX;
+
+/// What a run is looking for in the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Search<'a> {
+    /// Which files may hold it.
+    pub prune: &'a dyn Prune,
+    /// Rows that are replaced whatever their key.
+    pub replaced: Option<&'a Rows>,
+    /// Rows that truncates of the run take.
+    pub truncations: &'a Arc<Truncations>,
+    /// All rows.
+    pub everything: bool,
+}
 
 /// Which files may hold rows that a run changes.
 #[derive(Debug)]
@@ -69,11 +83,11 @@ pub struct Found {
 pub async fn look_up(
     table: &Table,
     shuffle: &Arc<Shuffle>,
-    affected: &Affected,
+    search: Search<'_>,
     (remembered, stores, cpu): (&[Remembered], &Stores, &Cpu),
     attempt: u32,
 ) -> Result<Found> {
-    let files = scan::live(table, None, affected).await?;
+    let files = scan::live(table, None, search.prune).await?;
     let found = Found {
         rows: shuffle.more(&format!("rows-{attempt}")),
         deletes: shuffle.more(&format!("deletes-{attempt}")),
@@ -84,14 +98,14 @@ pub async fn look_up(
     let lanes = cpu.threads().min((cpu.memory() / LOOKUP_BYTES).max(1) as usize);
     let work = found.files.iter().enumerate().map(|(number, file)| {
         let (found, reader) = (&found, &reader);
-        async move { one_file((number as u32, file), reader, shuffle, affected.replaced.as_ref(), found, cpu).await }
+        async move { one_file((number as u32, file), reader, shuffle, search, (found, cpu)).await }
     });
     stream::iter(work).buffer_unordered(lanes).try_for_each(|()| std::future::ready(Ok(()))).await?;
     for object in remembered {
         for batch in recall(stores, object).await? {
             let batch = conform(&batch, reader.schema())?;
-            let marks = marks(&batch, affected.replaced.as_ref())?;
-            let hits = hits(shuffle, &batch, &marks)?;
+            let marks = marks(&batch, search.replaced)?;
+            let hits = hits(shuffle, &batch, &marks, search.everything)?;
             spill(
                 shuffle,
                 vec![select(&marked(&batch, NO_FILE, vec![0; batch.num_rows()], marks)?, &hits)?],
@@ -111,16 +125,17 @@ async fn one_file(
     (number, file): (u32, &LiveFile),
     reader: &Reader,
     shuffle: &Arc<Shuffle>,
-    replaced: Option<&Rows>,
-    found: &Found,
-    cpu: &Cpu,
+    search: Search<'_>,
+    (found, cpu): (&Found, &Cpu),
 ) -> Result<()> {
     let permit = cpu.permit(LOOKUP_BYTES).await?;
     let mut batches = reader.rows(file).await?;
     let (mut waiting, mut bytes) = (Vec::new(), 0);
     while let Some(live) = batches.try_next().await? {
-        let (of, replaced) = (Arc::clone(shuffle), replaced.cloned());
-        let hits = on_worker(cpu, &permit, move || matching(&of, number, &live, replaced.as_ref())).await?;
+        let (of, replaced) = (Arc::clone(shuffle), search.replaced.cloned());
+        let (truncations, everything) = (Arc::clone(search.truncations), search.everything);
+        let work = move || matching(&of, (number, &live), replaced.as_ref(), (&truncations, everything));
+        let hits = on_worker(cpu, &permit, work).await?;
         if hits.num_rows() > 0 {
             bytes += hits.get_array_memory_size();
             waiting.push(hits);
@@ -142,9 +157,18 @@ async fn on_worker<T: Send + 'static>(
 }
 
 /// The rows of a batch that the run may change, with where they are.
-fn matching(shuffle: &Shuffle, number: u32, live: &LiveBatch, replaced: Option<&Rows>) -> Result<RecordBatch> {
+fn matching(
+    shuffle: &Shuffle,
+    (number, live): (u32, &LiveBatch),
+    replaced: Option<&Rows>,
+    (truncations, everything): (&Truncations, bool),
+) -> Result<RecordBatch> {
     let marks = marks(&live.batch, replaced)?;
-    let hits = hits(shuffle, &live.batch, &marks)?;
+    let mut hits = hits(shuffle, &live.batch, &marks, everything)?;
+    if !truncations.is_empty() {
+        let over = truncations.over(shuffle.keys(), &live.batch)?;
+        hits = hits.iter().zip(over).map(|(hit, over)| Some(hit == Some(true) || over.is_some())).collect();
+    }
     select(&marked(&live.batch, number, live.positions.clone(), marks)?, &hits)
 }
 
@@ -167,9 +191,9 @@ fn marked(batch: &RecordBatch, number: u32, positions: Vec<i64>, marks: BooleanA
 }
 
 /// Rows whose key the run may have, and marked ones.
-fn hits(shuffle: &Shuffle, batch: &RecordBatch, marks: &BooleanArray) -> Result<BooleanArray> {
+fn hits(shuffle: &Shuffle, batch: &RecordBatch, marks: &BooleanArray, all: bool) -> Result<BooleanArray> {
     let keys = shuffle.keys().keys(batch)?;
-    let hit = |(row, key): (usize, arrow_row::Row<'_>)| Some(marks.value(row) || shuffle.may_touch(key.data()));
+    let hit = |(row, key): (usize, arrow_row::Row<'_>)| Some(all || marks.value(row) || shuffle.may_touch(key.data()));
     Ok(keys.iter().enumerate().map(hit).collect())
 }
 

@@ -10,11 +10,14 @@ use arrow_row::Rows;
 use arrow_schema::SchemaRef;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PartitionRef;
+use roaring::RoaringTreemap;
 
 use super::key::Keys;
 use super::resolve::{Incoming, Known, newest, resolve};
 use super::shuffle::{DELETE, deletes};
+use super::soften::soften;
 use super::spill::SpillFile;
+use super::truncate::Truncations;
 use crate::provenance;
 use crate::table::read::Origins;
 
@@ -28,6 +31,22 @@ pub const REPLACED: &str = "__firn_replaced";
 /// Rows counted by where they came from. Rows without provenance are nobody's.
 pub type Counts = BTreeMap<PartitionRef, u64>;
 
+/// Rows of the table: by number of the file, their positions.
+pub type Places = BTreeMap<u32, RoaringTreemap>;
+
+/// What holds for all buckets.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// What truncates took.
+    pub truncations: &'a Truncations,
+    /// Rows that a truncate took are marked as deleted and stay.
+    pub soft: bool,
+    /// Deletes were forgotten: a record that nothing is known of may have been deleted all the same.
+    pub forgotten: bool,
+    /// Every record of earlier runs counts again.
+    pub everything: bool,
+}
+
 /// A bucket, resolved.
 #[derive(Debug, Default)]
 pub struct Merged {
@@ -35,10 +54,12 @@ pub struct Merged {
     pub rows: Vec<RecordBatch>,
     /// Rows that deleted their key, to be remembered.
     pub deletes: Vec<RecordBatch>,
-    /// Rows of the table that go: number of the file, position.
-    pub outdated: Vec<(u32, u64)>,
+    /// Rows of the table that go.
+    pub outdated: Places,
     /// Their keys, with [`FILE`].
     pub outdated_keys: Vec<RecordBatch>,
+    /// Rows of the table that a truncate took and that stay, marked.
+    pub softened: Places,
     /// Incoming records that an equal key's newer version beat.
     pub superseded: Counts,
     /// Incoming records that deleted their key.
@@ -49,8 +70,6 @@ pub struct Merged {
     pub replaced_by: Counts,
     /// Records of earlier runs that are rows again.
     pub restored: Counts,
-    /// Records of earlier runs that delete their key again.
-    pub deleted_again: Counts,
 }
 
 /// What meets in one bucket.
@@ -70,26 +89,26 @@ pub struct Bucket<'a> {
 ///
 /// # Errors
 /// `Unavailable` for spilled files that cannot be read, `Bug` for those that are not what was written.
-pub fn merge(keys: &Keys, bucket: Bucket<'_>, bytes_max: usize) -> Result<Merged> {
+pub fn merge(keys: &Keys, bucket: Bucket<'_>, rules: Rules<'_>, bytes_max: usize) -> Result<Merged> {
     let mut merged = Merged::default();
-    let (standing, replaced) = by_mark(all(bucket.rows)?)?;
-    if let Some(replaced) = &replaced {
+    let known = Table::of(bucket)?;
+    if let Some(replaced) = &known.rows_replaced {
         count(replaced, 0..replaced.num_rows(), &mut merged.replaced_by)?;
-        merged.outdated.extend(places(replaced, 0..replaced.num_rows()));
+        places(replaced, 0..replaced.num_rows(), &mut merged.outdated);
         merged.outdated_keys.push(key_columns(replaced, keys)?);
     }
     let own = load(keys, bucket.incoming, bytes_max, &mut merged.superseded)?;
-    let (remembered, deletes_replaced) = by_mark(all(bucket.deletes)?)?;
     let recalled = match bucket.recalled {
         Some(file) => load(keys, file, bytes_max, &mut Counts::new())?,
         None => None,
     };
     let recalled = match recalled {
+        Some(recalled) if rules.everything => Some(recalled),
         // They were let in by a filter that lets others pass, too, whose standing rows were not looked up.
         Some(recalled) => {
-            let orphans = orphaned(keys, [replaced.as_ref(), deletes_replaced.as_ref()], own.as_ref())?;
+            let wanted = known.wanted_again(keys, own.as_ref(), rules.forgotten)?;
             let of = keys.keys(&recalled)?;
-            let wanted = (0..of.num_rows()).filter(|row| orphans.contains(of.row(*row).data()));
+            let wanted = (0..of.num_rows()).filter(|row| wanted.contains(of.row(*row).data()));
             Some(take(&recalled, wanted.map(|row| row as u32).collect())?)
         }
         None => None,
@@ -97,58 +116,147 @@ pub fn merge(keys: &Keys, bucket: Bucket<'_>, bytes_max: usize) -> Result<Merged
     // Rows from this number on are not the run's own.
     let own_rows = own.as_ref().map_or(0, RecordBatch::num_rows) as u32;
     let both: Vec<RecordBatch> = own.into_iter().chain(recalled).collect();
-    let Some(first) = both.first() else { return Ok(merged) };
-    let incoming = concat(&first.schema(), &both)?;
+    let incoming = both.first().map(|first| concat(&first.schema(), &both)).transpose()?;
     drop(both);
-    let arriving = comparable(keys, Some(&incoming))?;
-    let table = comparable(keys, standing.as_ref())?;
-    let deletes_known = comparable(keys, remembered.as_ref())?;
+    let arriving = comparable(keys, incoming.as_ref())?;
+    let table = comparable(keys, known.rows.as_ref())?;
+    let deletes_known = comparable(keys, known.deletes.as_ref())?;
     let mut resolution = resolve(
         Incoming { keys: &arriving.0, versions: &arriving.1 },
         Known { keys: &table.0, versions: &table.1 },
         Known { keys: &deletes_known.0, versions: &deletes_known.1 },
     );
+    let taken = known.rows.as_ref().map(|rows| rules.truncations.over(keys, rows)).transpose()?;
+    let taken = taken.map(|over| over.iter().map(Option::is_some).collect::<Vec<_>>());
+    if let Some(incoming) = incoming.as_ref().filter(|_| !rules.soft) {
+        // What came before a truncate is no row, however new it is.
+        let over = rules.truncations.over(keys, incoming)?;
+        let (lost, left) = resolution.winners.into_iter().partition(|row| over[*row as usize].is_some());
+        resolution.winners = left;
+        resolution.superseded.extend::<Vec<u32>>(lost);
+    }
     drop((arriving, table, deletes_known));
-    // What was recalled and lost is superseded as before.
-    resolution.superseded.retain(|row| *row < own_rows);
-    count(&incoming, numbers(&resolution.superseded), &mut merged.superseded)?;
-    if let Some(standing) = &standing {
-        count(standing, numbers(&resolution.outdated), &mut merged.outdated_by)?;
-        merged.outdated.extend(places(standing, numbers(&resolution.outdated)));
-        let gone = take(standing, resolution.outdated)?;
-        merged.outdated_keys.push(key_columns(&gone, keys)?);
+    if let Some(standing) = &known.rows {
+        leave(standing, &taken.unwrap_or_default(), resolution.outdated, (keys, rules.soft), &mut merged)?;
     }
     merged.outdated_keys.retain(|batch| batch.num_rows() > 0);
-    let (again, new): (Vec<u32>, Vec<u32>) = resolution.winners.into_iter().partition(|row| *row >= own_rows);
-    for (winners, of_run) in [(new, true), (again, false)] {
-        let (rows, gone) = split(&take(&incoming, winners)?, deletes)?;
-        if let Some(gone) = gone {
-            let counts = if of_run { &mut merged.deleted } else { &mut merged.deleted_again };
-            count(&gone, 0..gone.num_rows(), counts)?;
-            merged.deletes.push(known_columns(&gone, keys)?);
-        }
-        if let Some(rows) = rows {
-            if !of_run {
-                count(&rows, 0..rows.num_rows(), &mut merged.restored)?;
-            }
-            merged.rows.push(without(&rows, DELETE)?);
-        }
+    if let Some(incoming) = &incoming {
+        // What was recalled and lost is superseded as before.
+        resolution.superseded.retain(|row| *row < own_rows);
+        count(incoming, numbers(&resolution.superseded), &mut merged.superseded)?;
+        enter(incoming, resolution.winners, own_rows, (keys, rules), &mut merged)?;
     }
     Ok(merged)
 }
 
-/// Keys whose newest version was replaced and did not come back as new or newer: an earlier version may count again.
+/// Rows of the table that have a newer version now, or that a truncate took.
+fn leave(
+    standing: &RecordBatch,
+    taken: &[bool],
+    mut outdated: Vec<u32>,
+    (keys, soft): (&Keys, bool),
+    merged: &mut Merged,
+) -> Result<()> {
+    let newer: HashSet<u32> = outdated.iter().copied().collect();
+    let taken = (0u32..).zip(taken).filter(|(row, taken)| **taken && !newer.contains(row)).map(|(row, _)| row);
+    if soft {
+        places(standing, taken.map(|row| row as usize), &mut merged.softened);
+    } else {
+        outdated.extend(taken);
+    }
+    count(standing, numbers(&outdated), &mut merged.outdated_by)?;
+    places(standing, numbers(&outdated), &mut merged.outdated);
+    let gone = take(standing, outdated)?;
+    merged.outdated_keys.push(key_columns(&gone, keys)?);
+    Ok(())
+}
+
+/// Incoming rows that won: rows for the table, and deletes to remember.
+fn enter(
+    incoming: &RecordBatch,
+    winners: Vec<u32>,
+    own_rows: u32,
+    (keys, rules): (&Keys, Rules<'_>),
+    merged: &mut Merged,
+) -> Result<()> {
+    let (again, new): (Vec<u32>, Vec<u32>) = winners.into_iter().partition(|row| *row >= own_rows);
+    for (winners, of_run) in [(new, true), (again, false)] {
+        let (rows, gone) = split(&take(incoming, winners)?, deletes)?;
+        if let Some(gone) = gone {
+            // Those of earlier runs have their place in the account.
+            if of_run {
+                count(&gone, 0..gone.num_rows(), &mut merged.deleted)?;
+            }
+            merged.deletes.push(known_columns(&gone, keys)?);
+        }
+        if let Some(mut rows) = rows {
+            if !of_run {
+                count(&rows, 0..rows.num_rows(), &mut merged.restored)?;
+            }
+            if rules.soft {
+                let over = rules.truncations.over(keys, &rows)?;
+                rows = soften(&rows, &over)?;
+            }
+            merged.rows.push(without(&rows, DELETE)?);
+        }
+    }
+    Ok(())
+}
+
+/// What the table knows of the keys of a bucket.
+struct Table {
+    rows: Option<RecordBatch>,
+    rows_replaced: Option<RecordBatch>,
+    deletes: Option<RecordBatch>,
+    deletes_replaced: Option<RecordBatch>,
+}
+
+impl Table {
+    fn of(bucket: Bucket<'_>) -> Result<Self> {
+        let (rows, rows_replaced) = by_mark(all(bucket.rows)?)?;
+        let (deletes, deletes_replaced) = by_mark(all(bucket.deletes)?)?;
+        Ok(Self { rows, rows_replaced, deletes, deletes_replaced })
+    }
+
+    /// Keys whose newest version was replaced and did not come back as new or newer: an earlier version may count again.
+    /// When deletes were forgotten, also keys of which the run has a version newer than anything known: what had kept it
+    /// out may be one of those.
+    fn wanted_again(&self, keys: &Keys, own: Option<&RecordBatch>, forgotten: bool) -> Result<HashSet<Vec<u8>>> {
+        let replaced = [&self.rows_replaced, &self.deletes_replaced].map(Option::as_ref);
+        let mut wanted = orphaned(keys, replaced, own)?;
+        if let Some(own) = own.filter(|_| forgotten) {
+            let mut known: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+            for batch in [&self.rows, &self.deletes].into_iter().flatten().chain(replaced.into_iter().flatten()) {
+                let (of, versions) = comparable(keys, Some(batch))?;
+                for (key, version) in of.iter().zip(versions.iter()) {
+                    let newest = known.entry(key.data().to_vec()).or_default();
+                    if newest.as_slice() < version.data() {
+                        *newest = version.data().to_vec();
+                    }
+                }
+            }
+            let (of, versions) = comparable(keys, Some(own))?;
+            let new = of
+                .iter()
+                .zip(versions.iter())
+                .filter(|(key, version)| known.get(key.data()).is_none_or(|newest| newest.as_slice() < version.data()));
+            wanted.extend(new.map(|(key, _)| key.data().to_vec()));
+        }
+        Ok(wanted)
+    }
+}
+
+/// Keys of which earlier versions may count again.
 ///
 /// # Errors
 /// As [`merge`].
-pub fn orphans(keys: &Keys, bucket: Bucket<'_>, bytes_max: usize) -> Result<HashSet<Vec<u8>>> {
-    let (_, rows) = by_mark(all(bucket.rows)?)?;
-    let (_, deletes) = by_mark(all(bucket.deletes)?)?;
-    if rows.is_none() && deletes.is_none() {
+pub fn orphans(keys: &Keys, bucket: Bucket<'_>, bytes_max: usize, forgotten: bool) -> Result<HashSet<Vec<u8>>> {
+    let known = Table::of(bucket)?;
+    if !forgotten && known.rows_replaced.is_none() && known.deletes_replaced.is_none() {
         return Ok(HashSet::new());
     }
     let own = load(keys, bucket.incoming, bytes_max, &mut Counts::new())?;
-    orphaned(keys, [rows.as_ref(), deletes.as_ref()], own.as_ref())
+    known.wanted_again(keys, own.as_ref(), forgotten)
 }
 
 fn orphaned(keys: &Keys, replaced: [Option<&RecordBatch>; 2], own: Option<&RecordBatch>) -> Result<HashSet<Vec<u8>>> {
@@ -279,13 +387,21 @@ fn numbers(rows: &[u32]) -> impl Iterator<Item = usize> + '_ {
     rows.iter().map(|row| *row as usize)
 }
 
-fn places(batch: &RecordBatch, rows: impl Iterator<Item = usize>) -> Vec<(u32, u64)> {
+fn places(batch: &RecordBatch, rows: impl Iterator<Item = usize>, to: &mut Places) {
     let files = batch[FILE].as_primitive::<UInt32Type>();
     let positions = batch[POSITION].as_primitive::<Int64Type>();
-    rows.map(|row| (files.value(row), positions.value(row) as u64)).collect()
+    for row in rows {
+        to.entry(files.value(row)).or_default().insert(positions.value(row) as u64);
+    }
 }
 
-/// Adds rows to the counts of the partitions they came from.
+/// Adds rows to others.
+pub fn add_places(to: &mut Places, more: Places) {
+    for (file, rows) in more {
+        *to.entry(file).or_default() |= rows;
+    }
+}
+
 /// Counts records by where they came from. The row of a tombstone, a delete without a position in its source, is left out:
 /// its record has its place in the account, as a tombstone.
 fn count(batch: &RecordBatch, rows: impl Iterator<Item = usize>, counts: &mut Counts) -> Result<()> {
@@ -305,14 +421,14 @@ fn count(batch: &RecordBatch, rows: impl Iterator<Item = usize>, counts: &mut Co
 impl Merged {
     /// Adds the counts of another bucket; its rows are the writer's by then.
     pub fn add_counts(&mut self, other: &mut Self) {
-        self.outdated.append(&mut other.outdated);
+        add_places(&mut self.outdated, std::mem::take(&mut other.outdated));
+        add_places(&mut self.softened, std::mem::take(&mut other.softened));
         for (ours, theirs) in [
             (&mut self.superseded, &mut other.superseded),
             (&mut self.deleted, &mut other.deleted),
             (&mut self.outdated_by, &mut other.outdated_by),
             (&mut self.replaced_by, &mut other.replaced_by),
             (&mut self.restored, &mut other.restored),
-            (&mut self.deleted_again, &mut other.deleted_again),
         ] {
             for (partition, rows) in std::mem::take(theirs) {
                 *ours.entry(partition).or_default() += rows;

@@ -11,7 +11,8 @@
 //!
 //! **The rule** ([`resolve`]): an incoming record wins when its version is above that of every other record of its key in
 //! the run, of every row the table has, and of every delete it remembers. A winner that deletes leaves no row and is
-//! remembered for `deleteMemory`; any other winner becomes a row. Whatever has the same key and lost, goes.
+//! remembered for `deleteMemory`; any other winner becomes a row. Whatever has the same key and lost, goes. A truncate of a
+//! source table is a delete of all its keys at once ([`truncate`]).
 //!
 //! **Cost**: candidate files are those whose partition and key bounds meet the run's keys; of them only key, version and
 //! provenance are read, once. What is written follows the touched rows (merge on read) or files (copy on write).
@@ -26,8 +27,10 @@ mod merge;
 pub mod remember;
 mod resolve;
 mod shuffle;
-mod spill;
+mod soften;
+pub(crate) mod spill;
 mod touched;
+mod truncate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,23 +39,26 @@ use std::sync::{Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use firn_shared::config::domain::{Upsert, WriteStrategy};
 use firn_shared::error::Result;
+use firn_shared::ids::RunId;
 use firn_shared::store::Stores;
 use iceberg::table::Table;
-use roaring::RoaringTreemap;
 
 pub use lookup::Affected;
 pub use merge::Counts;
 pub use shuffle::{Buckets, Recall, Shuffle, ShuffleWriter};
+pub use truncate::Truncation;
 
+use crate::diff::{Turnover, Which};
 use crate::execute::Budget;
 use crate::seam::Cpu;
-use crate::table::scan::{LiveFile, Prune, Tracked};
+use crate::table::scan::{All, LiveFile, Prune, Tracked};
 use crate::table::{Change, NewFile};
 use crate::write::{DataWriter, WriteSpec};
 use filter::KeyFilter;
-use lookup::{Found, counting, look_up};
-use merge::{Merged, merge};
-use remember::{Gathered, List, remember};
+use lookup::{Found, Search, counting, look_up};
+use merge::{Merged, Rules, merge};
+use remember::{Gathered, List, Memory, remember};
+use truncate::Truncations;
 
 /// An upsert whose rows were shuffled.
 #[derive(Debug)]
@@ -90,10 +96,12 @@ pub struct Staged {
     pub replaced: Counts,
     /// Records of earlier runs that are rows again, because what had superseded them is gone.
     pub restored: Counts,
-    /// Records of earlier runs that delete their key again, for the same reason.
-    pub deleted_again: Counts,
-    /// All deletes that are remembered from now on.
-    pub remembered: List,
+    /// All that is remembered from now on.
+    pub remembered: Memory,
+    /// Whether any file of the table may have mattered.
+    everywhere: bool,
+    /// Rows that go, and the files of rows that come.
+    pub turnover: Turnover,
 }
 
 impl Staged {
@@ -103,75 +111,127 @@ impl Staged {
         let since = base.metadata().current_snapshot_id();
         let gone: Vec<Tracked> = self.remove.into_iter().map(|file| file.data).collect();
         change.expect.live.extend(self.referred.into_iter().map(|file| file.data));
-        change.expect.no_new_files = Some((since, Arc::clone(&job.affected) as Arc<dyn Prune>));
+        change.expect.no_new_files = Some((since, prune(job, self.everywhere)));
         change.expect.no_new_deletes_for = Some((since, gone.clone()));
         change.remove.extend(gone);
         change.add.extend(self.add);
     }
 }
 
-/// Works out what the run does to `table`, which remembers the deletes `known`. `attempt` makes file names unique;
-/// `spec` is what data files are written with. `recall` converts earlier records of some keys again, when a `reprocess`
-/// took newer versions of them away.
+fn prune(job: &Upserting, everywhere: bool) -> Arc<dyn Prune> {
+    if everywhere { Arc::new(All) } else { Arc::clone(&job.affected) as Arc<dyn Prune> }
+}
+
+/// Works out what the run does to `table`, which remembers `memory`. `attempt` makes file names unique; `spec` is what
+/// data files are written with. `recall` converts earlier records of some keys again, when a `reprocess` took newer
+/// versions of them away.
 ///
 /// # Errors
 /// Those of the stores and of the temporary directory; `Data` for files of the table that cannot be read.
 pub async fn stage(
     job: &Upserting,
     table: &Table,
-    known: &List,
+    memory: &Memory,
     spec: &WriteSpec,
     (attempt, recall): (u32, impl AsyncFnOnce(Buckets) -> Result<()>),
 ) -> Result<Staged> {
-    let now = job.now;
-    let mut known = counting(known, now, job.upsert.delete_memory);
-    let found = look_up(table, &job.shuffle, &job.affected, (&known, &job.stores, &job.cpu), attempt).await?;
-    let mut stage =
-        Stage { job, found: Arc::new(found), recalled: None, next: AtomicUsize::new(0), gathered: Mutex::default() };
-    if let Some(replaced) = &job.affected.replaced {
-        stage.recalled = stage.orphans(attempt).await?;
-        if let Some(recalled) = &stage.recalled {
-            recall(Buckets { shuffle: Arc::clone(&job.shuffle), recall: Some(Arc::clone(recalled)) }).await?;
-        }
-        known = remember::without(&job.stores, known, replaced, (spec.run, attempt)).await?;
-    }
+    let (stage, memory) = stand(job, table, memory, spec.run, (attempt, recall)).await?;
     let Budget { at_once: lanes, slice: share } = Budget::of(job.cpu.memory(), job.cpu.threads())?;
     let lane = |number: usize| {
         let slice = format!("{}u{attempt}-{number}", spec.slice);
         stage.lane(share.bytes, WriteSpec { slice, ..spec.clone() })
     };
     let mut total = Merged::default();
-    let mut staged = Staged { remembered: known, ..Staged::default() };
+    let mut staged = Staged { remembered: memory, everywhere: stage.everywhere, ..Staged::default() };
     for (mut merged, files, remembered) in futures::future::try_join_all((0..lanes).map(lane)).await? {
         total.add_counts(&mut merged);
         total.outdated_keys.append(&mut merged.outdated_keys);
         staged.add.extend(files);
-        staged.remembered.extend(remembered);
+        staged.remembered.deletes.extend(remembered);
     }
     let left = stage.gathered.lock().unwrap_or_else(PoisonError::into_inner).take();
     if !left.is_empty() {
-        let name = format!("{attempt}-rest");
-        staged
-            .remembered
-            .push(remember(&job.stores, table.metadata().location(), (spec.run, &name), &left, now).await?);
+        let (name, location) = (format!("{attempt}-rest"), table.metadata().location());
+        let object = remember(&job.stores, location, (spec.run, &name), &left, job.now).await?;
+        staged.remembered.deletes.push(object);
     }
-    let gone = by_file(&stage.found.files, &total.outdated);
+    let marked = WriteSpec { slice: format!("{}m{attempt}", spec.slice), ..spec.clone() };
+    let marked = soften::rewrite(
+        table,
+        by_file(&stage.found.files, std::mem::take(&mut total.softened)),
+        (&job.shuffle, &stage.truncations),
+        marked,
+    );
+    let mut softened = marked.await?;
+    staged.add.append(&mut softened.files);
+    merge::add_places(&mut total.outdated, softened.places);
+    total.outdated_keys.append(&mut softened.keys);
+    let gone = by_file(&stage.found.files, total.outdated);
+    staged.turnover = Turnover {
+        gone: gone.iter().map(|(_, file, rows)| (file.clone(), Which::At(Arc::clone(rows)))).collect(),
+        came: staged.add.clone(),
+    };
     let spec = WriteSpec { slice: format!("{}d{attempt}", spec.slice), ..spec.clone() };
     apply::apply(table, job.upsert.strategy, (gone, &total.outdated_keys, job.shuffle.keys()), spec, &mut staged)
         .await?;
     (staged.superseded, staged.deleted) = (total.superseded, total.deleted);
     (staged.outdated, staged.replaced) = (total.outdated_by, total.replaced_by);
-    (staged.restored, staged.deleted_again) = (total.restored, total.deleted_again);
+    staged.restored = total.restored;
     Ok(staged)
 }
 
-/// Positions of rows that go, per file.
-fn by_file(files: &[LiveFile], outdated: &[(u32, u64)]) -> Vec<(u32, LiveFile, RoaringTreemap)> {
-    let mut bitmaps: std::collections::BTreeMap<u32, RoaringTreemap> = std::collections::BTreeMap::new();
-    for (file, position) in outdated {
-        bitmaps.entry(*file).or_default().insert(*position);
+/// What the table has and remembers of what the run is about; and what is left of its memory.
+async fn stand<'a>(
+    job: &'a Upserting,
+    table: &Table,
+    memory: &Memory,
+    run: RunId,
+    (attempt, recall): (u32, impl AsyncFnOnce(Buckets) -> Result<()>),
+) -> Result<(Stage<'a>, Memory)> {
+    let (keys, replaced) = (job.shuffle.keys(), job.affected.replaced.as_ref());
+    let mut deletes = counting(&memory.deletes, job.now, job.upsert.delete_memory);
+    let forgotten = memory.forgotten || deletes.len() < memory.deletes.len();
+    let own = job.shuffle.truncations();
+    let (mut known, mut everything) = (memory.truncations.clone(), false);
+    if let Some(replaced) = replaced {
+        (known, everything) = truncate::without(keys, known, replaced, &own)?;
     }
-    bitmaps.into_iter().map(|(file, rows)| (file, files[file as usize].clone(), rows)).collect()
+    known.extend(own.clone());
+    let newest = Truncations::newest(keys, known.clone())?;
+    // Those that were known have taken their rows.
+    let new = newest.list().iter().filter(|one| own.contains(one)).cloned();
+    let new = Arc::new(Truncations::newest(keys, new)?);
+    let everywhere = everything || !new.is_empty();
+    let prune = prune(job, everywhere);
+    let search = Search { prune: prune.as_ref(), replaced, truncations: &new, everything };
+    let found = look_up(table, &job.shuffle, search, (&deletes, &job.stores, &job.cpu), attempt).await?;
+    let mut stage = Stage {
+        job,
+        found: Arc::new(found),
+        recalled: None,
+        truncations: Arc::new(newest),
+        forgotten: forgotten && replaced.is_some(),
+        everything,
+        everywhere,
+        next: AtomicUsize::new(0),
+        gathered: Mutex::default(),
+    };
+    if let Some(replaced) = replaced {
+        stage.recalled = stage.orphans(attempt).await?;
+        if let Some(recalled) = &stage.recalled {
+            recall(Buckets { shuffle: Arc::clone(&job.shuffle), recall: Some(Arc::clone(recalled)) }).await?;
+            known.extend(recalled.truncations.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+            stage.truncations = Arc::new(Truncations::newest(keys, known)?);
+        }
+        deletes = remember::without(&job.stores, deletes, replaced, (run, attempt)).await?;
+    }
+    let truncations = stage.truncations.list().to_vec();
+    Ok((stage, Memory { deletes, truncations, forgotten }))
+}
+
+/// Rows of the table, per file.
+fn by_file(files: &[LiveFile], places: merge::Places) -> apply::Gone {
+    places.into_iter().map(|(file, rows)| (file, files[file as usize].clone(), Arc::new(rows))).collect()
 }
 
 /// What all lanes of a merge share.
@@ -179,6 +239,10 @@ struct Stage<'a> {
     job: &'a Upserting,
     found: Arc<Found>,
     recalled: Option<Arc<Recall>>,
+    truncations: Arc<Truncations>,
+    forgotten: bool,
+    everything: bool,
+    everywhere: bool,
     next: AtomicUsize,
     gathered: Mutex<Gathered>,
 }
@@ -187,14 +251,23 @@ impl Stage<'_> {
     /// Keys of which an earlier version may count again.
     async fn orphans(&self, attempt: u32) -> Result<Option<Arc<Recall>>> {
         let shuffle = &self.job.shuffle;
+        let recall = |keys: KeyFilter| {
+            let rows = shuffle.more(&format!("recalled-{attempt}"));
+            Arc::new(Recall { keys, rows, truncations: Mutex::default() })
+        };
+        if self.everything {
+            return Ok(Some(recall(KeyFilter::all())));
+        }
+        let forgotten = self.forgotten;
         let permit = self.job.cpu.permit(self.job.cpu.memory()).await?;
         let (of, found, bytes) = (Arc::clone(shuffle), Arc::clone(&self.found), permit.bytes());
         let work = move || -> Result<Option<KeyFilter>> {
-            let replaced: u64 = found.rows.iter().chain(&found.deletes).map(spilled).sum();
-            let (keys, mut any) = (KeyFilter::new(replaced, bytes / 16), false);
+            let own = of.rows().iter().filter(|_| forgotten);
+            let count: u64 = found.rows.iter().chain(&found.deletes).chain(own).map(spilled).sum();
+            let (keys, mut any) = (KeyFilter::new(count, bytes / 16), false);
             for bucket in 0..of.buckets() {
                 let inputs = bucket_of(&of, &found, None, bucket);
-                for key in merge::orphans(of.keys(), inputs, (bytes / 8) as usize)? {
+                for key in merge::orphans(of.keys(), inputs, (bytes / 8) as usize, forgotten)? {
                     keys.insert(key::hash(&key));
                     any = true;
                 }
@@ -202,8 +275,7 @@ impl Stage<'_> {
             Ok(any.then_some(keys))
         };
         let keys = self.job.cpu.run(&permit, work).await??;
-        let recalled = keys.map(|keys| Recall { keys, rows: shuffle.more(&format!("recalled-{attempt}")) });
-        Ok(recalled.map(Arc::new))
+        Ok(keys.map(recall))
     }
 
     /// Merges buckets one after the other, with a writer of its own.
@@ -221,10 +293,13 @@ impl Stage<'_> {
                 break;
             }
             let (shuffle, found, recalled) = (Arc::clone(&job.shuffle), Arc::clone(&self.found), self.recalled.clone());
+            let truncations = Arc::clone(&self.truncations);
+            let (soft, forgotten, everything) = (job.upsert.soft_delete, self.forgotten, self.everything);
             let bytes_max = (permit.bytes() / 8) as usize;
             let work = move || -> Result<(Merged, DataWriter)> {
                 let inputs = bucket_of(&shuffle, &found, recalled.as_deref(), bucket);
-                let mut merged = merge(shuffle.keys(), inputs, bytes_max)?;
+                let rules = Rules { truncations: &truncations, soft, forgotten, everything };
+                let mut merged = merge(shuffle.keys(), inputs, rules, bytes_max)?;
                 for rows in merged.rows.drain(..) {
                     writer.write(&rows)?;
                 }

@@ -14,6 +14,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::{Deserialize, Serialize};
 
+use super::truncate::Truncation;
 use crate::table::read::Rows;
 
 /// Beside the table's own directory.
@@ -43,6 +44,17 @@ impl Remembered {
 /// Where the remembered deletes of the table at `location` lie, with trailing slash.
 pub fn directory(location: &str) -> String {
     format!("{}{SUFFIX}/", location.trim_end_matches('/'))
+}
+
+/// What a table remembers, so that what comes late changes nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// Deletes of keys.
+    pub deletes: List,
+    /// The newest truncate of each source table.
+    pub truncations: Vec<Truncation>,
+    /// Whether deletes were forgotten: a `reprocess` then has to look for them in raw objects.
+    pub forgotten: bool,
 }
 
 /// Writes deletes as one object, the `number`-th of the run.

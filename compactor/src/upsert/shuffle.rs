@@ -15,6 +15,7 @@ use super::filter::KeyFilter;
 use super::key::{Keys, bucket, hash};
 use super::spill::{SpillDir, SpillFile};
 use super::touched::Touched;
+use super::truncate::Truncation;
 use crate::execute::Rows;
 use crate::write::conform;
 
@@ -36,6 +37,7 @@ pub struct Shuffle {
     buckets: Vec<Mutex<SpillFile>>,
     filter: KeyFilter,
     touched: Mutex<Option<Touched>>,
+    truncations: Mutex<Vec<Truncation>>,
     table: (TableMetadata, Vec<String>),
 }
 
@@ -63,6 +65,7 @@ impl Shuffle {
         let names: Vec<String> = keys.names().to_vec();
         Ok(Self {
             touched: Mutex::new(Some(Touched::new(metadata, &names)?)),
+            truncations: Mutex::default(),
             filter: KeyFilter::new(records, memory / BUCKET_SHARE),
             table: (metadata.clone(), names),
             schema: Arc::new(Schema::new(fields)),
@@ -85,6 +88,11 @@ impl Shuffle {
     /// The run's own rows, [`DELETE`] included, by bucket.
     pub fn rows(&self) -> &[Mutex<SpillFile>] {
         &self.buckets
+    }
+
+    /// The run's own truncates.
+    pub fn truncations(&self) -> Vec<Truncation> {
+        self.truncations.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the run may have a row of this key.
@@ -123,6 +131,8 @@ pub struct Recall {
     pub keys: KeyFilter,
     /// Their rows, by bucket.
     pub rows: Vec<Mutex<SpillFile>>,
+    /// Truncates that were found on the way.
+    pub truncations: Mutex<Vec<Truncation>>,
 }
 
 /// One slice's way into the buckets. Holds rows until a frame is worth writing.
@@ -182,6 +192,12 @@ impl ShuffleWriter {
             self.flush(largest)?;
         }
         Ok(())
+    }
+
+    /// Takes truncates.
+    pub fn truncate(&self, found: Vec<Truncation>) {
+        let to = self.recall.as_ref().map_or(&self.shuffle.truncations, |recall| &recall.truncations);
+        to.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
     }
 
     /// Writes what is left.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use firn_compactor::maintain::{self, Report, Subject, maintain};
-use firn_compactor::run::{Env, Options, Outcome, RunReport, Target, prove, run};
+use firn_compactor::run::{Env, Options, Outcome, RunReport, Target, branch, prove, run};
 use firn_compactor::seam::Cpu;
 use firn_compactor::table::catalog::{Created, open};
 use firn_compactor::table::read::{self, Origins, Rows};
@@ -159,6 +159,20 @@ impl Bed {
         Ok(report.expect("there is a table"))
     }
 
+    /// Hours again on the usual branch, compared with the table.
+    pub async fn diff(&self, faults: &Arc<Faults>, from: &str, to: &str) -> Result<RunReport> {
+        let (hours, branch) = (Some((from.parse().unwrap(), to.parse().unwrap())), Some(branch::BRANCH.to_owned()));
+        run(&self.env(faults).await, self.target(), &Options { hours, branch, ..Options::default() }).await
+    }
+
+    pub async fn publish(&self, faults: &Arc<Faults>) -> Result<branch::BranchReport> {
+        branch::publish(&self.env(faults).await, self.target(), branch::BRANCH).await
+    }
+
+    pub async fn discard(&self, faults: &Arc<Faults>) -> Result<branch::BranchReport> {
+        branch::discard(&self.env(faults).await, self.target(), branch::BRANCH).await
+    }
+
     pub async fn table(&self) -> Option<Table> {
         self.env(&Faults::none()).await.catalog.load(&self.target().ident()).await.unwrap()
     }
@@ -232,6 +246,27 @@ impl Bed {
             Some(table) => rows_of(&table, !quarantine).await,
             None => Vec::new(),
         }
+    }
+
+    /// Rows of the table: where each came from, its `id`, and whether it is marked as deleted; sorted.
+    pub async fn marked_rows(&self) -> Vec<(Place, Option<i64>, bool)> {
+        let Some(table) = self.table().await else { return Vec::new() };
+        let soft = table.metadata().current_schema().field_by_name(config::DELETED).is_some();
+        let columns: &[&str] = if soft { &["id", "_firn", config::DELETED] } else { &["id", "_firn"] };
+        let mut batches = read::rows(&table, columns, &Rows::All).await.unwrap();
+        let mut rows = Vec::new();
+        while let Some(batch) = batches.try_next().await.unwrap() {
+            let origins = Origins::of(batch.column_by_name("_firn").unwrap().as_struct()).unwrap();
+            let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>();
+            let deleted = batch.column_by_name(config::DELETED).map(|c| c.as_boolean().clone());
+            for row in 0..batch.num_rows() {
+                let place = (origins.partitions.value(row) as u32, origins.offsets.value(row) as u64);
+                let deleted = deleted.as_ref().is_some_and(|deleted| deleted.value(row));
+                rows.push((place, Some(ids.value(row)), deleted));
+            }
+        }
+        rows.sort_unstable();
+        rows
     }
 
     /// The ledger, the snapshots and the rows agree.
@@ -347,7 +382,8 @@ impl Catalog for FaultyCatalog {
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<Table>> {
         if self.faults.is_dead() {
-            return Err(firn_shared::error::Error::unavailable("injected fault: the process is dead"));
+            // No kind that is tried again: nobody is there to try.
+            return Err(firn_shared::error::Error::bug("injected fault: the process is dead"));
         }
         self.inner.load(ident).await
     }

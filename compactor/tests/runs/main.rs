@@ -3,17 +3,23 @@
 //! `bed` lands batches and reads tables back, `crash` stops the work after every single operation and starts again,
 //! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read, `upsert` and `changes`
 //! hold tables against a model of their keys, `loads` replaces whole tables, `maintain` compacts, expires and cleans them,
-//! `versions` is the model of upserts.
+//! `versions` is the model of upserts, `branch` compares before it publishes, `truncate` empties source tables, `model` says what
+//! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` has what went wrong in other programs.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod bed;
+mod branch;
 mod changes;
 mod crash;
 mod history;
 mod input;
 mod loads;
 mod maintain;
+mod model;
+mod model_test;
 mod races;
+mod seen_elsewhere;
+mod truncate;
 mod upsert;
 mod versions;

@@ -2,7 +2,7 @@
 //! the table holds the newest version of every key.
 
 use firn_shared::error::ErrorKind;
-use firn_shared::store::{Fault, Faults};
+use firn_shared::store::Faults;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -27,38 +27,6 @@ async fn the_newest_version_of_every_key_is_in_the_table() {
             }
             bed.run_to_the_end().await;
             model.check(&bed, &format!("{strategy} {partitions} round {round}")).await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_write_of_an_upsert_changes_nothing_in_the_end() {
-    let [rewrite, position, equality] = STRATEGIES;
-    for (strategy, fault) in [
-        (rewrite, Fault::CrashBefore),
-        (position, Fault::CrashAfter),
-        (position, Fault::ErrorAfter),
-        (equality, Fault::CrashBefore),
-    ] {
-        let mut number = 0;
-        loop {
-            number += 1;
-            let mut rng = SmallRng::seed_from_u64(number);
-            let (bed, mut model) = (bed(strategy, "[hour(at)]"), Model::default());
-            model.land(&bed, &mut rng, 0, 30).await;
-            bed.run_to_the_end().await;
-            let before = model.rows();
-            model.land(&bed, &mut rng, 1, 30).await;
-            let faults = Faults::at_write(number, fault);
-            let _ = bed.run(&faults).await;
-            let seen = bed.rows(false).await;
-            assert!(seen == before || seen == model.rows(), "{strategy}: half an upsert is visible");
-            bed.run_to_the_end().await;
-            model.check(&bed, &format!("{strategy} {fault:?} at {number}")).await;
-            if !faults.fired() {
-                assert!(number > 5, "only {number} operations");
-                break;
-            }
         }
     }
 }

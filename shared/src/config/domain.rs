@@ -1,6 +1,6 @@
 //! Checked configuration. A value of these types has passed every check that needs no server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -373,12 +373,23 @@ pub struct Table {
     pub target_file_size: u64,
     /// zstd level of the Parquet pages.
     pub zstd_level: i32,
+    /// Guards for Athena that are off.
+    pub athena_allow: BTreeSet<AthenaGuard>,
     /// Iceberg table properties to set.
     pub properties: BTreeMap<String, String>,
     /// Share of a run's records (0 to 1) above which `run` ends with exit code 5.
     pub quarantine_threshold: Option<f64>,
     /// How it is maintained, where it differs from the deployment's tables.
     pub maintenance: MaintenanceOptions,
+}
+
+/// What a table may not have, because Athena does not read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AthenaGuard {
+    /// Another format version than 2.
+    FormatVersion,
+    /// Columns of types that Athena does not read.
+    Types,
 }
 
 /// How runs change a table.

@@ -3,18 +3,18 @@
 //! It is written in the words of the files, one document for `firn.yaml` and one for each pipeline; a secret is `***`.
 
 use super::domain::{
-    Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath, LateThen,
-    LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Table, TopicSelector, Transformation,
-    WriteStrategy,
+    AthenaGuard, Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath,
+    LateThen, LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Table, TopicSelector,
+    Transformation, WriteStrategy,
 };
 use super::units::{ByteSize, Period};
 use super::wire::{
-    CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml, DeleteFilesYaml, DropYaml,
-    EventTimeFieldYaml, EventTimeYaml, ExpireYaml, ExtractYaml, FilterYaml, FirnYaml, GlueYaml, IncomingYaml,
-    IngestionYaml, KafkaYaml, LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, LowerYaml, MaintenanceYaml,
-    ManifestsYaml, Mechanism, ModeYaml, OneOrMany, OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, Protocol,
-    R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml, TableYaml,
-    TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
+    AthenaGuardYaml, AthenaYaml, CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml,
+    DeleteFilesYaml, DropYaml, EventTimeFieldYaml, EventTimeYaml, ExpireYaml, ExtractYaml, FilterYaml, FirnYaml,
+    GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, LowerYaml,
+    MaintenanceYaml, ManifestsYaml, Mechanism, ModeYaml, OneOrMany, OrphansYaml, OutputYaml, PayloadFormatYaml,
+    PipelineYaml, Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml,
+    StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
 };
 use super::yaml;
 use crate::ids::ColumnName;
@@ -254,6 +254,8 @@ fn table(table: &Table) -> TableYaml {
         columns: Some(table.columns.iter().map(|column| Some(self::column(column))).collect()),
         provenance: Some(table.provenance),
         quarantine_threshold: table.quarantine_threshold,
+        athena: (!table.athena_allow.is_empty())
+            .then(|| AthenaYaml { allow: Some(table.athena_allow.iter().copied().map(guard).collect()) }),
         properties: (!table.properties.is_empty()).then(|| table.properties.clone()),
         target_file_size: text(&ByteSize(table.target_file_size)),
         zstd_level: Some(table.zstd_level),
@@ -276,6 +278,13 @@ fn maintenance(options: &MaintenanceOptions) -> Option<MaintenanceYaml> {
         expire: Some(ExpireYaml { older_than: period(options.expire_after), keep_last: number(options.keep_last) }),
         orphans: Some(OrphansYaml { older_than: period(options.orphans_after), delete: options.delete_orphans }),
     })
+}
+
+fn guard(guard: AthenaGuard) -> AthenaGuardYaml {
+    match guard {
+        AthenaGuard::FormatVersion => AthenaGuardYaml::FormatVersion,
+        AthenaGuard::Types => AthenaGuardYaml::Types,
+    }
 }
 
 fn column(column: &Column) -> ColumnYaml {

@@ -37,6 +37,15 @@ pub(super) struct Event<'a> {
 pub(super) enum What<'a> {
     /// A change of a row.
     Change(Change<'a>),
+    /// The source table was emptied.
+    Truncation {
+        /// Which, and where in the source.
+        source: Source<'a>,
+        /// Milliseconds since the epoch.
+        time: Option<Raw<'a>>,
+        /// Where the operation stands in the payload.
+        at: &'static str,
+    },
     /// Nothing for a table; counted under this reason.
     Skipped(&'static str),
 }
@@ -199,12 +208,8 @@ impl<'a> Fields<'a> {
             Some("\"r\"") => Op::Read,
             Some("\"u\"") => Op::Update,
             Some("\"d\"") => Op::Delete,
+            Some("\"t\"") => Op::Truncate,
             Some("\"m\"") => return Ok(What::Skipped(MESSAGE)),
-            Some("\"t\"") => {
-                let detail =
-                    "the source table was truncated, which is not carried out; delete the rows by hand".to_owned();
-                return Err(Rejected { path: at("op"), reason: RejectKind::Unsupported, detail });
-            }
             None | Some("null") => {
                 let detail = "the operation is missing".to_owned();
                 return Err(Rejected { path: at("op"), reason: RejectKind::Missing, detail });
@@ -221,14 +226,18 @@ impl<'a> Fields<'a> {
                 Rejected { path: at("source"), reason, detail }
             })?;
         }
+        let time = source.ts_ms.or(self.ts_ms);
         let (image, path) = match (op, wrapped) {
+            (Op::Truncate, _) => {
+                return Ok(What::Truncation { source, time, at: if wrapped { "$.payload.op" } else { "$.op" } });
+            }
             (Op::Delete, true) => (self.before, "$.payload.before"),
             (Op::Delete, false) => (self.before, "$.before"),
             (_, true) => (self.after, "$.payload.after"),
             (_, false) => (self.after, "$.after"),
         };
         let image = image.filter(|image| !image.is_null());
-        Ok(What::Change(Change { op, image, path, time: source.ts_ms.or(self.ts_ms), source: Some(source) }))
+        Ok(What::Change(Change { op, image, path, time, source: Some(source) }))
     }
 
     fn flat(&self, object: Raw<'a>, wrapped: bool) -> Result<What<'a>, Rejected> {
@@ -246,6 +255,10 @@ impl<'a> Fields<'a> {
             Some("\"d\"") => Op::Delete,
             Some("\"c\"") => Op::Create,
             Some("\"r\"") => Op::Read,
+            Some("\"t\"") => {
+                let (source, time) = (self.flat_source, self.flat_source.ts_ms.or(self.ts_ms));
+                return Ok(What::Truncation { source, time, at: if wrapped { "$.payload.__op" } else { "$.__op" } });
+            }
             // Without the field nobody knows; the row is what it is now.
             _ => Op::Update,
         };

@@ -7,6 +7,7 @@
 //!
 //! - A row that deletes needs the columns named by [`Changes::new`] only; what else is required may be null in it.
 //! - When the old image lacks them (Postgres sends it only with `REPLICA IDENTITY FULL`), the record's key is the image.
+//! - A truncate has no row: it is a row of nulls where every change is one, else a [`Truncation`] of what came before it.
 //! - A tombstone of Debezium deletes its key, which has no position and so is older than any row that has one: after the
 //!   `d` of an envelope it changes nothing, and of flattened records, which have no position either, it is the delete.
 
@@ -22,6 +23,7 @@ use firn_shared::config::domain::{Column, PayloadFormat};
 use memchr::memmem::Finder;
 
 use self::debezium::{Change, Schema, What};
+use self::position::Source;
 use self::schema::Schemas;
 use super::cursor::Raw;
 use super::reject::{RejectKind, Rejected};
@@ -48,6 +50,8 @@ pub enum Op {
     Delete,
     /// Removed it, said by a tombstone, which is no row of its own in any account.
     Tombstone,
+    /// Removed all rows of its table.
+    Truncate,
 }
 
 impl Op {
@@ -59,6 +63,7 @@ impl Op {
             Self::Read => "r",
             Self::Update => "u",
             Self::Delete | Self::Tombstone => "d",
+            Self::Truncate => "t",
         }
     }
 
@@ -69,11 +74,35 @@ impl Op {
     }
 }
 
-/// What became of a payload.
+/// What a table makes of the events that say that a source table was emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncates {
+    /// A row of nulls each: the table keeps every change.
+    AsRows,
+    /// All rows go that came before.
+    CarriedOut,
+    /// Nothing: its rows are not ordered by their position in the source, and a truncate has no other order.
+    Refused,
+}
+
+/// A source table was emptied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truncation {
+    /// Which: `database.schema.table`, as [`Places::sources`] has it.
+    pub source: String,
+    /// Where in the source, as [`Places::versions`] has it.
+    pub version: String,
+    /// When, microseconds since the epoch.
+    pub micros: Option<i64>,
+}
+
+/// What became of a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// The decoder has one row more.
     Row,
+    /// It is about all rows that came before it.
+    Truncation(Truncation),
     /// It is nothing for a table; the reason.
     Skipped(&'static str),
 }
@@ -89,8 +118,10 @@ pub struct Changes {
     schemas: Schemas,
     /// Whether flattened records came whose deletes can only be tombstones.
     flat: bool,
+    truncates: Truncates,
     marks: Marks,
-    versions: Versions,
+    versions: Texts,
+    sources: Texts,
 }
 
 /// What the rows of a batch do, row by row.
@@ -102,17 +133,42 @@ pub struct Marks {
     pub times: Vec<Option<i64>>,
 }
 
+/// Where the rows of a batch come from, row by row.
+#[derive(Debug)]
+pub struct Places {
+    /// Positions in the source; null for rows without one.
+    pub versions: StringArray,
+    /// Source tables; null for rows that do not say.
+    pub sources: StringArray,
+}
+
 /// Texts under construction.
 #[derive(Debug)]
-struct Versions {
+struct Texts {
     data: Vec<u8>,
     ends: Vec<i32>,
     validity: NullBufferBuilder,
 }
 
-impl Default for Versions {
+impl Default for Texts {
     fn default() -> Self {
         Self { data: Vec::new(), ends: vec![0], validity: NullBufferBuilder::new(0) }
+    }
+}
+
+impl Texts {
+    /// Ends a text; what was appended is one, if it is `there`. Answers how many bytes it takes.
+    fn end(&mut self, there: bool) -> usize {
+        // Batches are far below 2 GiB, and so are their texts.
+        let (begun, ends) = (self.ends.last().copied().unwrap_or_default(), self.data.len() as i32);
+        self.ends.push(ends);
+        self.validity.append(there);
+        (ends - begun) as usize + size_of::<i32>()
+    }
+
+    fn finish(self) -> Result<StringArray, arrow_schema::ArrowError> {
+        let Self { data, ends, mut validity } = self;
+        StringArray::try_new(arrow_buffer::OffsetBuffer::new(ends.into()), data.into(), validity.finish())
     }
 }
 
@@ -127,9 +183,17 @@ impl Changes {
             unavailable: [Finder::new(UNAVAILABLE), Finder::new(UNAVAILABLE_BASE64)],
             schemas: Schemas::default(),
             flat: false,
+            truncates: Truncates::Refused,
             marks: Marks::default(),
-            versions: Versions::default(),
+            versions: Texts::default(),
+            sources: Texts::default(),
         }
+    }
+
+    /// With another way to take truncates than refusing them.
+    #[must_use]
+    pub fn with_truncates(self, truncates: Truncates) -> Self {
+        Self { truncates, ..self }
     }
 
     /// Adds the row of one payload; `key` gives the record's key.
@@ -150,18 +214,56 @@ impl Changes {
         let event = debezium::read(text, self.schemas.last())?;
         let change = match event.what {
             What::Change(change) => change,
+            What::Truncation { source, time, at } => return self.truncation(decoder, &source, time, at),
             What::Skipped(reason) => return Ok(Taken::Skipped(reason)),
         };
         self.learn(decoder, event.schema);
         self.debezium(decoder, &change, key)?;
         self.flat |= change.source.is_none();
-        let at = self.versions.data.len();
         if let Some(source) = &change.source {
             source.write(change.op == Op::Read, change.time, &mut self.versions.data);
+            source.write_table(&mut self.sources.data);
         }
-        let millis = change.time.and_then(|raw| number::long(position::bare(raw).as_bytes()).ok());
-        self.mark(decoder, change.op, millis.and_then(|millis| millis.checked_mul(1000)), at, change.source.is_some());
+        let placed = (change.source.is_some(), change.source.is_some_and(|source| source.names_table()));
+        self.mark(decoder, change.op, micros(change.time), placed);
         Ok(Taken::Row)
+    }
+
+    /// Takes a truncate as the table wants it.
+    fn truncation(
+        &mut self,
+        decoder: &mut Decoder,
+        source: &Source<'_>,
+        time: Option<Raw<'_>>,
+        at: &str,
+    ) -> Result<Taken, Rejected> {
+        let refused = |detail: &str| {
+            let (path, detail) = (at.to_owned(), detail.to_owned());
+            Err(Rejected { path, reason: RejectKind::Unsupported, detail })
+        };
+        match self.truncates {
+            Truncates::AsRows => {
+                decoder.push_row(|decoder| decoder.walk("{}", Some(&self.needed)))?;
+                source.write(false, time, &mut self.versions.data);
+                source.write_table(&mut self.sources.data);
+                self.mark(decoder, Op::Truncate, micros(time), (true, source.names_table()));
+                Ok(Taken::Row)
+            }
+            Truncates::CarriedOut if !source.names_table() => {
+                refused("the event does not say which source table was truncated, so no row can be known to be of it")
+            }
+            Truncates::CarriedOut => {
+                let (mut version, mut table) = (Vec::new(), Vec::new());
+                source.write(false, time, &mut version);
+                source.write_table(&mut table);
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                Ok(Taken::Truncation(Truncation { source: text(table), version: text(version), micros: micros(time) }))
+            }
+            Truncates::Refused => refused(
+                "a truncate has no value of the table's timestampColumns, so it cannot be ordered among its rows; leave \
+                 them out, and the position in the source orders all",
+            ),
+        }
     }
 
     /// Adds a row that deletes the key of a tombstone; answers whether the key is one. `millis` is Kafka's timestamp.
@@ -169,8 +271,7 @@ impl Changes {
         if self.format != PayloadFormat::Debezium || self.key_image(decoder, key).is_err() {
             return false;
         }
-        let at = self.versions.data.len();
-        self.mark(decoder, Op::Tombstone, millis.and_then(|millis| millis.checked_mul(1000)), at, false);
+        self.mark(decoder, Op::Tombstone, millis.and_then(|millis| millis.checked_mul(1000)), (false, false));
         true
     }
 
@@ -180,25 +281,22 @@ impl Changes {
         self.flat
     }
 
-    /// What the rows since the last time do, and their positions (null for those without).
+    /// What the rows since the last time do, and where they come from.
     ///
     /// # Errors
-    /// Of arrow, when the positions make no column.
-    pub fn finish(&mut self) -> Result<(Marks, StringArray), arrow_schema::ArrowError> {
-        let Versions { data, ends, mut validity } = std::mem::take(&mut self.versions);
-        let offsets = arrow_buffer::OffsetBuffer::new(ends.into());
-        let versions = StringArray::try_new(offsets, data.into(), validity.finish())?;
-        Ok((std::mem::take(&mut self.marks), versions))
+    /// Of arrow, when the texts make no column.
+    pub fn finish(&mut self) -> Result<(Marks, Places), arrow_schema::ArrowError> {
+        let versions = std::mem::take(&mut self.versions).finish()?;
+        let sources = std::mem::take(&mut self.sources).finish()?;
+        Ok((std::mem::take(&mut self.marks), Places { versions, sources }))
     }
 
-    fn mark(&mut self, decoder: &mut Decoder, op: Op, micros: Option<i64>, from: usize, has_position: bool) {
+    /// Ends a row; `placed` says whether it has a position, and a source table.
+    fn mark(&mut self, decoder: &mut Decoder, op: Op, micros: Option<i64>, placed: (bool, bool)) {
         self.marks.ops.push(op);
         self.marks.times.push(micros);
-        let Versions { data, ends, validity } = &mut self.versions;
-        decoder.walk.meter.bytes += data.len() - from + size_of::<(Op, Option<i64>, i32)>();
-        // Batches are far below 2 GiB, and so are their positions.
-        ends.push(data.len() as i32);
-        validity.append(has_position);
+        let texts = self.versions.end(placed.0) + self.sources.end(placed.1);
+        decoder.walk.meter.bytes += texts + size_of::<(Op, Option<i64>)>();
     }
 
     fn learn(&mut self, decoder: &mut Decoder, schema: Schema<'_>) {
@@ -253,9 +351,8 @@ impl Changes {
             (Err(why), Some(keys)) if needed.is_some() && why.reason == RejectKind::Missing => push(keys)?,
             (pushed, _) => pushed?,
         }
-        let at = self.versions.data.len();
         event.write_position(&mut self.versions.data);
-        self.mark(decoder, event.op, event.micros, at, true);
+        self.mark(decoder, event.op, event.micros, (true, false));
         Ok(())
     }
 
@@ -279,6 +376,12 @@ impl Changes {
             })
         })
     }
+}
+
+/// Milliseconds as microseconds.
+fn micros(time: Option<Raw<'_>>) -> Option<i64> {
+    let millis = number::long(position::bare(time?).as_bytes()).ok()?;
+    millis.checked_mul(1000)
 }
 
 fn is_unavailable(value: &serde_json::Value) -> bool {

@@ -30,6 +30,8 @@ pub(super) struct Source<'a> {
     change_lsn: Option<Raw<'a>>,
     scn: Option<Raw<'a>>,
     ord: Option<Raw<'a>>,
+    /// Database, schema, and table or collection.
+    names: [Option<Raw<'a>>; 3],
 }
 
 impl<'a> Source<'a> {
@@ -45,9 +47,27 @@ impl<'a> Source<'a> {
             "change_lsn" => &mut self.change_lsn,
             "scn" => &mut self.scn,
             "ord" => &mut self.ord,
+            "db" => &mut self.names[0],
+            "schema" => &mut self.names[1],
+            "table" | "collection" => &mut self.names[2],
             _ => return,
         };
         *slot = (!value.is_null()).then_some(value);
+    }
+
+    /// Whether it says which table it speaks of.
+    pub fn names_table(&self) -> bool {
+        self.names[2].is_some()
+    }
+
+    /// Appends the name of the source table, `database.schema.table` as far as they are said.
+    pub fn write_table(&self, out: &mut Vec<u8>) {
+        for (number, name) in self.names.iter().flatten().enumerate() {
+            if number > 0 {
+                out.push(b'.');
+            }
+            out.extend_from_slice(bare(*name).as_bytes());
+        }
     }
 
     /// Appends the position; `fallback` is the time when the source gives none.
@@ -96,6 +116,8 @@ pub(super) fn pad(digits: &str, width: usize, out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn version(snapshot: bool, fields: &[(&str, &'static str)]) -> String {
@@ -139,6 +161,51 @@ mod tests {
         let ascending = [mongo("1000", "9"), mongo("1000", "10"), mongo("2000", "1")];
         assert!(ascending.is_sorted_by(|a, b| a < b), "{ascending:#?}");
         assert_eq!(version(false, &[]), "0000000000000071");
+    }
+
+    fn written(snapshot: bool, fields: &[(&str, String)]) -> String {
+        let mut source = Source::default();
+        for (name, text) in fields {
+            source.set(name, Raw { text, escaped: false });
+        }
+        let mut out = Vec::new();
+        source.write(snapshot, None, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_two_positions_compare_as_their_numbers_do(
+            a in (0..1_000_000u32, any::<u32>(), any::<bool>(), 0..5000u32),
+            b in (0..1_000_000u32, any::<u32>(), any::<bool>(), 0..5000u32),
+            lsns in (any::<u64>(), any::<u64>()),
+        ) {
+            let mysql = |(file, pos, stream, row): (u32, u32, bool, u32)| {
+                let fields = [("file", format!("\"bin.{file:06}\"")), ("pos", pos.to_string()), ("row", row.to_string())];
+                written(!stream, &fields)
+            };
+            prop_assert_eq!(mysql(a).cmp(&mysql(b)), a.cmp(&b));
+            let postgres = |lsn: u64, stream: bool| written(!stream, &[("lsn", lsn.to_string())]);
+            let (one, other) = ((lsns.0, a.2), (lsns.1, b.2));
+            prop_assert_eq!(postgres(one.0, one.1).cmp(&postgres(other.0, other.1)), one.cmp(&other));
+        }
+    }
+
+    #[test]
+    fn a_source_table_has_all_the_names_that_are_said() {
+        let name = |fields: &[(&str, &'static str)]| {
+            let mut source = Source::default();
+            for (name, text) in fields {
+                source.set(name, Raw { text, escaped: false });
+            }
+            let mut out = Vec::new();
+            source.write_table(&mut out);
+            (String::from_utf8(out).unwrap(), source.names_table())
+        };
+        let postgres = [("db", "\"shop\""), ("schema", "\"public\""), ("table", "\"orders\"")];
+        assert_eq!(name(&postgres), ("shop.public.orders".to_owned(), true));
+        assert_eq!(name(&[("db", "\"shop\""), ("collection", "\"orders\"")]), ("shop.orders".to_owned(), true));
+        assert_eq!(name(&[("db", "\"shop\""), ("table", "null")]), ("shop".to_owned(), false));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::reference::{column, field, rows};
 use super::super::{Decoder, RejectKind, agreement, reference};
-use super::{Changes, MESSAGE, Op, Taken};
+use super::{Changes, MESSAGE, Op, Places, Taken};
 
 #[derive(serde::Deserialize)]
 struct Line {
@@ -45,7 +45,7 @@ fn decode(format: PayloadFormat, columns: &[Column], needed: &[&str], lines: &[L
             pushed.map_err(|why| (why.path, why.reason))
         });
     }
-    let (marks, versions) = changes.finish().unwrap();
+    let (marks, Places { versions, .. }) = changes.finish().unwrap();
     let rows = rows(&decoder.finish().unwrap()).into_iter().enumerate();
     let versions: Vec<_> = versions.iter().map(|version| version.map(str::to_owned)).collect();
     (outcomes, rows.map(|(at, row)| (marks.ops[at], versions[at].clone(), marks.times[at], row)).collect())

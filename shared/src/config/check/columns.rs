@@ -47,7 +47,8 @@ pub(super) fn marks(format: PayloadFormat, append: bool, soft_delete: bool) -> V
         format: None,
         doc: Some(doc.to_owned()),
     };
-    let operation = "what the change did: c created, r read by a snapshot, u updated, d deleted";
+    let operation =
+        "what the change did: c created, r read by a snapshot, u updated, d deleted, t all rows of its table";
     if !format.is_change() {
         Vec::new()
     } else if append {

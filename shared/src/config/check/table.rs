@@ -1,17 +1,18 @@
 //! One table: its columns, partitioning and options.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::File;
 use super::columns::{Columns, marks, misplaced};
 use super::maintenance::maintenance;
 use crate::config::domain::{
-    Column, EventTime, Format, Ingestion, JsonPath, Output, PartitionField, PayloadFormat, SortField, StoreUrl, Table,
-    Transform,
+    AthenaGuard, Column, DeleteFiles, EventTime, Format, Ingestion, JsonPath, Mode, Output, PartitionField,
+    PayloadFormat, SortField, StoreUrl, Table, Transform, WriteStrategy,
 };
 use crate::config::units::ByteSize;
 use crate::config::wire::{
-    ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, Protect, RemovedColumn, TableYaml, TypeChange,
+    AthenaGuardYaml, ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, Protect, RemovedColumn, TableYaml,
+    TypeChange,
 };
 use crate::cursor::did_you_mean;
 use crate::ids::{DatabaseName, TableName};
@@ -134,7 +135,8 @@ pub(super) fn table(
     refuse_later(file, path, yaml);
     let mode = super::mode::mode(file, path, yaml, after, format);
     let properties = yaml.properties.clone().unwrap_or_default();
-    check_properties(file, &at("properties"), &properties);
+    let athena_allow = athena(yaml);
+    check_properties(file, &at("properties"), (&properties, &athena_allow), mode.as_ref());
     let partition_by = partition_by(file, &at("partitionBy"), yaml.partition_by.as_deref().unwrap_or_default(), after);
     let sort_by = sort_by(file, &at("sortBy"), yaml.sort_by.as_deref().unwrap_or_default(), after);
     let location = match &yaml.s3_location {
@@ -159,6 +161,7 @@ pub(super) fn table(
         provenance: yaml.provenance.unwrap_or(true),
         target_file_size: target?.0,
         zstd_level: yaml.zstd_level.unwrap_or(ZSTD_LEVEL),
+        athena_allow,
         properties,
         quarantine_threshold: yaml.quarantine_threshold,
         maintenance: maintenance?,
@@ -190,13 +193,43 @@ fn refuse_later(file: &File, path: &str, yaml: &TableYaml) {
     }
 }
 
-fn check_properties(file: &File, path: &str, properties: &BTreeMap<String, String>) {
+/// The guards for Athena that are off.
+fn athena(yaml: &TableYaml) -> BTreeSet<AthenaGuard> {
+    let allowed = yaml.athena.iter().flat_map(|athena| athena.allow.iter().flatten());
+    let guard = |yaml: &AthenaGuardYaml| match yaml {
+        AthenaGuardYaml::FormatVersion => AthenaGuard::FormatVersion,
+        AthenaGuardYaml::Types => AthenaGuard::Types,
+    };
+    allowed.map(guard).collect()
+}
+
+fn check_properties(
+    file: &File,
+    path: &str,
+    (properties, allow): (&BTreeMap<String, String>, &BTreeSet<AthenaGuard>),
+    mode: Option<&Mode>,
+) {
+    const POSITION: WriteStrategy = WriteStrategy::MergeOnRead(DeleteFiles::Position);
     for (name, value) in properties {
         let at = super::super::shape::join(path, name);
         if name.starts_with("firn.") {
             file.report(&at, "properties that begin with `firn.` are ours");
-        } else if name == "format-version" && value != "2" {
-            file.unsupported(&at, "another table format than 2, which is what Athena reads");
+            continue;
+        }
+        let by_position = || mode.and_then(Mode::upsert).is_some_and(|upsert| upsert.strategy == POSITION);
+        match (name.as_str(), value.as_str()) {
+            ("format-version", "2") => {}
+            ("format-version", "3") if !allow.contains(&AthenaGuard::FormatVersion) => file.report(
+                &at,
+                "Athena reads format version 2; for a table that it never reads, set athena: {allow: [formatVersion]}",
+            ),
+            ("format-version", "3") if by_position() => file.report(
+                &at,
+                "format version 3 takes no position delete files; set writeStrategy: copyOnWrite or deleteFiles: equality",
+            ),
+            ("format-version", "3") => {}
+            ("format-version", _) => file.report(&at, format!("there is no format version `{value}` to write; use 2 or 3")),
+            _ => {}
         }
     }
 }

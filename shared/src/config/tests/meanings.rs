@@ -32,6 +32,18 @@ fn meanings_are_checked() {
             "tableName: orders",
             "tableName: orders\n      targetFileSize: 1KB\n      properties: {firn.x: a, format-version: '3'}",
         ),
+        (
+            "tableName: orders",
+            "tableName: orders\n      athena: {allow: [formatVersion, types]}\n      properties: {format-version: '3'}",
+        ),
+        (
+            "tableName: orders",
+            "tableName: orders\n      athena: {allow: [formatVersion]}\n      mode: upsert\n      idColumns: [id]\n      timestampColumns: [at]\n      properties: {format-version: '3'}",
+        ),
+        (
+            "tableName: orders",
+            "tableName: orders\n      athena: {allow: [names]}\n      properties: {format-version: '4'}",
+        ),
         ("tableName: orders", "tableName: orders\n      mode: upsert"),
         ("tableName: orders", "tableName: orders\n      idColumns: [id]\n      allowEmpty: true"),
         (
@@ -125,7 +137,14 @@ fn meanings_are_checked() {
     # tableName: orders⏎      targetFileSize: 1KB⏎      properties: {firn.x: a, format-version: '3'}
     a.yaml:13:23: outsourcingUnit[0].table.targetFileSize: must be at least 1MB
     a.yaml:14:28: outsourcingUnit[0].table.properties['firn.x']: properties that begin with `firn.` are ours
-    a.yaml:14:47: outsourcingUnit[0].table.properties.format-version: not supported yet: another table format than 2, which is what Athena reads
+    a.yaml:14:47: outsourcingUnit[0].table.properties.format-version: Athena reads format version 2; for a table that it never reads, set athena: {allow: [formatVersion]}
+    # tableName: orders⏎      athena: {allow: [formatVersion, types]}⏎      properties: {format-version: '3'}
+    passes
+    # tableName: orders⏎      athena: {allow: [formatVersion]}⏎      mode: upsert⏎      idColumns: [id]⏎      timestampColumns: [at]⏎      properties: {format-version: '3'}
+    a.yaml:17:37: outsourcingUnit[0].table.properties.format-version: format version 3 takes no position delete files; set writeStrategy: copyOnWrite or deleteFiles: equality
+    # tableName: orders⏎      athena: {allow: [names]}⏎      properties: {format-version: '4'}
+    a.yaml:13:24: outsourcingUnit[0].table.athena.allow[0]: expected one of `formatVersion`, `types`, found `names`
+    a.yaml:14:37: outsourcingUnit[0].table.properties.format-version: there is no format version `4` to write; use 2 or 3
     # tableName: orders⏎      mode: upsert
     a.yaml:11:7: outsourcingUnit[0].table.idColumns: missing; mode `upsert` needs at least one column
     a.yaml:11:7: outsourcingUnit[0].table.timestampColumns: missing; mode `upsert` needs at least one column

@@ -134,7 +134,7 @@ wire! {
         /// File format (default `parquet`).
         format: Option<FileFormat>,
         /// How runs change the table (default `append`). Fed from change events, `append` keeps every change as a row and
-        /// adds the column `_op` (`c`, `r`, `u` or `d`); `upsert` carries the changes out.
+        /// adds the column `_op` (`c`, `r`, `u`, `d` or `t`); `upsert` carries the changes out.
         mode: Option<ModeYaml>,
         /// How an upsert changes files (default `mergeOnRead`).
         write_strategy: Option<WriteStrategyYaml>,
@@ -169,6 +169,8 @@ wire! {
         /// Share of a run's records, 0 to 1, above which a run ends with exit code 5.
         #[schemars(range(min = 0.0, max = 1.0))]
         quarantine_threshold: Option<f64>,
+        /// What the table may have though Athena does not read it.
+        athena: Option<AthenaYaml>,
         /// Iceberg table properties.
         properties: Option<BTreeMap<String, String>>,
         /// Size of data files to aim for (default 128MB).
@@ -178,6 +180,12 @@ wire! {
         zstd_level: Option<i32>,
         /// How `compactor maintain` treats it.
         maintenance: Option<MaintenanceYaml>,
+    }
+    /// Guards for Athena, which reads format version 2 and no `time`, `uuid`, `fixed` and what came later.
+    struct AthenaYaml {
+        /// Guards that are off: `formatVersion` lets a table have format version 3, `types` lets columns that others
+        /// made have types that Athena does not read.
+        allow: Option<Vec<AthenaGuardYaml>>,
     }
     /// A column as it is decoded.
     struct ColumnYaml {
@@ -356,6 +364,8 @@ words! {
     enum ProtectAt { Conversion, Landing, }
     /// File format of a table.
     enum FileFormat { Parquet, }
+    /// A guard for Athena.
+    enum AthenaGuardYaml { FormatVersion, Types, }
     /// How runs change a table.
     enum ModeYaml { Append, Upsert, TruncateLoad, }
     /// How an upsert changes files.

@@ -1,0 +1,165 @@
+//! Debezium's truncates: whole source tables are emptied, and what comes late stays out.
+
+use firn_shared::store::Faults;
+
+use crate::bed::Bed;
+
+const PIPELINE: &str = "
+name: p
+ingestionUnit:
+  kafka: {cluster: c, topic: t}
+  incomingData:
+    format: debezium
+    eventTime: {path: $.ts_ms, format: epochMillis}
+    late: {allowed: 1h, then: accept}
+outsourcingUnit:
+  - table: {database: d, tableName: t, MODE, partitionBy: ['bucket(2, id)'], columns: [
+      {name: id, type: long, required: true}, {name: n, type: int, required: true}]}
+";
+
+const MODES: [&str; 3] = [
+    "mode: upsert, idColumns: [id], writeStrategy: copyOnWrite",
+    "mode: upsert, idColumns: [id], writeStrategy: mergeOnRead",
+    "mode: upsert, idColumns: [id], writeStrategy: mergeOnRead, deleteFiles: equality",
+];
+
+fn bed(mode: &str) -> Bed {
+    Bed::with(&PIPELINE.replace("MODE", mode))
+}
+
+/// A change at a position of the source.
+fn change(op: &str, table: &str, id: i64, position: u64) -> (u32, Option<String>) {
+    let row = format!(r#"{{"id":{id},"n":{position}}}"#);
+    let (before, after) = match op {
+        "t" => ("null", "null"),
+        "d" => (row.as_str(), "null"),
+        _ => ("null", row.as_str()),
+    };
+    let source = format!(r#"{{"db":"shop","schema":"public","table":"{table}","lsn":{position}}}"#);
+    let payload = format!(
+        r#"{{"before":{before},"after":{after},"source":{source},"op":"{op}","ts_ms":{}}}"#,
+        1_626_847_200_000 + position
+    );
+    (6 + (position / 100) as u32, Some(payload))
+}
+
+/// Keys of the table, and whether each is marked as deleted.
+async fn keys(bed: &Bed) -> Vec<(i64, bool)> {
+    let rows = bed.marked_rows().await;
+    let mut keys: Vec<_> = rows.into_iter().map(|(_, id, deleted)| (id.unwrap(), deleted)).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn live(keys: &[i64]) -> Vec<(i64, bool)> {
+    keys.iter().map(|key| (*key, false)).collect()
+}
+
+async fn run(bed: &Bed, records: &[(u32, Option<String>)]) {
+    bed.land(0, records).await;
+    bed.run_to_the_end().await;
+    bed.prove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncate_takes_the_older_rows_of_its_table_and_no_others() {
+    for mode in MODES {
+        let bed = bed(mode);
+        run(&bed, &[1, 2, 3].map(|id| change("c", "orders", id, 10 + id as u64))).await;
+        run(&bed, &[change("c", "returns", 50, 20), change("c", "orders", 4, 40)]).await;
+        run(&bed, &[change("t", "orders", 0, 30)]).await;
+        assert_eq!(keys(&bed).await, live(&[4, 50]), "{mode}");
+        // Late and older: it stays out. Newer: it comes in, in the same run as a repeated truncate too.
+        run(&bed, &[change("u", "orders", 1, 25), change("c", "orders", 9, 29)]).await;
+        assert_eq!(keys(&bed).await, live(&[4, 50]), "{mode}");
+        run(&bed, &[change("t", "orders", 0, 30), change("c", "orders", 1, 31), change("u", "returns", 50, 21)]).await;
+        assert_eq!(keys(&bed).await, live(&[1, 4, 50]), "{mode}");
+        // A delete that is older than the truncate is no news.
+        run(&bed, &[change("d", "orders", 2, 22), change("t", "returns", 0, 60)]).await;
+        assert_eq!(keys(&bed).await, live(&[1, 4]), "{mode}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hours_with_a_truncate_are_converted_again_to_the_same_table() {
+    for mode in MODES {
+        let bed = bed(mode);
+        let of = |id: i64| change("c", "orders", id, 10 + id as u64);
+        run(&bed, &[of(1), of(2), of(90), change("c", "returns", 50, 120)]).await;
+        run(&bed, &[change("t", "orders", 0, 150), change("c", "orders", 3, 210)]).await;
+        let expected = bed.marked_rows().await;
+        assert_eq!(keys(&bed).await, live(&[3, 50]), "{mode}");
+        for (from, to) in [("06", "07"), ("07", "08"), ("08", "09"), ("06", "09")] {
+            let (from, to) = (format!("2021-07-21T{from}"), format!("2021-07-21T{to}"));
+            bed.reprocess(&Faults::none(), &from, &to).await.unwrap();
+            assert_eq!(bed.marked_rows().await, expected, "{mode} {from} {to}");
+            bed.prove().await;
+        }
+    }
+}
+
+/// What a truncate took comes back when its record does not count any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncate_that_is_gone_after_a_reprocess_gives_its_rows_back() {
+    for mode in MODES {
+        let mut bed = bed(mode);
+        run(&bed, &[change("c", "orders", 1, 10), change("c", "orders", 2, 11), change("t", "orders", 0, 50)]).await;
+        run(&bed, &[change("t", "orders", 0, 150), change("c", "orders", 3, 210)]).await;
+        assert_eq!(keys(&bed).await, live(&[3]), "{mode}");
+        // Ordered by a column of its own, the table has no place for truncates: those of the hour are quarantined.
+        let ordered = mode.replace("idColumns: [id]", "idColumns: [id], timestampColumns: [n]");
+        bed.reconfigure(&PIPELINE.replace("MODE", &ordered));
+        bed.reprocess(&Faults::none(), "2021-07-21T07", "2021-07-21T08").await.unwrap();
+        assert_eq!((keys(&bed).await, bed.rows(true).await.len()), (live(&[1, 2, 3]), 1), "{mode}");
+        bed.prove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_soft_truncate_marks_rows_and_keeps_them() {
+    for mode in MODES {
+        let bed = bed(&format!("{mode}, softDelete: true"));
+        run(&bed, &[change("c", "orders", 1, 10), change("d", "orders", 2, 11), change("c", "returns", 50, 12)]).await;
+        run(&bed, &[change("t", "orders", 0, 30), change("c", "orders", 3, 31)]).await;
+        assert_eq!(keys(&bed).await, [(1, true), (2, true), (3, false), (50, false)], "{mode}");
+        // Late: it was there, and is gone.
+        run(&bed, &[change("c", "orders", 4, 20), change("u", "orders", 1, 40)]).await;
+        assert_eq!(keys(&bed).await, [(1, false), (2, true), (3, false), (4, true), (50, false)], "{mode}");
+        let expected = bed.marked_rows().await;
+        bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
+        assert_eq!(bed.marked_rows().await, expected, "{mode}");
+        bed.prove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncate_that_cannot_be_carried_out_is_quarantined_and_one_that_is_history_is_a_row() {
+    let unnamed = Some(r#"{"source":{"lsn":30},"op":"t","ts_ms":1626847200000}"#.to_owned());
+    for (mode, records, rows, quarantined) in [
+        (format!("{}, timestampColumns: [n]", MODES[0]), vec![change("t", "orders", 0, 30)], 1, 1),
+        (MODES[1].to_owned(), vec![(6, unnamed)], 1, 1),
+        ("mode: append".to_owned(), vec![change("t", "orders", 0, 30)], 2, 0),
+    ] {
+        let bed = bed(&mode);
+        run(&bed, &[change("c", "orders", 1, 10)]).await;
+        run(&bed, &records).await;
+        assert_eq!((bed.rows(false).await.len(), bed.rows(true).await.len()), (rows, quarantined), "{mode}");
+    }
+}
+
+/// Its memory gone, a delete is still in the raw zone, and a reprocess finds it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reprocess_remembers_deletes_that_the_table_has_forgotten() {
+    for mode in MODES {
+        let bed = bed(&format!("{mode}, deleteMemory: 0s"));
+        run(&bed, &[change("c", "orders", 1, 10), change("c", "orders", 2, 11)]).await;
+        run(&bed, &[change("d", "orders", 1, 110)]).await;
+        // The run after has forgotten it.
+        run(&bed, &[change("c", "orders", 3, 210)]).await;
+        for _ in 0..2 {
+            bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
+            assert_eq!(keys(&bed).await, live(&[2, 3]), "{mode}");
+            bed.prove().await;
+        }
+    }
+}

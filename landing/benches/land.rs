@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use firn_landing::admit::{Admission, Verdict};
 use firn_landing::memory::Shares;
 use firn_landing::{Options, compress, kafka, run};
 use firn_shared::config;
 use firn_shared::ids::{Partition, Topic};
+use firn_shared::raw::admit::{Admission, Verdict};
 use firn_shared::raw::envelope::{LineWriter, Record};
 use firn_shared::store::LocalStore;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};

@@ -13,7 +13,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admit::Admission;
 use crate::cpu::Cpu;
 use crate::lane::LaneRules;
 use crate::memory::{Memory, Shares};
@@ -22,6 +21,7 @@ use crate::pipeline::{self, Goal, Parts, Shared};
 use crate::rotate::Limits;
 use crate::server::{self, Health};
 use crate::summary::Summary;
+use firn_shared::raw::admit::Admission;
 
 /// How to run.
 #[derive(Debug, Clone)]

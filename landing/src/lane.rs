@@ -15,13 +15,13 @@ use firn_shared::ids::{Offset, PartitionRef};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::admit::{Admission, Verdict};
 use crate::batch::{Batch, Sealed, Stamp};
 use crate::chunk::{Chunk, RecordView};
 use crate::cpu::Cpu;
 use crate::memory::Memory;
 use crate::metrics::PartitionMetrics;
 use crate::rotate::{self, Cause, Limits};
+use firn_shared::raw::admit::{Admission, Verdict};
 use firn_shared::raw::envelope::{LineWriter, Record};
 
 /// Batches that may wait for their upload.

@@ -5,12 +5,11 @@
 //!    ↑                 one per partition, in order, on the processors      one per partition, on tokio     │
 //!    └── membership ← assign ← ledger (position)                          group offset, a hint ←──────────┘
 //! ```
-//! [`pipeline`] wires it and decides when it is done; [`memory`] bounds it. `admit`, `batch`, `rotate` hold policy and
-//! take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and no policy.
+//! [`pipeline`] wires it and decides when it is done; [`memory`] bounds it. `batch` and `rotate` hold policy (and
+//! [`firn_shared::raw::admit`], which pipeline tests share) and take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and no policy.
 //!
 //! Nothing here links Arrow, Polars or Iceberg.
 
-pub mod admit;
 pub mod assign;
 pub mod batch;
 pub mod chunk;

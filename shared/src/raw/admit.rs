@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use crate::config::domain::{Ingestion, LateThen};
+use crate::error::Result;
+use crate::ids::EventHour;
+use crate::raw::inspect::Inspector;
+use crate::raw::manifest::RejectReason;
 use chrono::{DateTime, TimeDelta, Utc};
-use firn_shared::config::domain::{Ingestion, LateThen};
-use firn_shared::error::Result;
-use firn_shared::ids::EventHour;
-use firn_shared::raw::inspect::Inspector;
-use firn_shared::raw::manifest::RejectReason;
 
 /// What a pipeline asks of a record.
 #[derive(Debug)]
@@ -111,8 +111,8 @@ impl Admission {
 mod tests {
     use std::time::Duration;
 
-    use firn_shared::config::domain::{EventTime, JsonPath, TimeFormat, TopicSelector, WhitelistEntry};
-    use firn_shared::ids::{ClusterName, Generation};
+    use crate::config::domain::{EventTime, JsonPath, TimeFormat, TopicSelector, WhitelistEntry};
+    use crate::ids::{ClusterName, Generation};
 
     use super::*;
 
@@ -124,7 +124,7 @@ mod tests {
             retention: None,
             consumers: 1,
             generation: Generation(1),
-            format: firn_shared::config::domain::PayloadFormat::Json,
+            format: crate::config::domain::PayloadFormat::Json,
             event_name: Some(path("type")),
             event_time: EventTime::Field { path: path("at"), format: TimeFormat::EpochSeconds },
             whitelist: None,

@@ -1,0 +1,116 @@
+//! `pii scan` on real events: what it finds, what it does not, and that it shows no value.
+
+use std::path::Path;
+
+use firn_compactor::scan::{Bounds, Confidence, Scanned, render, scan};
+use firn_shared::store::Faults;
+
+use crate::bed::Bed;
+
+const BOUNDS: Bounds = Bounds { objects: 20, records: 2000, seed: 1 };
+
+/// The payloads of a sample, as they came.
+fn sample(name: &str, take: usize) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name);
+    let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
+    String::from_utf8(bytes).unwrap().lines().take(take).map(str::to_owned).collect()
+}
+
+fn pipeline(columns: &str) -> String {
+    format!(
+        "
+name: p
+ingestionUnit:
+  kafka: {{cluster: c, topic: t}}
+  incomingData: {{format: json, eventTime: kafkaTimestamp}}
+outsourcingUnit:
+  - table:
+      database: d
+      tableName: t
+      columns: [{columns}]
+"
+    )
+}
+
+async fn scanned(columns: &str, payloads: &[String], bounds: Bounds) -> Scanned {
+    let bed = Bed::with(&pipeline(columns));
+    for (hour, part) in (6..).zip(payloads.chunks(payloads.len().div_ceil(4).max(1))) {
+        let records: Vec<_> = part.iter().map(|payload| (hour, Some(payload.clone()))).collect();
+        bed.land(0, &records).await;
+    }
+    let env = bed.env(&Faults::none()).await;
+    let pipeline = bed.config.pipelines.values().next().unwrap();
+    scan(&env.raw().await.unwrap(), pipeline, bounds).await.unwrap()
+}
+
+/// Findings that are at least that sure, one a line, without counts.
+fn told(scanned: &Scanned, least: Confidence) -> String {
+    let shown = scanned.findings.iter().filter(|finding| finding.confidence >= least);
+    let mut lines: Vec<String> = shown.map(|f| format!("{} {} {:?}", f.path, f.kind.as_str(), f.confidence)).collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn the_people_in_github_events_are_found_and_hardly_anything_else() {
+    let events = sample("github-events.ndjson.zst", 800);
+    let found =
+        scanned("{name: id, type: long}, {name: login, type: string, path: $.actor.login}", &events, BOUNDS).await;
+    assert_eq!((found.records, found.unreadable, found.beyond), (800, 0, 0));
+    insta::assert_snapshot!(told(&found, Confidence::Medium), @r"
+    $.actor.display_login user name Medium
+    $.actor.login user name Medium
+    $.org.login user name Medium
+    $.payload.comment.user.login user name Medium
+    $.payload.commits[].author.email e-mail High
+    $.payload.commits[].author.name name Medium
+    $.payload.commits[].message e-mail Medium
+    $.payload.forkee.owner.login user name Medium
+    $.payload.issue.assignee.login user name Medium
+    $.payload.issue.assignees[].login user name Medium
+    $.payload.issue.body e-mail Medium
+    $.payload.issue.user.login user name Medium
+    $.payload.member.login user name Medium
+    $.payload.pull_request.assignee.login user name Medium
+    $.payload.pull_request.assignees[].login user name Medium
+    $.payload.pull_request.base.repo.owner.login user name Medium
+    $.payload.pull_request.base.user.login user name Medium
+    $.payload.pull_request.head.repo.owner.login user name Medium
+    $.payload.pull_request.head.user.login user name Medium
+    $.payload.pull_request.merged_by.login user name Medium
+    $.payload.pull_request.requested_reviewers[].login user name Medium
+    $.payload.pull_request.user.login user name Medium
+    $.payload.release.author.login user name Medium
+    $.payload.review.user.login user name Medium
+    ");
+    let login = found.findings.iter().find(|finding| finding.path == "$.actor.login").unwrap();
+    assert_eq!((login.undeclared.as_slice(), login.whole), (&["d.t.login".to_owned()][..], 800));
+    // No value: neither an address nor a name of the sample is in what is shown.
+    let shown = render(&found, Confidence::Low) + &serde_json::to_string(&found).unwrap();
+    let event: serde_json::Value = serde_json::from_str(&events[0]).unwrap();
+    assert!(!shown.contains('@') && !shown.contains(event["actor"]["login"].as_str().unwrap()), "{shown}");
+}
+
+#[tokio::test]
+async fn addresses_in_dns_logs_are_found_and_hardly_anything_else() {
+    let found = scanned("{name: uid, type: string}", &sample("zeek-dns.ndjson.zst", 4000), BOUNDS).await;
+    insta::assert_snapshot!(told(&found, Confidence::Medium), @r"
+    $.answers[] ip High
+    $['id.orig_h'] ip Medium
+    $['id.resp_h'] ip Medium
+    ");
+}
+
+#[tokio::test]
+async fn keys_that_are_data_are_not_shown_and_the_sample_is_bounded() {
+    let payloads: Vec<String> =
+        (0..40).map(|i| format!(r#"{{"by":{{"user{i}@example.com":1,"x":"4111 1111 1111 1111"}},"n":{i}}}"#)).collect();
+    let found = scanned("{name: n, type: long}", &payloads, BOUNDS).await;
+    assert_eq!(told(&found, Confidence::Low), "$.by.x card High\n$.by['*'] e-mail High");
+    let small = Bounds { objects: 2, records: 3, seed: 7 };
+    let one = scanned("{name: n, type: long}", &payloads, small).await;
+    assert_eq!((one.objects, one.records), (2, 6));
+    assert_eq!(one.findings, scanned("{name: n, type: long}", &payloads, small).await.findings, "the seed decides");
+    let none = scanned("{name: n, type: long}", &[], BOUNDS).await;
+    assert_eq!((none.records, none.findings.len()), (0, 0));
+}

@@ -9,7 +9,7 @@ use firn_shared::config::{self, Config};
 use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, tell};
+use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, pii, tell};
 use crate::maintain;
 use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
 use crate::seam::Cpu;
@@ -53,7 +53,8 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
             Ok(DONE)
         }
         Command::Inspect { what, which } => inspect::inspect(&open().await?, &which, what, format).await,
-        Command::Bench { .. } | Command::Completions { .. } => Ok(DONE),
+        Command::Pii { command } => pii::command(&open().await?, command, format).await,
+        Command::Bench { .. } | Command::Completions { .. } | Command::Test(_) => Ok(DONE),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `compactor run | reprocess | maintain | plan | ddl | reconcile | check | config show | inspect | bench | completions`.
+//! `compactor run | reprocess | maintain | plan | ddl | reconcile | check | test | pii | config show | inspect | bench |
+//! completions`.
 //!
 //! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found is printed
 //! on standard output, for people or as JSON; logs and errors go to standard error. The exit code follows from the kind
@@ -6,6 +7,8 @@
 
 mod commands;
 mod inspect;
+mod pii;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +32,10 @@ pub const DONE: u8 = 0;
 pub const DIFFERENCE: u8 = 4;
 /// More records were quarantined than the table's threshold allows.
 pub const OVER_THRESHOLD: u8 = 5;
+/// Personal data was found that no pipeline declares.
+pub const PERSONAL_DATA: u8 = 6;
+/// A test of a pipeline failed.
+pub const TESTS_FAILED: u8 = 7;
 /// Nothing to do; Airflow's code for skipped.
 pub const NOTHING_TO_DO: u8 = 99;
 
@@ -142,6 +149,13 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Look for personal data.
+    Pii {
+        #[command(subcommand)]
+        command: pii::PiiCommand,
+    },
+    /// Run the tests of pipelines (`*.test.yaml`), without any server.
+    Test(test::TestArgs),
     /// The effective configuration.
     Config {
         #[command(subcommand)]
@@ -254,6 +268,7 @@ fn execute(cli: Cli) -> Result<u8> {
             commands::say(String::from_utf8_lossy(&script).trim_end())?;
             return Ok(DONE);
         }
+        Command::Test(args) => return test::test(args, &cli.pipelines, cli.output),
         Command::Bench { command } => {
             return match bench::run(command) {
                 Ok(()) => Ok(DONE),

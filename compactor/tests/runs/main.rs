@@ -5,6 +5,7 @@
 //! hold tables against a model of their keys, `loads` replaces whole tables, `maintain` compacts, expires and cleans them,
 //! `versions` is the model of upserts, `branch` compares before it publishes, `truncate` empties source tables, `model` says what
 //! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` has what went wrong in other programs.
+//! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -18,6 +19,8 @@ mod loads;
 mod maintain;
 mod model;
 mod model_test;
+mod pii_scan;
+mod pipeline_tests;
 mod races;
 mod seen_elsewhere;
 mod truncate;

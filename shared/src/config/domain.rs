@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use super::maintenance::{Maintenance, MaintenanceOptions};
@@ -62,6 +62,23 @@ pub struct Deployment {
     pub compactor: CompactorOptions,
     /// Logs.
     pub telemetry: TelemetryOptions,
+}
+
+impl Deployment {
+    /// Everything in one local directory, which must be absolute; no cluster.
+    #[must_use]
+    pub fn local(folder: &Path) -> Self {
+        Self {
+            clusters: BTreeMap::new(),
+            raw: StoreUrl::File(folder.join("raw")),
+            s3: S3Options::default(),
+            catalog: Catalog::Sqlite { path: folder.join("catalog.db"), name: "firn".to_owned() },
+            warehouse: StoreUrl::File(folder.join("tables")),
+            landing: LandingOptions::default(),
+            compactor: CompactorOptions { temp_dir: folder.join("tmp"), ..CompactorOptions::default() },
+            telemetry: TelemetryOptions::default(),
+        }
+    }
 }
 
 /// `s3://bucket/prefix` or `file:///absolute/dir`; no trailing slash.

@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use super::cases::TestFile;
 use super::check::{self, File};
-use super::domain::Config;
+use super::domain::{Config, Pipeline};
 use super::env;
 use super::problems::{Problem, Problems};
 use super::schema;
 use super::shape::{self, Shape, join};
-use super::wire::{FirnYaml, PipelineYaml};
+use super::wire::{FirnYaml, PipelineYaml, TestFileYaml};
 use super::yaml::{self, Kind, Node, Position};
 use crate::error::{Error, Result};
+
+/// Files with these endings are tests of pipelines, not pipelines.
+pub const TEST_SUFFIXES: [&str; 2] = [".test.yaml", ".test.yml"];
 
 /// The files of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +42,7 @@ pub fn find(folder: &Path) -> Result<Files> {
     Ok(Files { firn, pipelines })
 }
 
-/// A pipeline file as it is, or the `*.yaml` and `*.yml` files of a directory, sorted.
+/// A pipeline file as it is, or the `*.yaml` and `*.yml` files of a directory, sorted, without tests.
 fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -50,7 +54,8 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         let file = entry.map_err(unreadable)?.path();
         let hidden = file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if is_yaml && !hidden && file.is_file() {
+        let is_test = TEST_SUFFIXES.iter().any(|suffix| file.to_string_lossy().ends_with(suffix));
+        if is_yaml && !is_test && !hidden && file.is_file() {
             out.push(file);
         }
     }
@@ -65,17 +70,6 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
 pub fn load(firn: &Path, pipelines: &[PathBuf]) -> std::result::Result<Config, Problems> {
     let mut problems = Problems::default();
     let mut texts = Vec::new();
-    let read = |path: PathBuf, problems: &mut Problems| match std::fs::read(&path).map(String::from_utf8) {
-        Ok(Ok(text)) => Some((path, text)),
-        Ok(Err(_)) => {
-            problems.file(&path, "is not UTF-8 text");
-            None
-        }
-        Err(error) => {
-            problems.file(&path, format!("cannot be read: {error}"));
-            None
-        }
-    };
     let firn = read(firn.to_owned(), &mut problems);
     for path in pipelines {
         match expand(path) {
@@ -84,6 +78,64 @@ pub fn load(firn: &Path, pipelines: &[PathBuf]) -> std::result::Result<Config, P
         }
     }
     check_texts(firn.as_ref(), &texts, &env::variable, problems)
+}
+
+/// Reads and checks one pipeline without a deployment: the names of clusters and keys are taken as they are.
+///
+/// # Errors
+/// Every problem of the file.
+pub fn load_pipeline(path: &Path) -> std::result::Result<Pipeline, Problems> {
+    let mut problems = Problems::default();
+    let Some((path, text)) = read(path.to_owned(), &mut problems) else { return Err(problems) };
+    let (file, yaml) = read_file::<PipelineYaml>(&path, &text, &schema::pipeline(), &env::variable);
+    let pipeline = check::pipeline(&file, &yaml.unwrap_or_default(), None);
+    whole(file, pipeline, problems)
+}
+
+/// Reads and checks a file of tests. `${…}` stays as it is: it may be part of a payload.
+///
+/// # Errors
+/// Every problem of the file.
+pub fn load_tests(path: &Path) -> std::result::Result<TestFile, Problems> {
+    let mut problems = Problems::default();
+    let Some((path, text)) = read(path.to_owned(), &mut problems) else { return Err(problems) };
+    read_tests(&path, &text)
+}
+
+/// Checks the text of a file of tests that is, or will be, at `path`.
+///
+/// # Errors
+/// Every problem of the text.
+pub fn read_tests(path: &Path, text: &str) -> std::result::Result<TestFile, Problems> {
+    let (file, yaml) = read_text::<TestFileYaml>(path, text, &schema::test(), &mut |_, _| {});
+    let tests = yaml.and_then(|yaml| check::tests(&file, &yaml));
+    whole(file, tests, Problems::default())
+}
+
+/// What was built of a file, if nothing was found.
+fn whole<T>(file: File, built: Option<T>, mut problems: Problems) -> std::result::Result<T, Problems> {
+    let name = file.path.clone();
+    for problem in file.into_problems() {
+        problems.push(problem);
+    }
+    match built {
+        Some(built) if problems.is_empty() => Ok(built),
+        _ => {
+            if problems.is_empty() {
+                problems.file(&name, "could not be understood, without a reason; please report this file");
+            }
+            Err(problems.finish())
+        }
+    }
+}
+
+fn read(path: PathBuf, problems: &mut Problems) -> Option<(PathBuf, String)> {
+    match std::fs::read(&path).map(String::from_utf8) {
+        Ok(Ok(text)) => return Some((path, text)),
+        Ok(Err(_)) => problems.file(&path, "is not UTF-8 text"),
+        Err(error) => problems.file(&path, format!("cannot be read: {error}")),
+    }
+    None
 }
 
 /// Checks texts under the names of their files. `problems` holds what is known to be wrong already.
@@ -138,12 +190,25 @@ pub(super) fn check_texts(
     }
 }
 
-/// Text to a wire struct and the file's positions; what is wrong is in the file.
+/// Something that text could not be replaced in: place, path, message.
+type Unset = (Position, String, String);
+
+/// As [`read_text`], with `${…}` replaced.
 fn read_file<T: DeserializeOwned>(
     path: &Path,
     text: &str,
     schema: &Json,
     lookup: &dyn Fn(&str) -> Option<String>,
+) -> (File, Option<T>) {
+    read_text(path, text, schema, &mut |node, unset| fill_in(node, "", lookup, unset))
+}
+
+/// Text to a wire struct and the file's positions; what is wrong is in the file.
+fn read_text<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    schema: &Json,
+    expand: &mut dyn FnMut(&mut Node, &mut Vec<Unset>),
 ) -> (File, Option<T>) {
     let start = Position { line: 1, column: 1 };
     let mut mistakes = Vec::new();
@@ -159,7 +224,7 @@ fn read_file<T: DeserializeOwned>(
         }
     };
     let mut unset = Vec::new();
-    fill_in(&mut node, "", lookup, &mut unset);
+    expand(&mut node, &mut unset);
     if node.kind == Kind::Null {
         node.kind = Kind::Map(Vec::new());
     }
@@ -181,12 +246,7 @@ fn read_file<T: DeserializeOwned>(
 }
 
 /// Expands `${…}` in all texts; what cannot be expanded is put into `unset`.
-fn fill_in(
-    node: &mut Node,
-    path: &str,
-    lookup: &dyn Fn(&str) -> Option<String>,
-    unset: &mut Vec<(Position, String, String)>,
-) {
+fn fill_in(node: &mut Node, path: &str, lookup: &dyn Fn(&str) -> Option<String>, unset: &mut Vec<Unset>) {
     match &mut node.kind {
         Kind::Text { text, expanded } if text.contains("${") => match env::expand(text, lookup) {
             Ok(value) => {

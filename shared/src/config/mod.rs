@@ -2,9 +2,10 @@
 //!
 //! [`load`](load()) reads text into a tree that knows positions (`yaml`), expands `${ENV}` ([`env`]), compares the tree
 //! with the generated JSON Schemas ([`schema`], `shape`), types what fits (`wire`), and turns that into the [`domain`]
-//! types (`check`). Each stage goes on after a problem, so that all [`Problems`] of all files come out at once; past that
+//! types (`check`). Tests of pipelines ([`cases`]) come the same way. Each stage goes on after a problem, so that all [`Problems`] of all files come out at once; past that
 //! door nothing is checked again.
 
+pub mod cases;
 mod check;
 pub mod domain;
 pub mod env;
@@ -24,6 +25,6 @@ mod yaml;
 
 pub use check::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, event_hour_partition};
 pub use domain::Config;
-pub use load::{Files, find, load};
+pub use load::{Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, read_tests};
 pub use problems::{Problem, Problems};
 pub use show::show;

@@ -1,10 +1,10 @@
-//! The JSON Schemas of both kinds of file, for editors and for our own check of shapes.
+//! The JSON Schemas of all kinds of file, for editors and for our own check of shapes.
 //!
 //! The copies under `schema/` are generated: `FIRN_UPDATE=1 cargo test -p firn-shared schema` rewrites them.
 
 use serde_json::Value;
 
-use super::wire::{FirnYaml, PipelineYaml};
+use super::wire::{FirnYaml, PipelineYaml, TestFileYaml};
 
 /// The schema of `firn.yaml`.
 #[must_use]
@@ -16,6 +16,12 @@ pub fn firn() -> Value {
 #[must_use]
 pub fn pipeline() -> Value {
     titled(schemars::schema_for!(PipelineYaml), "Firn pipeline")
+}
+
+/// The schema of `*.test.yaml`.
+#[must_use]
+pub fn test() -> Value {
+    titled(schemars::schema_for!(TestFileYaml), "Tests of a Firn pipeline")
 }
 
 fn titled(schema: schemars::Schema, title: &str) -> Value {
@@ -35,7 +41,7 @@ mod tests {
     #[test]
     fn checked_in_schemas_are_current() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema");
-        for (name, schema) in [("firn", firn()), ("pipeline", pipeline())] {
+        for (name, schema) in [("firn", firn()), ("pipeline", pipeline()), ("test", test())] {
             let path = folder.join(format!("{name}.schema.json"));
             let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
             if super::super::env::variable("FIRN_UPDATE").is_some() {

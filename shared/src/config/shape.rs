@@ -63,6 +63,9 @@ impl<'a> Walk<'a> {
     /// The part of `node` that fits; `None` when nothing does, which was reported.
     fn node(&mut self, schema: &'a Json, node: &Node, path: &str) -> Option<Yaml> {
         self.shape.positions.insert(path.to_owned(), node.at);
+        if is_any(schema) {
+            return Some(self.anything(node, path));
+        }
         let mut branches = Vec::new();
         self.branches(schema, &mut branches);
         let wanted = |name: &str| -> Vec<&'a Json> {
@@ -118,7 +121,7 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let inner = join(path, &entry.key);
             let property = properties.and_then(|map| map.get(&entry.key));
-            let rest = Some(&schema["additionalProperties"]).filter(|rest| rest.is_object());
+            let rest = Some(&schema["additionalProperties"]).filter(|rest| rest.is_object() || is_any(rest));
             let Some(schema) = property.or(rest) else {
                 let hint = match nearest(&entry.key, known()) {
                     Some(near) => {
@@ -217,11 +220,34 @@ impl<'a> Walk<'a> {
         None
     }
 
+    /// A value of any shape; only the places in it matter.
+    fn anything(&mut self, node: &Node, path: &str) -> Yaml {
+        self.shape.positions.insert(path.to_owned(), node.at);
+        match &node.kind {
+            Kind::List(items) => {
+                let items = items.iter().enumerate();
+                value::list(items.map(|(i, item)| self.anything(item, &format!("{path}[{i}]"))).collect())
+            }
+            Kind::Map(entries) => {
+                let mut inner =
+                    |entry: &Entry| (entry.key.clone(), self.anything(&entry.value, &join(path, &entry.key)));
+                value::map(entries.iter().map(&mut inner).collect())
+            }
+            scalar => value::scalar(scalar),
+        }
+    }
+
     fn is_nullable(&self, schema: &'a Json) -> bool {
         let mut branches = Vec::new();
         self.branches(schema, &mut branches);
         branches.iter().any(|branch| has_type(branch, "null"))
     }
+}
+
+/// Whether a schema asks for nothing.
+fn is_any(schema: &Json) -> bool {
+    const ASKS: [&str; 6] = ["type", "$ref", "anyOf", "oneOf", "enum", "const"];
+    *schema == Json::Bool(true) || schema.as_object().is_some_and(|map| ASKS.iter().all(|key| !map.contains_key(*key)))
 }
 
 fn has_type(schema: &Json, name: &str) -> bool {

@@ -44,7 +44,7 @@ fn kind(root: &Value, schema: &Value) -> String {
         }
     }
     kinds.dedup();
-    kinds.join(" or ")
+    if kinds.is_empty() { "any value".to_owned() } else { kinds.join(" or ") }
 }
 
 /// Writes a row for every key below a schema.
@@ -76,7 +76,11 @@ fn configuration_reference_is_current() {
     let mut page = "# Configuration\n\nGenerated from the JSON Schemas in `schema/`, which editors understand too; a test keeps it so. \
         Required keys are bold; `[]` is an element of a list, `NAME` a name of your choice.\n"
         .to_owned();
-    for (file, what) in [("firn", "`firn.yaml`: where"), ("pipeline", "`pipelines/*.yaml`: what")] {
+    for (file, what) in [
+        ("firn", "`firn.yaml`: where"),
+        ("pipeline", "`pipelines/*.yaml`: what"),
+        ("test", "`*.test.yaml`: what must come out"),
+    ] {
         let text = std::fs::read_to_string(source_dir().join(format!("schema/{file}.schema.json"))).unwrap();
         let root: Value = serde_json::from_str(&text).unwrap();
         let about = root["description"].as_str().unwrap_or_default();

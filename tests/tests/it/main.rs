@@ -11,6 +11,7 @@ mod group;
 mod memory;
 mod mixed_writers;
 mod other_writers;
+mod pipeline_tests;
 mod readers;
 mod reading;
 mod real_events;

@@ -4,6 +4,7 @@
 //! all of its parts are there, and is used only when nothing at all was reported.
 
 mod across;
+mod cases;
 mod columns;
 mod firn;
 mod maintenance;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub(super) use across::across;
+pub(super) use cases::tests;
 pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after};
 pub(super) use firn::deployment;
 pub(super) use pipeline::pipeline;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::load::check_texts;
 use super::{Config, Problems, columns_after, find, load};
 
+mod cases;
 mod deployments;
 mod maintenance;
 mod meanings;

@@ -1,0 +1,131 @@
+//! Tests of pipelines: `*.test.yaml` beside them, run through the real path without servers.
+//!
+//! ```text
+//! find ─→ records ─→ land (landing's own admission, a raw zone in a temporary directory)
+//!                      └─→ bed: run, as ever (decode → transform → write → commit; SQLite, local files) ─→ rows, quarantine
+//!                                                            compare ←─ matching, cell ──┘
+//!                                  report (text, JSON, JUnit) ←─┘└─→ update (rewrites what is expected)
+//! ```
+//! A case starts with empty tables. It may have several runs, so keys meet, deletes are carried out and loads are replaced
+//! as in production. After the runs `reconcile` must balance: a record that is nowhere is a bug of ours, and fails the case.
+
+mod bed;
+mod cell;
+mod compare;
+mod find;
+mod junit;
+mod land;
+mod matching;
+mod records;
+mod render;
+mod report;
+mod update;
+mod watch;
+mod yaml;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use firn_shared::config::cases::{Case, TestFile};
+use firn_shared::config::domain::Pipeline;
+use firn_shared::config::{load_pipeline, load_tests};
+use firn_shared::error::{Error, Result};
+use futures::{StreamExt, stream};
+use regex::Regex;
+
+pub use bed::{Outcome, Record, TableOutcome};
+pub use compare::{CellDifference, Difference};
+pub use junit::junit;
+pub use render::{Paint, render};
+pub use report::{CaseReport, FileReport, Report, Verdict};
+pub use watch::Watch;
+
+/// What is to be done.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Files, or directories that are searched for `*.test.yaml`.
+    pub paths: Vec<PathBuf>,
+    /// Only cases in whose name this is found.
+    pub filter: Option<Regex>,
+    /// Rewrites what failed cases expect.
+    pub update: bool,
+    /// Cases that run at once; 0 is one per processor.
+    pub at_once: usize,
+}
+
+/// Runs the tests.
+///
+/// # Errors
+/// `Config` when there is no test, or none that the filter leaves. What is wrong with a file is in its report.
+pub async fn run(options: &Options) -> Result<Report> {
+    let files = find::find(&options.paths)?;
+    let at_once = match options.at_once {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    };
+    let mut report = Report::default();
+    for path in files {
+        report.files.push(run_file(&path, options, at_once).await?);
+    }
+    if report.cases() == 0 && report.files.iter().all(|file| file.problems.is_empty()) {
+        let filter = options.filter.as_ref().map_or_else(String::new, |filter| format!(" that `{filter}` is found in"));
+        return Err(Error::config(format!("no case{filter}; look at the paths and the filter")));
+    }
+    Ok(report)
+}
+
+async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<FileReport> {
+    let mut report = FileReport::of(path);
+    let (tests, pipeline) = match load(path) {
+        Ok((tests, pipeline)) => (tests, Arc::new(pipeline)),
+        Err(problems) => return Ok(report.broken(problems)),
+    };
+    report.watched.push(tests.pipeline.clone());
+    let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
+    report.watched.extend(samples.map(|sample| sample.path.clone()));
+    let wanted = |case: &&Case| options.filter.as_ref().is_none_or(|filter| filter.is_match(&case.name));
+    let cases: Vec<_> = tests.cases.iter().filter(wanted).map(|case| run_case(&tests, case, &pipeline)).collect();
+    let done: Vec<(CaseReport, Option<Outcome>)> = stream::iter(cases).buffered(at_once).collect().await;
+    if options.update {
+        update::update(&tests, &done, &mut report)?;
+    }
+    report.cases.extend(done.into_iter().map(|(case, _)| case));
+    report.settle_updates();
+    Ok(report)
+}
+
+fn load(path: &Path) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
+    let told = |problems: firn_shared::config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let tests = load_tests(path).map_err(told)?;
+    let pipeline = load_pipeline(&tests.pipeline).map_err(told)?;
+    Ok((tests, pipeline))
+}
+
+async fn run_case(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> (CaseReport, Option<Outcome>) {
+    let begun = Instant::now();
+    let outcome = Box::pin(bed::run(tests, case, pipeline)).await;
+    let (verdict, differences, outcome) = match outcome {
+        Err(error) => (Verdict::Broken(chain(&error)), Vec::new(), None),
+        Ok(outcome) => {
+            let differences = compare::compare(tests, case, &outcome);
+            let verdict = if differences.is_empty() { Verdict::Passed } else { Verdict::Failed };
+            (verdict, differences, Some(outcome))
+        }
+    };
+    let at = format!("{}:{}:{}", tests.path.display(), case.at.line, case.at.column);
+    let report =
+        CaseReport { name: case.name.clone(), at, seconds: begun.elapsed().as_secs_f64(), verdict, differences };
+    (report, outcome)
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}, because: {error}");
+        cause = error.source();
+    }
+    text
+}

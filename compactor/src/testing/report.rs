@@ -1,0 +1,112 @@
+//! What became of the tests, for all who print it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::compare::Difference;
+
+/// Everything that ran.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// By file.
+    pub files: Vec<FileReport>,
+}
+
+/// One file.
+#[derive(Debug, Default, Serialize)]
+pub struct FileReport {
+    /// The file.
+    pub file: PathBuf,
+    /// Why it, or its pipeline, cannot be used; then there are no cases.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// Its cases that ran.
+    pub cases: Vec<CaseReport>,
+    /// Why it could not be rewritten.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_updated: Vec<String>,
+    /// Cases that were rewritten.
+    #[serde(skip)]
+    pub updated: Vec<String>,
+    /// Files on which it hangs, besides itself.
+    #[serde(skip)]
+    pub watched: Vec<PathBuf>,
+}
+
+/// One case.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaseReport {
+    /// Its name.
+    pub name: String,
+    /// `file:line:column`.
+    pub at: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What was not as expected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// How a case went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// As expected.
+    Passed,
+    /// Something else came out.
+    Failed,
+    /// What came out is what is expected from now on.
+    Updated,
+    /// It could not be run.
+    Broken(String),
+}
+
+impl FileReport {
+    pub(super) fn of(path: &Path) -> Self {
+        Self { file: path.to_owned(), ..Self::default() }
+    }
+
+    pub(super) fn broken(mut self, problems: Vec<String>) -> Self {
+        self.problems = problems;
+        self
+    }
+
+    /// Cases that were rewritten have not failed.
+    pub(super) fn settle_updates(&mut self) {
+        for case in &mut self.cases {
+            if self.updated.contains(&case.name) {
+                case.verdict = Verdict::Updated;
+            }
+        }
+    }
+}
+
+impl Report {
+    /// Cases that ran.
+    #[must_use]
+    pub fn cases(&self) -> usize {
+        self.files.iter().map(|file| file.cases.len()).sum()
+    }
+
+    /// Cases that went like this.
+    pub fn count(&self, verdict: impl Fn(&Verdict) -> bool) -> usize {
+        self.files.iter().flat_map(|file| &file.cases).filter(|case| verdict(&case.verdict)).count()
+    }
+
+    /// Whether a file could not be used, or a case not be run.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.files.iter().any(|file| !file.problems.is_empty() || !file.not_updated.is_empty())
+            || self.count(|verdict| matches!(verdict, Verdict::Broken(_))) > 0
+    }
+
+    /// Whether something came out that was not expected.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.count(|verdict| *verdict == Verdict::Failed) > 0
+    }
+}

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
+use firn_shared::cli::{self, Format};
 use firn_shared::config::{self, Config};
-use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::error::{Error, Result};
 use firn_shared::ids::PipelineName;
 use firn_shared::store::{Store, Stores};
 use firn_shared::telemetry;
@@ -78,47 +79,21 @@ enum ConfigCommand {
     Show,
 }
 
-/// How a command prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
 /// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("landing: {error}");
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
-            }
-            ExitCode::from(exit_code(error.kind()))
+            cli::tell("landing", &error, Format::Text);
+            ExitCode::from(cli::exit_code(error.kind()))
         }
-    }
-}
-
-/// What a failure of this kind tells the scheduler.
-#[must_use]
-pub fn exit_code(kind: ErrorKind) -> u8 {
-    match kind {
-        ErrorKind::Conflict | ErrorKind::Unavailable => 1,
-        ErrorKind::Config => 2,
-        ErrorKind::Data => 3,
-        ErrorKind::Bug => 70,
     }
 }
 
 fn execute(cli: Cli) -> Result<()> {
     if let Command::Completions { shell } = cli.command {
-        clap_complete::generate(shell, &mut Cli::command(), "landing", &mut std::io::stdout());
-        return Ok(());
+        return cli::completions(Cli::command(), shell);
     }
     let config = config::load(&cli.config, &cli.pipelines)?;
     telemetry::start(&config.deployment.telemetry)?;
@@ -135,8 +110,8 @@ async fn command(command: Command, config: &Config) -> Result<()> {
         Command::Run { until_caught_up, pipeline, threads } => {
             let attempts = until_caught_up.then_some(5);
             let options = Options { until_caught_up, pipeline, threads, attempts, ..Options::default() };
-            let summary = run(config, raw_zone(config).await?, options, signalled()).await?;
-            print_json(&summary)
+            let summary = run(config, raw_zone(config).await?, options, cli::asked_to_stop()?).await?;
+            cli::say_json(&summary)
         }
         Command::Check { offline } => {
             let consumers = config.pipelines.values().map(|p| p.ingestion.consumers.max(1)).sum();
@@ -144,21 +119,14 @@ async fn command(command: Command, config: &Config) -> Result<()> {
             if !offline {
                 status::check(config, raw_zone(config).await?).await?;
             }
-            println!("{} pipelines are right", config.pipelines.len());
-            Ok(())
+            cli::say(&format!("{} pipelines are right", config.pipelines.len()))
         }
-        Command::Config { what: ConfigCommand::Show } => {
-            print!("{}", config::show(config));
-            Ok(())
-        }
+        Command::Config { what: ConfigCommand::Show } => cli::say(config::show(config).trim_end()),
         Command::Status { pipeline, output } => {
             let status = status::read(config, raw_zone(config).await?, pipeline.as_ref()).await?;
             match output {
-                Format::Json => print_json(&status),
-                Format::Text => {
-                    print!("{}", status::table(&status));
-                    Ok(())
-                }
+                Format::Json => cli::say_json(&status),
+                Format::Text => cli::say(status::table(&status).trim_end()),
             }
         }
         Command::Completions { .. } => Ok(()),
@@ -167,24 +135,4 @@ async fn command(command: Command, config: &Config) -> Result<()> {
 
 async fn raw_zone(config: &Config) -> Result<Arc<dyn Store>> {
     Stores::new(config.deployment.s3.clone()).open(&config.deployment.raw).await
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::bug("cannot print").with_source(e))?;
-    println!("{text}");
-    Ok(())
-}
-
-/// Resolves at SIGTERM or SIGINT.
-async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        }
-        _ => std::future::pending().await,
-    }
 }

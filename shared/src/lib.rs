@@ -7,6 +7,7 @@
 //! Nothing here links Kafka, Arrow, Polars or Iceberg.
 
 pub mod allocator;
+pub mod cli;
 pub mod clock;
 pub mod config;
 mod cursor;

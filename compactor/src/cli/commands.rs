@@ -1,9 +1,9 @@
 //! Each command: environment in, printed findings and exit code out.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use firn_shared::cli::{say, say_json};
 use firn_shared::clock::Clock;
 use firn_shared::config::{self, Config};
 use firn_shared::error::{Error, ErrorKind, Result};
@@ -61,43 +61,31 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
 /// Prints findings; as JSON a list, one entry a table.
 pub fn print<T: Serialize>(format: Format, found: &[T], text: impl Fn(&T) -> String) -> Result<()> {
     match format {
-        Format::Json => {
-            let json = serde_json::to_string_pretty(found);
-            say(&json.map_err(|e| Error::bug("findings do not serialise").with_source(e))?)
-        }
+        Format::Json => say_json(found),
         Format::Text => found.iter().try_for_each(|one| say(&text(one))),
-    }
-}
-
-/// Writes to standard output; a reader that has seen enough (`| head`) is no failure.
-pub fn say(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unavailable("cannot write to standard output").with_source(e))
-        }
-        _ => Ok(()),
     }
 }
 
 /// Runs each table; one that fails does not keep the others from running. The first failure decides the exit code.
 async fn run_all(env: &Env, which: &Which, options: &Options, format: Format, wait: Duration) -> Result<u8> {
     let targets = Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())?;
-    let (mut reports, mut failure): (Vec<RunReport>, Option<Error>) = (Vec::new(), None);
+    let (mut reports, mut failure): (Vec<RunReport>, Option<ErrorKind>) = (Vec::new(), None);
     let deadline = Instant::now() + wait;
     for target in targets {
+        if options.stop.is_cancelled() {
+            break;
+        }
         match run_waiting(env, target, options, deadline).await {
             Ok(report) => reports.push(report),
             Err(error) => {
-                if let Some(earlier) = failure.replace(error) {
-                    tell(&earlier, Format::Text);
-                }
+                tell(&error, Format::Text);
+                failure.get_or_insert(error.kind());
             }
         }
     }
     print(format, &reports, ToString::to_string)?;
-    if let Some(error) = failure {
-        tell(&error, Format::Text);
-        return Ok(exit_code(error.kind()));
+    if let Some(kind) = failure {
+        return Ok(exit_code(kind));
     }
     Ok(if reports.iter().any(|r| r.over_threshold.is_some()) {
         OVER_THRESHOLD
@@ -147,9 +135,10 @@ async fn run_waiting(env: &Env, target: Target<'_>, options: &Options, deadline:
 
 /// Errors that may pass are reported and tried again at the next turn; others end the loop.
 async fn run_every(env: &Env, which: &Which, options: &Options, format: Format, every: Duration) -> Result<u8> {
-    let stop = every::stop_on_signals().map_err(|e| Error::bug("cannot listen for signals").with_source(e))?;
+    let stop = every::stop_on_signals()?;
+    let options = Options { stop: stop.clone(), ..options.clone() };
     loop {
-        let code = run_all(env, which, options, format, Duration::ZERO).await?;
+        let code = run_all(env, which, &options, format, Duration::ZERO).await?;
         if !matches!(code, DONE | NOTHING_TO_DO | OVER_THRESHOLD | 1) {
             return Ok(code);
         }
@@ -193,7 +182,7 @@ async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {
     let mut plans = Vec::new();
     for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
         if format == Format::Json {
-            let plan = once::plan(env, target, &Options::default()).await?;
+            let plan = once::plan(env, target, &Options { dry_run: true, ..Options::default() }).await?;
             plans.push(serde_json::json!({"table": target.name(), "plan": plan}));
         } else {
             reports.push(once::run(env, target, &Options { dry_run: true, ..Options::default() }).await?);

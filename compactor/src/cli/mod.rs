@@ -15,29 +15,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use firn_shared::cli::{
+    DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, PERSONAL_DATA, TESTS_FAILED, completions, exit_code,
+};
 use firn_shared::clock::SystemClock;
 use firn_shared::config;
-use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::error::{Error, Result};
 use firn_shared::ids::EventHour;
 use firn_shared::telemetry;
 
 use crate::bench;
 use crate::maintain::Part;
 use crate::run::branch;
-
-/// Done.
-pub const DONE: u8 = 0;
-/// Reconciliation found a difference.
-pub const DIFFERENCE: u8 = 4;
-/// More records were quarantined than the table's threshold allows.
-pub const OVER_THRESHOLD: u8 = 5;
-/// Personal data was found that no pipeline declares.
-pub const PERSONAL_DATA: u8 = 6;
-/// A test of a pipeline failed.
-pub const TESTS_FAILED: u8 = 7;
-/// Nothing to do; Airflow's code for skipped.
-pub const NOTHING_TO_DO: u8 = 99;
 
 /// Takes the raw zone into Iceberg tables, one atomic commit a run.
 #[derive(Debug, Parser)]
@@ -79,7 +69,7 @@ enum Command {
         /// Wait so long for the date to be complete, such as 30m.
         #[arg(long, value_name = "DURATION", value_parser = duration, requires = "event_date")]
         wait: Option<Duration>,
-        /// Again and again, such as 1h, until SIGTERM; the run in progress then finishes.
+        /// Again and again, such as 1h, until SIGTERM; the commit in progress then finishes.
         #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["event_date", "dry_run"])]
         every: Option<Duration>,
         /// Show the plan and change nothing.
@@ -199,15 +189,6 @@ enum ConfigCommand {
     Show,
 }
 
-/// How a command prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// For programs, one JSON value.
-    Json,
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<config::units::Period>().map(|period| period.0).map_err(|e| e.to_string())
 }
@@ -231,41 +212,13 @@ pub fn main() -> ExitCode {
 
 /// Prints an error with its causes.
 fn tell(error: &Error, format: Format) {
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        causes.push(error.to_string());
-        cause = error.source();
-    }
-    if format == Format::Json {
-        let json = serde_json::json!({
-            "error": {"kind": error.kind().to_string(), "message": error.to_string(), "causes": causes}
-        });
-        println!("{json}");
-    }
-    eprintln!("compactor: {error}");
-    for cause in causes {
-        eprintln!("  because: {cause}");
-    }
-}
-
-/// What a failure of this kind tells the scheduler.
-#[must_use]
-pub fn exit_code(kind: ErrorKind) -> u8 {
-    match kind {
-        ErrorKind::Conflict | ErrorKind::Unavailable => 1,
-        ErrorKind::Config => 2,
-        ErrorKind::Data => 3,
-        ErrorKind::Bug => 70,
-    }
+    firn_shared::cli::tell("compactor", error, format);
 }
 
 fn execute(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "compactor", &mut script);
-            commands::say(String::from_utf8_lossy(&script).trim_end())?;
+            completions(Cli::command(), shell)?;
             return Ok(DONE);
         }
         Command::Test(args) => return test::test(args, &cli.pipelines, cli.output),

@@ -4,11 +4,11 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use firn_shared::cli::say;
 use firn_shared::config::env;
 use firn_shared::error::{Error, Result};
 use regex::Regex;
 
-use super::commands::say;
 use super::{DONE, Format, TESTS_FAILED, exit_code};
 use crate::testing::{self, Options, Paint, Report, Watch};
 

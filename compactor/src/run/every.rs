@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use firn_shared::cli::asked_to_stop;
+use firn_shared::error::Result;
 use rand::Rng;
 use tokio_util::sync::CancellationToken;
 
@@ -15,21 +17,16 @@ pub async fn pause(every: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// A token that SIGTERM and SIGINT set: the run in progress finishes, and no other begins.
+/// A token that SIGTERM and SIGINT set: the commit in progress finishes, and no other begins.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
+pub fn stop_on_signals() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let set = stop.clone();
+    let (set, asked) = (stop.clone(), asked_to_stop()?);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        tracing::info!("asked to stop; the run in progress finishes first");
+        asked.await;
+        tracing::info!("asked to stop; the commit in progress finishes first");
         set.cancel();
     });
     Ok(stop)

@@ -57,6 +57,11 @@ impl Consumption {
         self.raw_bytes
     }
 
+    /// Raw objects taken so far.
+    pub fn objects(&self) -> u64 {
+        self.objects.len() as u64
+    }
+
     /// Where the table stands afterwards, the ledger's part of the plan (`None` when nothing was taken), the objects.
     pub fn finish(self) -> (Offset, Option<PartitionLedger>, Vec<SliceObject>) {
         let Self { partition, from, next, batches, totals, objects, .. } = self;

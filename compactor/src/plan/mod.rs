@@ -53,6 +53,9 @@ pub struct Plan {
     pub since: Position,
     /// The table's position after the commit; equals `from` for [`Scope::Hours`].
     pub to: Position,
+    /// Where the chains ended when the plan was made; `to` lies before it when a run is cut into several commits.
+    #[serde(default)]
+    pub until: Position,
     /// Units of work, independent of each other.
     pub slices: Vec<Slice>,
     /// What the ledger says of the batches consumed ([`Totals::add_batch`]); empty for [`Scope::Hours`].
@@ -120,6 +123,11 @@ impl Plan {
     /// Whether there is neither an object to convert nor an offset to advance.
     pub fn is_empty(&self) -> bool {
         self.slices.is_empty() && self.from == self.to
+    }
+
+    /// Offsets that were in the ledger when the plan was made, and that it leaves to a next one.
+    pub fn offsets_left(&self) -> u64 {
+        self.until.iter().map(|(partition, end)| end.saturating_sub(self.to.get(&partition).unwrap_or(0))).sum()
     }
 
     /// Lines in all slices.

@@ -6,6 +6,7 @@ use firn_shared::config::domain::{Ingestion, TopicSelector};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{EventHour, Offset, PartitionRef, TopicRef};
 use firn_shared::raw::chain::{Chain, catalog};
+use firn_shared::raw::key::CheckpointKey;
 use firn_shared::store::Store;
 use futures::{StreamExt, TryStreamExt, stream};
 use regex::Regex;
@@ -17,13 +18,16 @@ use super::{Plan, Scope, SliceObject, cut};
 /// Partitions whose chains are read at once.
 const PARTITIONS_AT_ONCE: usize = 8;
 
+/// A bounded plan names about this many raw objects at most, so that small ones do not fill the memory.
+const RUN_OBJECTS_MAX: u64 = 50_000;
+
 /// How much a plan takes, and how it is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// A slice holds at most this many uncompressed bytes (or one object).
     pub slice_raw_bytes_max: u64,
-    /// A run takes at most about this many uncompressed bytes; shared evenly by the partitions, and every partition
-    /// with something new takes one batch at least. `None`: everything.
+    /// A plan takes at most about this many uncompressed bytes; shared evenly by the partitions with something new, each
+    /// of which takes one batch at least. `None`: everything.
     pub run_raw_bytes_max: Option<u64>,
 }
 
@@ -92,20 +96,18 @@ pub async fn plan(
         from: position.clone(),
         branch: None,
         since: Position::default(),
-        to: position,
+        to: position.clone(),
+        until: position,
         slices: Vec::new(),
         ledger: Vec::new(),
     };
     let mut objects: Vec<SliceObject> = Vec::new();
     match scope {
         Scope::New => {
-            let share = bounds.run_raw_bytes_max.map(|bytes| bytes / partitions.len().max(1) as u64);
-            let mut taken = stream::iter(partitions)
-                .map(|partition| {
-                    let from = plan.from.get(&partition).unwrap_or(0);
-                    take_new(Arc::clone(store), partition, from, share)
-                })
-                .buffered(PARTITIONS_AT_ONCE);
+            let behind = behind(store, partitions, &mut plan).await?;
+            let share = bounds.run_raw_bytes_max.map(|bytes| Share::of(bytes, behind.len() as u64));
+            let mut taken =
+                stream::iter(behind).map(|(chain, from)| take_new(chain, from, share)).buffered(PARTITIONS_AT_ONCE);
             while let Some((partition, consumption)) = taken.try_next().await? {
                 let (next, ledger, mut found) = consumption.finish();
                 if let Some(ledger) = ledger {
@@ -132,23 +134,57 @@ pub async fn plan(
     Ok(plan)
 }
 
-async fn take_new(
-    store: Arc<dyn Store>,
-    partition: PartitionRef,
-    from: Offset,
-    share: Option<u64>,
-) -> Result<(PartitionRef, Consumption)> {
-    let mut chain = Chain::new(store, partition.clone());
-    let mut consumption = Consumption::new(partition.clone(), from);
-    let end = end_beyond(&mut chain, from).await?;
-    if end > from {
-        chain
-            .scan(from, &mut |batch| {
-                consumption.take(batch)?;
-                Ok(share.is_none_or(|share| consumption.raw_bytes() < share))
-            })
-            .await?;
+/// What one partition may add to a bounded plan.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    raw_bytes: u64,
+    objects: u64,
+}
+
+impl Share {
+    fn of(raw_bytes: u64, partitions: u64) -> Self {
+        let partitions = partitions.max(1);
+        Self { raw_bytes: raw_bytes / partitions, objects: RUN_OBJECTS_MAX / partitions }
     }
+
+    fn leaves_room(self, consumption: &Consumption) -> bool {
+        consumption.raw_bytes() < self.raw_bytes && consumption.objects() < self.objects
+    }
+}
+
+/// The chains that go on past the table's position, each with that position; notes in the plan where they end.
+async fn behind(
+    store: &Arc<dyn Store>,
+    partitions: Vec<PartitionRef>,
+    plan: &mut Plan,
+) -> Result<Vec<(Chain, Offset)>> {
+    let asked: Vec<_> = partitions.into_iter().map(|p| (plan.from.get(&p).unwrap_or(0), p)).collect();
+    let mut ends = stream::iter(asked)
+        .map(|(from, partition)| async move {
+            let mut chain = Chain::new(Arc::clone(store), partition);
+            let end = end_beyond(&mut chain, from).await?;
+            Ok::<_, Error>((chain, from, end))
+        })
+        .buffered(PARTITIONS_AT_ONCE);
+    let mut behind = Vec::new();
+    while let Some((chain, from, end)) = ends.try_next().await? {
+        if end > from {
+            plan.until.advance(chain.partition(), end)?;
+            behind.push((chain, from));
+        }
+    }
+    Ok(behind)
+}
+
+async fn take_new(chain: Chain, from: Offset, share: Option<Share>) -> Result<(PartitionRef, Consumption)> {
+    let partition = chain.partition().clone();
+    let mut consumption = Consumption::new(partition.clone(), from);
+    chain
+        .scan(from, &mut |batch| {
+            consumption.take(batch)?;
+            Ok(share.is_none_or(|share| share.leaves_room(&consumption)))
+        })
+        .await?;
     Ok((partition, consumption))
 }
 
@@ -161,7 +197,12 @@ async fn revisit(
     let mut chain = Chain::new(store, partition.clone());
     end_beyond(&mut chain, position).await?;
     let mut revisit = Revisit::new(partition, position, hours);
-    chain.scan(0, &mut |batch| revisit.look(batch)).await?;
+    // The checkpoint in which the position lies is read whatever its hours: it says whether the table fits the ledger.
+    let wanted = |checkpoint: &CheckpointKey| {
+        let meets = |(first, last): (EventHour, EventHour)| first < hours.1 && last >= hours.0;
+        checkpoint.hours.is_some_and(meets) || checkpoint.range.contains(position.saturating_sub(1))
+    };
+    chain.scan_where(0, &wanted, &mut |batch| revisit.look(batch)).await?;
     Ok(revisit.finish())
 }
 

@@ -10,6 +10,7 @@ use firn_shared::ids::{EventHour, RunId};
 use iceberg::table::Table;
 use serde::Serialize;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use super::commit::{How, Quarantined};
 use super::{Env, Target, branch, commit, dates};
@@ -43,6 +44,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Hours again, on this branch, compared with what is there.
     pub branch: Option<String>,
+    /// Set when the run is to end with the commit in progress.
+    pub stop: CancellationToken,
 }
 
 /// How a run ended.
@@ -77,6 +80,8 @@ pub struct RunReport {
     pub slices: usize,
     /// Records of the raw objects.
     pub records: u64,
+    /// Snapshots that it took: a large backlog arrives in several. For a plan, how many it would take at least.
+    pub commits: u64,
     /// Records by event hour.
     pub hours: BTreeMap<EventHour, u64>,
     /// What became of the records.
@@ -98,36 +103,62 @@ pub struct RunReport {
     pub seconds: f64,
 }
 
-/// Runs `target` once.
+/// Runs `target` once: up to where its chains end now, in one commit or, when that is more than `compactor.commitSize`, in
+/// several. Each of them is a run of its own: what fails later, or never comes because of a crash, leaves them in place, and
+/// the next run goes on from there.
 ///
 /// # Errors
 /// `Conflict` when another run was faster (nothing of this one is visible), `Data` for a corrupt raw object, a broken
 /// ledger or a table that does not fit, `Unavailable` when a date is not sealed or a service does not answer.
 pub async fn run(env: &Env, target: Target<'_>, options: &Options) -> Result<RunReport> {
     let begun = std::time::Instant::now();
+    let mut goal = None;
+    let mut report = run_part(env, target, options, &mut goal).await?;
+    while report.outcome == Outcome::Committed
+        && goal.as_ref().is_some_and(|goal| !report.position.is_at_or_after(goal))
+        && !options.stop.is_cancelled()
+    {
+        let next = run_part(env, target, options, &mut goal).await?;
+        if next.outcome != Outcome::Committed {
+            // Another compactor took what was left.
+            break;
+        }
+        report.absorb(next);
+    }
+    let share = report.fate.quarantined as f64 / report.records.max(1) as f64;
+    let threshold = target.output.table.quarantine_threshold;
+    report.over_threshold = threshold.is_some_and(|most| share > most).then_some(share);
+    report.seconds = begun.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// One commit of a run. `goal` is where the chains ended when its first part was planned.
+async fn run_part(env: &Env, target: Target<'_>, options: &Options, goal: &mut Option<Position>) -> Result<RunReport> {
     let mut attempt = 1;
-    let mut report = loop {
-        match run_once(env, target, options).await {
+    loop {
+        match run_once(env, target, options, goal).await {
             // Its quarantine may be committed already: giving up here would leave rejects without their rows.
             Err(error) if again(&error, options) && attempt < REPROCESS_ATTEMPTS => {
                 tracing::warn!(table = target.name(), attempt, %error, "planning the reprocess again");
                 attempt += 1;
             }
-            outcome => break outcome?,
+            outcome => return outcome,
         }
-    };
-    report.seconds = begun.elapsed().as_secs_f64();
-    Ok(report)
+    }
 }
 
 fn again(error: &Error, options: &Options) -> bool {
     error.kind() == ErrorKind::Conflict && options.hours.is_some()
 }
 
-async fn run_once(env: &Env, target: Target<'_>, options: &Options) -> Result<RunReport> {
+async fn run_once(env: &Env, target: Target<'_>, options: &Options, goal: &mut Option<Position>) -> Result<RunReport> {
     let id = RunId::new();
-    match prepare(env, target, options).await? {
-        Prepared { plan, .. } if options.dry_run => Ok(report(target, id, &plan, Outcome::Planned)),
+    match prepare(env, target, options, goal).await? {
+        Prepared { plan, .. } if options.dry_run => {
+            let raw_bytes: u64 = plan.slices.iter().map(Slice::raw_bytes).sum();
+            let commits = commit_size(env, target, options).map_or(1, |most| raw_bytes.div_ceil(most.max(1)).max(1));
+            Ok(RunReport { commits, ..report(target, id, &plan, Outcome::Planned) })
+        }
         Prepared { plan, mark: None, .. } if idle(&plan) => Ok(report(target, id, &plan, Outcome::NothingToDo)),
         // Boxed: the future of a whole run is large, and every caller would carry it.
         prepared => Box::pin(carry_out(env, target, id, prepared)).await,
@@ -139,7 +170,7 @@ async fn run_once(env: &Env, target: Target<'_>, options: &Options) -> Result<Ru
 /// # Errors
 /// As [`run`].
 pub async fn plan(env: &Env, target: Target<'_>, options: &Options) -> Result<Plan> {
-    Ok(prepare(env, target, options).await?.plan)
+    Ok(prepare(env, target, options, &mut None).await?.plan)
 }
 
 /// Nothing to convert, and nothing to advance or replace.
@@ -160,7 +191,14 @@ struct Prepared {
     mark: Option<(String, String)>,
 }
 
-async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Prepared> {
+/// How many raw bytes one commit takes; `None` when the run must be one snapshot: a load is whole or not there, and so are
+/// hours that are replaced.
+fn commit_size(env: &Env, target: Target<'_>, options: &Options) -> Option<u64> {
+    let whole = matches!(target.output.table.mode, Mode::TruncateLoad { .. }) || options.hours.is_some();
+    (!whole).then_some(env.config.deployment.compactor.commit_size)
+}
+
+async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Option<Position>) -> Result<Prepared> {
     let conversion = target.conversion(&env.cpu).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;
@@ -188,13 +226,18 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options) -> Result<Pre
         None => Scope::New,
     };
     let base = table.as_ref().and_then(|t| t.metadata().current_snapshot_id());
-    let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
+    // A plan that is only shown is shown whole.
+    let commit_size = commit_size(env, target, options).filter(|_| !options.dry_run);
+    let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: commit_size };
     let mut plan = read_plan(&raw, &topics, (base, position), scope, bounds).await?;
     plan.branch.clone_from(&options.branch);
     if let (Mode::TruncateLoad { .. }, Scope::Hours { .. }, Some(table)) = (&target.output.table.mode, scope, &table) {
         only_last_load(&mut plan, table)?;
     }
     reslice(&mut plan, env.cpu.threads());
+    // The date is complete once everything is in the table that its seal rests on, which is what was there at the start.
+    let goal = goal.get_or_insert_with(|| plan.until.clone());
+    let mark = mark.filter(|_| plan.to.is_at_or_after(goal));
     Ok(Prepared { plan, table, conversion, mark })
 }
 
@@ -379,9 +422,6 @@ impl Finish<'_> {
         report.files = files.len();
         report.file_bytes = files.iter().map(|f| f.file.file_size_in_bytes()).sum();
         report.replaced = effect.replaced().values().sum();
-        let share = report.fate.quarantined as f64 / report.records.max(1) as f64;
-        let threshold = target.output.table.quarantine_threshold;
-        report.over_threshold = threshold.is_some_and(|most| share > most).then_some(share);
         let turnover = plan.branch.as_ref().map(|branch| (branch, effect.turnover(&written.files)));
         let made = (written.files.clone(), effect, how);
         let also = (mark.clone().into_iter().collect(), quarantined);
@@ -393,7 +433,8 @@ impl Finish<'_> {
         }
         let RunReport { table, records, fate, .. } = &report;
         let (rows, quarantined, snapshot) = (fate.rows, fate.quarantined, committed.snapshot_id);
-        tracing::info!(%table, snapshot, records, rows, quarantined, "committed");
+        let offsets_left = plan.offsets_left();
+        tracing::info!(%table, snapshot, records, rows, quarantined, offsets_left, "committed");
         Ok(report)
     }
 }
@@ -407,6 +448,7 @@ fn report(target: Target<'_>, run: RunId, plan: &Plan, outcome: Outcome) -> RunR
         objects: plan.slices.iter().map(|s| s.objects.len()).sum(),
         slices: plan.slices.len(),
         records: plan.records(),
+        commits: u64::from(outcome == Outcome::Committed),
         hours: hours(plan),
         fate: Fate::default(),
         replaced: 0,
@@ -416,6 +458,24 @@ fn report(target: Target<'_>, run: RunId, plan: &Plan, outcome: Outcome) -> RunR
         over_threshold: None,
         diff: None,
         seconds: 0.0,
+    }
+}
+
+impl RunReport {
+    /// Adds the next commit of the same run.
+    fn absorb(&mut self, next: Self) {
+        self.objects += next.objects;
+        self.slices += next.slices;
+        self.records += next.records;
+        self.commits += next.commits;
+        for (hour, records) in next.hours {
+            *self.hours.entry(hour).or_default() += records;
+        }
+        self.fate.merge(&next.fate);
+        self.replaced += next.replaced;
+        self.files += next.files;
+        self.file_bytes += next.file_bytes;
+        (self.run, self.snapshot, self.position) = (next.run, next.snapshot, next.position);
     }
 }
 
@@ -433,6 +493,9 @@ impl fmt::Display for RunReport {
             Outcome::NothingToDo => return write!(f, "{table}: nothing to do"),
             Outcome::Planned => {
                 write!(f, "{table}: would convert {records} records of {objects} raw objects in {slices} slices")?;
+                if self.commits > 1 {
+                    write!(f, " and at least {} commits", self.commits)?;
+                }
                 for (hour, records) in &self.hours {
                     write!(f, "\n  {hour}  {records}")?;
                 }
@@ -452,6 +515,9 @@ impl fmt::Display for RunReport {
             write!(f, ", {count} filtered ({reason})")?;
         }
         write!(f, "; {} files, {} bytes, {:.1} s", self.files, self.file_bytes, self.seconds)?;
+        if self.commits > 1 {
+            write!(f, "; {} commits", self.commits)?;
+        }
         if let Some(snapshot) = self.snapshot {
             write!(f, "; snapshot {snapshot}")?;
         }

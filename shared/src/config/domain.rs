@@ -209,6 +209,8 @@ pub struct CompactorOptions {
     pub threads: usize,
     /// Local directory for spilled data.
     pub temp_dir: PathBuf,
+    /// A run of more uncompressed bytes than about this is cut into several commits.
+    pub commit_size: u64,
     /// How tables are maintained.
     pub maintenance: MaintenanceOptions,
 }
@@ -219,6 +221,7 @@ impl Default for CompactorOptions {
             memory: 512_000_000,
             threads: 0,
             temp_dir: std::env::temp_dir(),
+            commit_size: 64_000_000_000,
             maintenance: MaintenanceOptions::default(),
         }
     }

@@ -81,6 +81,7 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
             memory: text(&ByteSize(compactor.memory)),
             threads: u32::try_from(compactor.threads).ok(),
             temp_dir: text(&compactor.temp_dir.display()),
+            commit_size: text(&ByteSize(compactor.commit_size)),
             maintenance: maintenance(&compactor.maintenance),
         }),
         registry: None,

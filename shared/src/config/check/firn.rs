@@ -316,8 +316,14 @@ fn landing(file: &File, yaml: &LandingYaml) -> Option<LandingOptions> {
 
 fn compactor(file: &File, yaml: &CompactorYaml) -> Option<CompactorOptions> {
     let default = CompactorOptions::default();
+    let memory = memory(file, "compactor.memory", yaml.memory.as_ref(), default.memory);
+    let commit_size = file.parse_or("compactor.commitSize", yaml.commit_size.as_ref(), ByteSize(default.commit_size));
+    if commit_size.is_some_and(|size| size.0 == 0) {
+        file.report("compactor.commitSize", "must be more than nothing");
+    }
     Some(CompactorOptions {
-        memory: memory(file, "compactor.memory", yaml.memory.as_ref(), default.memory)?,
+        memory: memory?,
+        commit_size: commit_size?.0,
         threads: yaml.threads.map_or(default.threads, |threads| threads as usize),
         temp_dir: yaml.temp_dir.as_ref().map_or(default.temp_dir, |text| tidy(&file.folder().join(text))),
         maintenance: maintenance(file, "compactor.maintenance", yaml.maintenance.as_ref())?,

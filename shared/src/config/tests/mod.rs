@@ -185,6 +185,7 @@ fn secrets_are_never_shown_and_what_is_shown_reads_back() {
       memory: 512MB
       threads: 0
       tempDir: /tmp
+      commitSize: 64GB
     telemetry:
       log: info
       format: text

@@ -144,6 +144,8 @@ wire! {
         threads: Option<u32>,
         /// Local directory for spilled data, relative to this file (default: the system's).
         temp_dir: Option<String>,
+        /// A run over more raw records than this, uncompressed, is cut into several commits (default 64GB).
+        commit_size: Option<String>,
         /// How tables are maintained that do not say otherwise.
         maintenance: Option<MaintenanceYaml>,
     }

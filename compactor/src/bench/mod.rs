@@ -3,13 +3,14 @@
 //! `generate` repeats sample events with shifted times and new ids, as plain NDJSON or as a raw zone; `infer` proposes
 //! columns for JSON; `tasks` holds the columns of T1, T2 and T3; `convert` reads, decodes and encodes, and prints one line
 //! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers. `planning` measures the table
-//! layer on a table of many files. `rows` writes what `benches/upsert` loads and upserts beside Spark.
-//! `compact` measures a compaction.
+//! layer on a table of many files, `ledger` planning on a raw zone of many objects. `rows` writes what `benches/upsert`
+//! loads and upserts beside Spark. `compact` measures a compaction.
 
 mod compact;
 mod convert;
 mod generate;
 mod infer;
+mod ledger;
 mod lines;
 mod planning;
 mod rows;
@@ -24,6 +25,7 @@ pub use self::compact::{Compact, CompactFigures, compact};
 pub use self::convert::{Figures, Options, Stage, convert};
 pub use self::generate::{Sample, generate, generate_raw};
 pub use self::infer::infer;
+pub use self::ledger::{LedgerFigures, LedgerOptions, ledger};
 pub use self::planning::{Planning, PlanningFigures, planning};
 pub use self::rows::{Rows, Which, rows};
 pub use self::tasks::{Task, columns, read_columns, write_columns};
@@ -43,6 +45,8 @@ pub enum Command {
     Planning(Planning),
     /// Write a raw zone of rows with keys, or newer versions of a hundredth of them.
     Rows(Rows),
+    /// Plan on a raw zone of many objects, and print seconds and memory.
+    Ledger(LedgerOptions),
 }
 
 /// `compactor bench generate`
@@ -147,6 +151,7 @@ pub fn run(command: Command) -> Result<()> {
         }
         Command::Rows(args) => println!("{} rows in {}", rows(&args)?, args.to.display()),
         Command::Compact(args) => println!("{}", serde_json::to_string(&compact(&args)?)?),
+        Command::Ledger(args) => println!("{}", serde_json::to_string(&ledger(&args)?)?),
         Command::Planning(args) => println!("{}", serde_json::to_string(&planning(&args)?)?),
     }
     Ok(())

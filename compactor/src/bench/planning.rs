@@ -58,12 +58,12 @@ pub struct PlanningFigures {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Step {
-    what: &'static str,
+pub(super) struct Step {
+    pub what: &'static str,
     /// Files found, or manifests of the new snapshot.
-    count: usize,
-    seconds: f64,
-    peak_bytes: u64,
+    pub count: usize,
+    pub seconds: f64,
+    pub peak_bytes: u64,
 }
 
 /// Files of some days.
@@ -268,7 +268,7 @@ fn file(schema: &Schema, partition: &Struct, number: usize, of: Option<&str>) ->
 }
 
 /// The most memory that this process ever held.
-fn peak_bytes() -> Result<u64> {
+pub(super) fn peak_bytes() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("the system does not tell VmHWM")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;

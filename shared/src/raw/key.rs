@@ -4,11 +4,12 @@
 //! {cluster}/{topic}/dt=2026-11-22/hr=07/{partition}-{start}-{end}-g{generation}-{id}.ndjson.zst   data
 //! {cluster}/{topic}/_quarantine/{generation}/{partition}/{start:020}-{end:020}-{id}.ndjson.zst   refused records
 //! {cluster}/{topic}/_batches/{generation}/{partition}/{start:020}.json                           one manifest a batch
-//! {cluster}/{topic}/_checkpoints/{generation}/{partition}/{start:020}-{end:020}.ndjson.zst       folded manifests
+//! {cluster}/{topic}/_checkpoints/{generation}/{partition}/{start:020}-{end:020}-{hours}.ndjson.zst folded manifests
 //! {cluster}/{topic}/_progress/{generation}/{partition}.json                                      idle partitions
 //! ```
 //! Keys are relative to the raw zone, whose prefix belongs to its store. Offsets in keys that are listed are padded to
-//! 20 digits, so that byte order is offset order. Display writes a key, [`Key::from_str`] reads it back.
+//! 20 digits, so that byte order is offset order; the hours of a checkpoint are its first and its last event hour
+//! (`20261122T07-20261122T09`), or `none`. Display writes a key, [`Key::from_str`] reads it back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,8 @@ use crate::ids::{ClusterName, EventHour, Generation, Offset, OffsetRange, Partit
 
 const DATA_SUFFIX: &str = ".ndjson.zst";
 const MANIFEST_SUFFIX: &str = ".json";
+/// The hours of a checkpoint that names no object.
+const NO_HOURS: &str = "none";
 
 /// A data object: records of one event hour out of one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,6 +64,8 @@ pub struct CheckpointKey {
     pub partition: PartitionRef,
     /// The offsets its manifests account for.
     pub range: OffsetRange,
+    /// The first and the last event hour of the objects they name, so that a listing tells who need not be read.
+    pub hours: Option<(EventHour, EventHour)>,
 }
 
 /// What an idle partition says of itself.
@@ -175,7 +180,11 @@ impl fmt::Display for BatchKey {
 impl fmt::Display for CheckpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let folder = partition_prefix(&self.partition, Ledger::Checkpoints);
-        write!(f, "{folder}{:020}-{:020}{DATA_SUFFIX}", self.range.start(), self.range.end())
+        write!(f, "{folder}{:020}-{:020}-", self.range.start(), self.range.end())?;
+        match self.hours {
+            Some((first, last)) => write!(f, "{}-{}{DATA_SUFFIX}", compact(first), compact(last)),
+            None => write!(f, "{NO_HOURS}{DATA_SUFFIX}"),
+        }
     }
 }
 
@@ -274,7 +283,10 @@ fn parse(text: &str) -> Option<Key> {
     let mut fields = name.strip_suffix(DATA_SUFFIX)?.splitn(3, '-');
     let range = range(fields.next()?, fields.next()?)?;
     match (folder, fields.next()) {
-        (f, None) if f == Ledger::Checkpoints.folder() => Some(Key::Checkpoint(CheckpointKey { partition, range })),
+        (f, Some(text)) if f == Ledger::Checkpoints.folder() => {
+            let hours = if text == NO_HOURS { None } else { Some(hours(text)?) };
+            Some(Key::Checkpoint(CheckpointKey { partition, range, hours }))
+        }
         (f, Some(text)) if f == Ledger::Quarantine.folder() => {
             Some(Key::Quarantine(QuarantineKey { partition, range, id: id(text)? }))
         }
@@ -284,6 +296,21 @@ fn parse(text: &str) -> Option<Key> {
 
 fn range(start: &str, end: &str) -> Option<OffsetRange> {
     OffsetRange::new(start.parse().ok()?, end.parse().ok()?).ok()
+}
+
+/// An event hour in a name, where `-` separates.
+fn compact(hour: EventHour) -> String {
+    format!("{}T{:02}", hour.date().format("%Y%m%d"), hour.hour())
+}
+
+fn hours(text: &str) -> Option<(EventHour, EventHour)> {
+    let hour = |text: &str| {
+        let (date, hour) = text.split_once('T')?;
+        EventHour::from_date_hour(NaiveDate::parse_from_str(date, "%Y%m%d").ok()?, hour.parse().ok()?)
+    };
+    let (first, last) = text.split_once('-')?;
+    let hours = (hour(first)?, hour(last)?);
+    (hours.0 <= hours.1).then_some(hours)
 }
 
 fn id(text: &str) -> Option<String> {
@@ -316,12 +343,17 @@ mod tests {
     }
 
     fn keys() -> impl Strategy<Value = Key> {
-        (partition_ref(), ranges(), 0i64..70_000_000, "[a-zA-Z0-9-]{1,64}", 0..5u8).prop_map(
-            |(partition, range, hour, id, kind)| match kind {
+        let hours = (0i64..70_000_000, prop::option::of(0i64..1000));
+        (partition_ref(), ranges(), hours, "[a-zA-Z0-9-]{1,64}", 0..5u8).prop_map(
+            |(partition, range, (hour, more), id, kind)| match kind {
                 0 => Key::Raw(RawKey { partition, hour: EventHour::from_epoch_hours(hour), range, id }),
                 1 => Key::Quarantine(QuarantineKey { partition, range, id }),
                 2 => Key::Batch(BatchKey { partition, start: range.start() }),
-                3 => Key::Checkpoint(CheckpointKey { partition, range }),
+                3 => {
+                    let at = EventHour::from_epoch_hours;
+                    let hours = more.map(|more| (at(hour), at(hour + more)));
+                    Key::Checkpoint(CheckpointKey { partition, range, hours })
+                }
                 _ => Key::Progress(ProgressKey { partition }),
             },
         )
@@ -353,7 +385,7 @@ mod tests {
         let partition: PartitionRef =
             PartitionRef { topic: "events/github.events/1".parse().unwrap(), partition: Partition(3) };
         let range = OffsetRange::new(100, 200).unwrap();
-        let hour = "2026-11-22T07".parse().unwrap();
+        let hour: EventHour = "2026-11-22T07".parse().unwrap();
         let cases = [
             (
                 Key::Raw(RawKey { partition: partition.clone(), hour, range, id: "ab-0".into() }),
@@ -364,8 +396,17 @@ mod tests {
                 "events/github.events/_batches/1/3/00000000000000000100.json",
             ),
             (
-                Key::Checkpoint(CheckpointKey { partition: partition.clone(), range }),
-                "events/github.events/_checkpoints/1/3/00000000000000000100-00000000000000000200.ndjson.zst",
+                Key::Checkpoint(CheckpointKey {
+                    partition: partition.clone(),
+                    range,
+                    hours: Some((hour, hour.next())),
+                }),
+                "events/github.events/_checkpoints/1/3/\
+                 00000000000000000100-00000000000000000200-20261122T07-20261122T08.ndjson.zst",
+            ),
+            (
+                Key::Checkpoint(CheckpointKey { partition: partition.clone(), range, hours: None }),
+                "events/github.events/_checkpoints/1/3/00000000000000000100-00000000000000000200-none.ndjson.zst",
             ),
             (
                 Key::Quarantine(QuarantineKey { partition: partition.clone(), range, id: "ab-0".into() }),
@@ -387,6 +428,8 @@ mod tests {
             "events/t/_batches/1/3/+0000000000000000005.json",
             "events/t/_batches/1/3/x/00000000000000000005.json",
             "events/t/dt=2026-11-22/hr=7/3-1-2-g1-a.ndjson.zst",
+            "events/t/_checkpoints/1/3/00000000000000000100-00000000000000000200.ndjson.zst",
+            "events/t/_checkpoints/1/3/00000000000000000100-00000000000000000200-20261122T08-20261122T07.ndjson.zst",
             "events/t/dt=2026-11-22/hr=24/3-1-2-g1-a.ndjson.zst",
             "events/t/dt=2026-11-22/hr=07/3-2-2-g1-a.ndjson.zst",
             "events/t/dt=2026-11-22/hr=07/3-1-2-g1-a.ndjson.zst.tmp",

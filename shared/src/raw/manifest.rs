@@ -149,19 +149,19 @@ impl BatchManifest {
     /// Records in raw objects, tombstones included.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.objects.iter().map(|o| o.records).sum()
+        total(self.objects.iter().map(|o| o.records))
     }
 
     /// Tombstones in raw objects.
     #[must_use]
     pub fn tombstones(&self) -> u64 {
-        self.objects.iter().map(|o| o.tombstones).sum()
+        total(self.objects.iter().map(|o| o.tombstones))
     }
 
     /// Records refused at landing.
     #[must_use]
     pub fn rejected(&self) -> u64 {
-        self.rejects.values().sum()
+        total(self.rejects.values().copied())
     }
 
     /// Offsets of the batch that were never read.
@@ -179,7 +179,7 @@ impl BatchManifest {
         if self.version != MANIFEST_VERSION {
             return Err(Error::data(format!("{}: manifest version {} is not {MANIFEST_VERSION}", at(), self.version)));
         }
-        let counted = self.records() + self.rejected() + self.absent + self.gap_offsets();
+        let counted = total([self.records(), self.rejected(), self.absent, self.gap_offsets()].into_iter());
         if counted != self.range.len() {
             return Err(Error::data(format!(
                 "{}: {counted} offsets accounted for, the range has {}",
@@ -187,7 +187,7 @@ impl BatchManifest {
                 self.range.len()
             )));
         }
-        let in_quarantine: u64 = self.quarantine.iter().map(|o| o.records).sum();
+        let in_quarantine = total(self.quarantine.iter().map(|o| o.records));
         if in_quarantine != self.rejected() {
             return Err(Error::data(format!(
                 "{}: {in_quarantine} records in quarantine objects, {} rejects by reason",
@@ -207,4 +207,9 @@ impl BatchManifest {
         }
         Ok(())
     }
+}
+
+/// A sum of counts that somebody else wrote: what is more than a number can hold is no range's length either.
+fn total(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }

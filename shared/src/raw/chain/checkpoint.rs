@@ -8,7 +8,7 @@ use super::Chain;
 use super::read::READ_AHEAD;
 use super::walk::Links;
 use crate::error::{Error, Result};
-use crate::ids::OffsetRange;
+use crate::ids::{EventHour, OffsetRange};
 use crate::raw::key::CheckpointKey;
 use crate::raw::manifest::BatchManifest;
 use crate::store::PutMode;
@@ -27,17 +27,19 @@ impl Chain {
     /// # Errors
     /// As [`Chain::scan`].
     pub async fn fold(&self) -> Result<usize> {
-        let mut folded = self.checkpoints_near(self.end.unwrap_or(0)).await?.last().map_or(0, |range| range.end());
+        let mut folded =
+            self.checkpoints_near(self.end.unwrap_or(0)).await?.last().map_or(0, |checkpoint| checkpoint.range.end());
         let starts = self.starts_from(folded).await?;
         let mut written = 0;
         for starts in starts.chunks_exact(self.fold_size) {
             let mut manifests = stream::iter(starts.to_vec()).map(|start| self.manifest_at(start)).buffered(READ_AHEAD);
             let mut links = Links::after(&self.partition, folded);
             let mut lines = Vec::new();
-            let begin = folded;
+            let (begin, mut hours) = (folded, None);
             while let Some(manifest) = manifests.try_next().await? {
                 links.next(manifest.range)?;
                 folded = manifest.range.end();
+                hours = widened(hours, &manifest);
                 serde_json::to_writer(&mut lines, &manifest)
                     .map_err(|e| Error::bug("a manifest does not serialise").with_source(e))?;
                 lines.push(b'\n');
@@ -45,7 +47,7 @@ impl Chain {
             let range = OffsetRange::new(begin, folded)?;
             let body = zstd::encode_all(&lines[..], ZSTD_LEVEL)
                 .map_err(|e| Error::bug("a checkpoint cannot be compressed").with_source(e))?;
-            let key = CheckpointKey { partition: self.partition.clone(), range }.to_string();
+            let key = CheckpointKey { partition: self.partition.clone(), range, hours }.to_string();
             // Found there: somebody else has folded the same manifests into the same object.
             let _ = self.store.put(&key, Bytes::from(body), PutMode::Create).await?;
             written += 1;
@@ -54,8 +56,8 @@ impl Chain {
     }
 
     /// The manifests of a checkpoint, checked to be a chain from its first to its last offset.
-    pub(super) async fn read_checkpoint(&self, range: OffsetRange) -> Result<Vec<BatchManifest>> {
-        let key = CheckpointKey { partition: self.partition.clone(), range }.to_string();
+    pub(super) async fn read_checkpoint(&self, checkpoint: &CheckpointKey) -> Result<Vec<BatchManifest>> {
+        let (key, range) = (checkpoint.to_string(), checkpoint.range);
         let name = || format!("{}/{key}", self.store.url());
         let body = self.store.get(&key).await?;
         let lines = zstd::decode_all(&body[..])
@@ -74,4 +76,11 @@ impl Chain {
         }
         Ok(manifests)
     }
+}
+
+/// The first and the last event hour of what came before and of a manifest's objects.
+fn widened(hours: Option<(EventHour, EventHour)>, manifest: &BatchManifest) -> Option<(EventHour, EventHour)> {
+    let of_objects = manifest.objects.iter().filter_map(|object| object.event_hour);
+    of_objects
+        .fold(hours, |hours, hour| Some(hours.map_or((hour, hour), |(first, last)| (hour.min(first), hour.max(last)))))
 }

@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::walk::Links;
 use super::{Chain, ChainEnd};
 use crate::error::{Error, Result};
-use crate::ids::{Offset, OffsetRange};
+use crate::ids::Offset;
 use crate::raw::key::{BatchKey, CheckpointKey, Key, Ledger, partition_prefix};
 use crate::raw::manifest::BatchManifest;
 use crate::store::Depth;
@@ -24,14 +24,14 @@ impl Chain {
     /// Those of the store, and `Data` for a last manifest that is corrupt.
     pub async fn end_after(&mut self, hint: Option<Offset>) -> Result<Option<ChainEnd>> {
         let checkpoints = self.checkpoints_near(hint.unwrap_or(0)).await?;
-        let folded = checkpoints.last().map_or(0, |checkpoint| checkpoint.end());
+        let folded = checkpoints.last().map_or(0, |checkpoint| checkpoint.range.end());
         let tail = self.starts_from(folded).await?;
         let last = if let Some(&start) = tail.last() {
             self.manifest_at(start).await?
-        } else if let Some(&range) = checkpoints.last() {
+        } else if let Some(newest) = checkpoints.last() {
             // Nothing after the last checkpoint, whose last manifest is the chain's.
-            let last = self.read_checkpoint(range).await?.pop();
-            last.ok_or_else(|| Error::data(format!("checkpoint {range} of {} holds no manifest", self.partition)))?
+            let last = self.read_checkpoint(newest).await?.pop();
+            last.ok_or_else(|| Error::data(format!("checkpoint {newest} holds no manifest")))?
         } else {
             self.end = Some(0);
             return Ok(None);
@@ -53,18 +53,31 @@ impl Chain {
         from: Offset,
         visit: &mut (dyn FnMut(BatchManifest) -> Result<bool> + Send),
     ) -> Result<()> {
+        self.scan_where(from, &|_| true, visit).await
+    }
+
+    /// As [`Chain::scan`], without reading the checkpoints that are not `wanted`: their manifests are passed over.
+    ///
+    /// # Errors
+    /// As `scan`; a passed-over checkpoint must still follow on the one before it.
+    pub async fn scan_where(
+        &self,
+        from: Offset,
+        wanted: &(dyn Fn(&CheckpointKey) -> bool + Send + Sync),
+        visit: &mut (dyn FnMut(BatchManifest) -> Result<bool> + Send),
+    ) -> Result<()> {
         let checkpoints = self.checkpoints_near(from).await?;
         // Checkpoints before the one that holds `from` do not matter here; without such a one, the chain must begin here.
-        let before = checkpoints.first().is_some_and(|first| first.start() <= from);
+        let before = checkpoints.first().is_some_and(|first| first.range.start() <= from);
         let mut links = if before { Links::unknown(&self.partition) } else { Links::after(&self.partition, 0) };
         let mut folded = 0;
-        for range in checkpoints {
-            links.folded(range)?;
-            folded = range.end();
-            if folded <= from {
+        for checkpoint in checkpoints {
+            links.folded(checkpoint.range)?;
+            folded = checkpoint.range.end();
+            if folded <= from || !wanted(&checkpoint) {
                 continue;
             }
-            for manifest in self.read_checkpoint(range).await? {
+            for manifest in self.read_checkpoint(&checkpoint).await? {
                 if manifest.range.end() > from && !visit(manifest)? {
                     return Ok(());
                 }
@@ -100,23 +113,23 @@ impl Chain {
     }
 
     /// The checkpoints from the one that may hold `near` on, ascending; all of them when it is not clear which that is.
-    pub(super) async fn checkpoints_near(&self, near: Offset) -> Result<Vec<OffsetRange>> {
+    pub(super) async fn checkpoints_near(&self, near: Offset) -> Result<Vec<CheckpointKey>> {
         // Checkpoints are few (one for a thousand manifests), but after years more than a page: look at the last
         // sixteenth of the offsets first. If that holds none, or none from before `near`, look at all.
         let lower = near - near / 16;
         if lower > 0 {
             let found = self.checkpoints_from(lower).await?;
-            if found.first().is_some_and(|first| first.start() <= near) {
+            if found.first().is_some_and(|first| first.range.start() <= near) {
                 return Ok(found);
             }
         }
         self.checkpoints_from(0).await
     }
 
-    async fn checkpoints_from(&self, start: Offset) -> Result<Vec<OffsetRange>> {
+    async fn checkpoints_from(&self, start: Offset) -> Result<Vec<CheckpointKey>> {
         let prefix = partition_prefix(&self.partition, Ledger::Checkpoints);
         let keys = self.keys_from(&prefix, &format!("{prefix}{start:020}")).await?;
-        keys.iter().map(|key| Ok(key.parse::<CheckpointKey>()?.range)).collect()
+        keys.iter().map(|key| key.parse()).collect()
     }
 
     /// The starts of the manifests from offset `start` on, ascending.

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::ids::{OffsetRange, Partition};
-use crate::raw::key::{Ledger, partition_prefix};
-use crate::raw::manifest::{GapReason, MANIFEST_VERSION};
+use crate::ids::{EventHour, OffsetRange, Partition};
+use crate::raw::key::{CheckpointKey, Ledger, partition_prefix};
+use crate::raw::manifest::{GapReason, MANIFEST_VERSION, RawObject};
 use crate::store::{Depth, Fault, Faults, LocalStore};
 
 fn partition() -> PartitionRef {
@@ -32,6 +32,22 @@ fn manifest(start: Offset, len: u64, writer: &str) -> BatchManifest {
         gap: None,
         watermark: DateTime::from_timestamp((start + len) as i64, 0),
         caught_up_at: None,
+    }
+}
+
+fn object() -> RawObject {
+    RawObject {
+        key: "k".into(),
+        event_hour: None,
+        records: 1,
+        tombstones: 0,
+        bytes: 1,
+        raw_bytes: 1,
+        blake3: String::new(),
+        min_offset: 0,
+        max_offset: 0,
+        min_event_time: None,
+        max_event_time: None,
     }
 }
 
@@ -168,8 +184,8 @@ fn two_who_fold_at_once_write_the_same_checkpoints_and_manifests_stay() {
         assert_eq!(
             zone.keys(Ledger::Checkpoints).await,
             [
-                "events/t/_checkpoints/1/0/00000000000000000000-00000000000000000020.ndjson.zst",
-                "events/t/_checkpoints/1/0/00000000000000000020-00000000000000000040.ndjson.zst"
+                "events/t/_checkpoints/1/0/00000000000000000000-00000000000000000020-none.ndjson.zst",
+                "events/t/_checkpoints/1/0/00000000000000000020-00000000000000000040-none.ndjson.zst"
             ]
         );
         assert_eq!(zone.keys(Ledger::Batches).await.len(), 9);
@@ -226,6 +242,37 @@ fn a_broken_ledger_is_named_and_nothing_is_read_past_it() {
         put(&zone, &zone.keys(Ledger::Checkpoints).await[0], b"junk".to_vec()).await;
         let error = zone.chain().read(0).await.unwrap_err().to_string();
         assert!(error.contains("checkpoint ") && error.contains("is corrupt"), "{error}");
+    });
+}
+
+#[test]
+fn checkpoints_of_other_hours_are_passed_over_unread() {
+    run(async {
+        let hour = EventHour::from_epoch_hours;
+        let zone = Zone::new();
+        let mut chain = zone.chain();
+        chain.end_after(None).await.unwrap();
+        for number in 0..10 {
+            let object =
+                |hour| RawObject { event_hour: Some(hour), min_offset: number, max_offset: number, ..object() };
+            let objects = vec![object(hour(number as i64))];
+            let batch = BatchManifest { objects, absent: 0, ..manifest(number, 1, "w") };
+            assert_eq!(chain.append(&batch).await.unwrap(), AppendOutcome::Appended);
+        }
+        chain.fold().await.unwrap();
+        // Hours 0..4 and 4..8 are folded, 8 and 9 are not. What is not read may be junk.
+        let [first, _] = &zone.keys(Ledger::Checkpoints).await[..] else { panic!("two checkpoints") };
+        assert!(first.ends_with("-19700101T00-19700101T03.ndjson.zst"), "{first}");
+        let _ = zone.store.put(first, Bytes::from_static(b"junk"), PutMode::Overwrite).await.unwrap();
+        let mut seen = Vec::new();
+        let wanted = |checkpoint: &CheckpointKey| checkpoint.hours.is_some_and(|(_, last)| last >= hour(5));
+        let mut note = |batch: BatchManifest| {
+            seen.push(batch.range.start());
+            Ok(true)
+        };
+        zone.chain().scan_where(0, &wanted, &mut note).await.unwrap();
+        assert_eq!(seen, [4, 5, 6, 7, 8, 9]);
+        assert!(zone.chain().read(0).await.is_err());
     });
 }
 

@@ -1,13 +1,13 @@
 //! All pipelines of one deployment, in one process.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use firn_shared::clock::{Clock, SystemClock};
 use firn_shared::config::domain::Config;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PipelineName;
+use firn_shared::raw::admit::Admission;
 use firn_shared::store::Store;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -19,9 +19,8 @@ use crate::memory::{Memory, Shares};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Goal, Parts, Shared};
 use crate::rotate::Limits;
-use crate::server::{self, Health};
-use crate::summary::Summary;
-use firn_shared::raw::admit::Admission;
+use crate::server::{self, Health, Readiness};
+use crate::summary::{PipelineSummary, Summary};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -86,14 +85,17 @@ pub async fn run(
     let cpu = Cpu::new(options.threads)?;
     let uploads = Arc::new(Semaphore::new(shares.uploads as usize));
     let stop = CancellationToken::new();
-    let ready = Arc::new(AtomicBool::new(false));
+    let readiness = Arc::new(Readiness::default());
+    for name in pipelines.keys() {
+        readiness.lacks(name, "has not found its cluster yet");
+    }
 
     let serving = match &settings.listen {
         Some(listen) => {
             let health = Health {
                 metrics: metrics.clone(),
                 memory: Arc::clone(&memory),
-                ready: Arc::clone(&ready),
+                readiness: Arc::clone(&readiness),
                 stop: stop.clone(),
             };
             Some(tokio::spawn(server::serve(listen, health).await?))
@@ -120,7 +122,7 @@ pub async fn run(
             frame: shares.frame,
             late_allowed: ingestion.late_allowed,
         };
-        let shared = Shared::new(Parts {
+        let parts = Parts {
             name: name.clone(),
             group: format!("{}{name}", settings.group_prefix),
             cluster,
@@ -130,22 +132,13 @@ pub async fn run(
             drain: settings.drain,
             rules: Arc::new(rules),
             metrics: metrics.clone(),
+            readiness: Arc::clone(&readiness),
             store: Arc::clone(&store),
             uploads: Arc::clone(&uploads),
             stop: stop.child_token(),
-        })?;
-        let name = name.clone();
-        running.spawn(async move {
-            let result = pipeline::run(Arc::clone(&shared), goal).await;
-            if let Err(error) = &result {
-                let cause = std::error::Error::source(error).map(ToString::to_string);
-                tracing::error!(pipeline = %name, %error, cause, "pipeline ended");
-            }
-            let totals = shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            (name, totals, result.map(|_| ()))
-        });
+        };
+        running.spawn(land(parts, goal));
     }
-    ready.store(true, Ordering::Release);
 
     let mut summary = Summary::default();
     let mut outcome = Ok(());
@@ -170,4 +163,24 @@ pub async fn run(
     }
     summary.buffer_bytes_peak = memory.peak();
     outcome.map(|()| summary)
+}
+
+/// One pipeline from its start to its end, and what it has done.
+async fn land(parts: Parts, goal: Goal) -> (PipelineName, PipelineSummary, Result<()>) {
+    let (name, readiness) = (parts.name.clone(), Arc::clone(&parts.readiness));
+    let (mut totals, mut result) = (PipelineSummary::default(), Ok(()));
+    match Shared::open(parts, goal).await {
+        Ok(Some(shared)) => {
+            result = pipeline::run(Arc::clone(&shared), goal).await.map(|_| ());
+            totals = shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        Ok(None) => {}
+        Err(error) => result = Err(error),
+    }
+    if let Err(error) = &result {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::error!(pipeline = %name, %error, cause, "pipeline ended");
+        readiness.lacks(&name, format!("ended: {error}"));
+    }
+    (name, totals, result)
 }

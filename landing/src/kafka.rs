@@ -22,6 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the question for topic ids may take; the connection is there already.
 const ID_PATIENCE: Duration = Duration::from_secs(2);
+/// Events of the library that are looked at after a failure.
+const EVENTS_MAX: usize = 32;
 /// How long it is not asked again when there was no answer.
 const ID_SILENCE: Duration = Duration::from_mins(1);
 
@@ -90,9 +92,11 @@ pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
         .set("receive.message.max.bytes", "1000000000");
 }
 
-/// Sends librdkafka's log to `tracing`.
+/// Sends librdkafka's log to `tracing`, and keeps what it complained of last: a call that failed only says that it did.
 #[derive(Debug, Clone, Default)]
-pub struct Logged;
+pub struct Logged {
+    complaint: Arc<Mutex<Option<String>>>,
+}
 
 impl ClientContext for Logged {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -100,6 +104,7 @@ impl ClientContext for Logged {
     }
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "kafka client");
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
     }
 }
 impl ConsumerContext for Logged {}
@@ -172,7 +177,7 @@ impl Observer {
     pub fn new(mut config: ClientConfig) -> Result<Self> {
         config.set("isolation.level", "read_committed");
         config
-            .create_with_context(Logged)
+            .create_with_context(Logged::default())
             .map(|client| Self { client: Arc::new(client), ids: true, silent_until: Arc::default() })
             .map_err(|e| Error::config("librdkafka refuses the cluster's properties").with_source(e))
     }
@@ -183,6 +188,17 @@ impl Observer {
         Self { ids, ..self }
     }
 
+    /// What went wrong, with what the library complained of meanwhile: a login that was refused, a certificate that is not
+    /// trusted. It tells that only to those who poll.
+    fn failed(&self, what: String, error: KafkaError) -> Error {
+        for _ in 0..EVENTS_MAX {
+            drop(self.client.poll(Duration::ZERO));
+        }
+        let complaint = self.client.context().complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let message = complaint.map_or_else(|| what.clone(), |complaint| format!("{what}: {complaint}"));
+        Error::unavailable(message).with_source(error)
+    }
+
     /// Topics of the selection that exist, with their partitions. Blocks.
     ///
     /// # Errors
@@ -191,7 +207,7 @@ impl Observer {
         let metadata = self
             .client
             .fetch_metadata(None, PATIENCE)
-            .map_err(|e| Error::unavailable("cannot list the cluster's topics").with_source(e))?;
+            .map_err(|e| self.failed("cannot list the cluster's topics".to_owned(), e))?;
         let chosen = metadata.topics().iter().filter(|t| t.error().is_none() && selection.takes(t.name()));
         chosen
             .map(|topic| {
@@ -206,9 +222,10 @@ impl Observer {
     /// # Errors
     /// `Unavailable`, with the cluster's answer.
     pub fn bounds(&self, topic: &Topic, partition: Partition) -> Result<(Offset, Offset)> {
-        let (low, high) = self.client.fetch_watermarks(topic.as_str(), partition.0 as i32, PATIENCE).map_err(|e| {
-            Error::unavailable(format!("cannot ask for the offsets of {topic}[{partition}]")).with_source(e)
-        })?;
+        let (low, high) = self
+            .client
+            .fetch_watermarks(topic.as_str(), partition.0 as i32, PATIENCE)
+            .map_err(|e| self.failed(format!("cannot ask for the offsets of {topic}[{partition}]"), e))?;
         Ok((low.max(0) as Offset, high.max(0) as Offset))
     }
 
@@ -235,5 +252,47 @@ mod tests {
         let pattern = Selection::Pattern(regex::Regex::new("^(?:a|b.*)$").unwrap());
         let taken: Vec<_> = ["a", "ab", "b", "bc", "__b", "cb"].into_iter().filter(|t| pattern.takes(t)).collect();
         assert_eq!(taken, ["a", "b", "bc"]);
+    }
+
+    #[test]
+    fn a_cluster_s_security_becomes_librdkafka_s_properties_and_exactly_once_cannot_be_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let firn = "clusters:\n  c:\n    brokers: ['a:1', 'b:2']\n    \
+                    security: {protocol: saslSsl, mechanism: scramSha256, username: u, password: p, caFile: ca.pem, \
+                    certFile: cert.pem, keyFile: key.pem, keyPassword: q}\n    \
+                    properties: {session.timeout.ms: '9000', fetch.wait.max.ms: '7'}\n\
+                    raw: /r\nwarehouse: /w\ncatalog: {sqlite: {path: c.db}}\n";
+        std::fs::write(dir.path().join("firn.yaml"), firn).unwrap();
+        let config = firn_shared::config::load(&dir.path().join("firn.yaml"), &[]);
+        let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+        let (name, cluster) = config.deployment.clusters.first_key_value().unwrap();
+        let mut client = client(name, cluster).unwrap();
+        let file = |name: &str| dir.path().join(name).display().to_string();
+        for (property, expected) in [
+            ("bootstrap.servers", "a:1,b:2".to_owned()),
+            ("security.protocol", "sasl_ssl".to_owned()),
+            ("sasl.mechanism", "SCRAM-SHA-256".to_owned()),
+            ("sasl.username", "u".to_owned()),
+            ("sasl.password", "p".to_owned()),
+            ("ssl.ca.location", file("ca.pem")),
+            ("ssl.certificate.location", file("cert.pem")),
+            ("ssl.key.location", file("key.pem")),
+            ("ssl.key.password", "q".to_owned()),
+        ] {
+            assert_eq!(client.get(property), Some(expected.as_str()), "{property}");
+        }
+        let shares = Shares::of(512_000_000, 1).unwrap();
+        client.set("isolation.level", "read_uncommitted").set("enable.auto.commit", "true");
+        member(&mut client, "g", &shares);
+        for (property, expected) in [
+            ("session.timeout.ms", "9000"),
+            ("fetch.wait.max.ms", "7"),
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("group.id", "g"),
+        ] {
+            assert_eq!(client.get(property), Some(expected), "{property}");
+        }
     }
 }

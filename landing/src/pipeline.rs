@@ -23,6 +23,7 @@ use crate::memory::Shares;
 use crate::metrics::{Metrics, PartitionMetrics};
 use crate::retention;
 use crate::rotate::Cause;
+use crate::server::Readiness;
 use crate::summary::PipelineSummary;
 
 /// How often Kafka is asked for new topics and the ends of partitions.
@@ -53,6 +54,8 @@ pub struct Shared {
     pub rules: Arc<LaneRules>,
     /// Metrics of the daemon.
     pub metrics: Metrics,
+    /// What `/readyz` says.
+    pub readiness: Arc<Readiness>,
     /// The raw zone.
     pub store: Arc<dyn Store>,
     /// Asks about topics and offsets.
@@ -88,7 +91,7 @@ pub struct Goal {
 }
 
 /// The parts a pipeline is made of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// See [`Shared`].
     pub name: PipelineName,
@@ -109,6 +112,8 @@ pub struct Parts {
     /// See [`Shared`].
     pub metrics: Metrics,
     /// See [`Shared`].
+    pub readiness: Arc<Readiness>,
+    /// See [`Shared`].
     pub store: Arc<dyn Store>,
     /// See [`Shared`].
     pub uploads: Arc<Semaphore>,
@@ -117,11 +122,25 @@ pub struct Parts {
 }
 
 impl Shared {
-    /// A pipeline that has not begun.
+    /// A pipeline that has not begun; waits for its cluster's name to resolve. `None` when the daemon stops first.
     ///
     /// # Errors
     /// `Config` when librdkafka refuses the cluster's properties.
-    pub fn new(parts: Parts) -> Result<Arc<Self>> {
+    pub async fn open(parts: Parts, goal: Goal) -> Result<Option<Arc<Self>>> {
+        let mut patience = Patience::new(&parts.name, &parts.metrics, &parts.stop, goal);
+        loop {
+            match Self::new(parts.clone()) {
+                Ok(shared) => return Ok(Some(shared)),
+                Err(error) => {
+                    if !patience.after(error).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    fn new(parts: Parts) -> Result<Arc<Self>> {
         let cluster_name = parts.ingestion.cluster.clone();
         let observer =
             Observer::new(crate::kafka::client(&cluster_name, &parts.cluster)?)?.asking_for_ids(parts.topic_ids);
@@ -135,6 +154,7 @@ impl Shared {
             drain: parts.drain,
             rules: parts.rules,
             metrics: parts.metrics,
+            readiness: parts.readiness,
             store: parts.store,
             observer,
             runtime: Handle::current(),
@@ -220,7 +240,13 @@ impl Shared {
 /// `Config` when a person must act, else what kept it from going on.
 pub async fn run(shared: Arc<Shared>, goal: Goal) -> Result<PipelineSummary> {
     let selection = Selection::of(&shared.ingestion)?;
-    observe_topics(&shared, &selection, goal).await?;
+    let mut patience = Patience::new(&shared.name, &shared.metrics, &shared.stop, goal);
+    while let Err(error) = observe_topics(&shared, &selection, goal).await {
+        if !patience.after(error).await? {
+            return Ok(PipelineSummary::default());
+        }
+    }
+    shared.readiness.has(&shared.name);
     let targets = if goal.until_caught_up { Some(bounds(&shared).await?) } else { None };
 
     let mut readers = JoinSet::new();
@@ -286,6 +312,44 @@ async fn keep_reading(shared: Arc<Shared>, index: usize, goal: Goal) -> Result<(
             () = shared.stop.cancelled() => return Ok(()),
         }
         backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+/// How often a cluster is asked again that does not answer: other pipelines of the daemon have other clusters, and go on
+/// meanwhile.
+struct Patience {
+    name: PipelineName,
+    metrics: Metrics,
+    stop: CancellationToken,
+    goal: Goal,
+    failures: u32,
+    backoff: Duration,
+}
+
+impl Patience {
+    fn new(name: &PipelineName, metrics: &Metrics, stop: &CancellationToken, goal: Goal) -> Self {
+        let (name, metrics, stop) = (name.clone(), metrics.clone(), stop.clone());
+        Self { name, metrics, stop, goal, failures: 0, backoff: BACKOFF.0 }
+    }
+
+    /// Waits until it is time to ask again; `false` when the daemon stops first.
+    ///
+    /// # Errors
+    /// The failure, when asking again is no use.
+    async fn after(&mut self, error: Error) -> Result<bool> {
+        self.failures += 1;
+        self.metrics.failed(&self.name, &error.kind().to_string());
+        if !error.kind().is_retryable() || self.goal.attempts.is_some_and(|most| self.failures >= most) {
+            return Err(error);
+        }
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        tracing::warn!(pipeline = %self.name, %error, cause, backoff = ?self.backoff, "asking the cluster again");
+        tokio::select! {
+            () = tokio::time::sleep(self.backoff) => {}
+            () = self.stop.cancelled() => return Ok(false),
+        }
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        Ok(true)
     }
 }
 

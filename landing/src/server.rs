@@ -1,7 +1,8 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,11 +10,42 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use firn_shared::error::{Error, Result};
+use firn_shared::ids::PipelineName;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+
+/// What keeps the daemon from being ready: pipelines that have not found their cluster yet, or that ended.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<BTreeMap<PipelineName, String>>);
+
+impl Readiness {
+    fn reasons(&self) -> MutexGuard<'_, BTreeMap<PipelineName, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pipeline is not reading, for this reason.
+    pub fn lacks(&self, pipeline: &PipelineName, why: impl Into<String>) {
+        self.reasons().insert(pipeline.clone(), why.into());
+    }
+
+    /// The pipeline is reading.
+    pub fn has(&self, pipeline: &PipelineName) {
+        self.reasons().remove(pipeline);
+    }
+
+    /// A line for each pipeline that is not reading.
+    #[must_use]
+    pub fn lacking(&self) -> String {
+        let mut text = String::new();
+        for (pipeline, why) in self.reasons().iter() {
+            let _ = writeln!(text, "{pipeline}: {why}");
+        }
+        text
+    }
+}
 
 /// What the endpoints look at.
 #[derive(Debug, Clone)]
@@ -22,8 +54,8 @@ pub struct Health {
     pub metrics: Metrics,
     /// The bound.
     pub memory: Arc<Memory>,
-    /// Set once every pipeline has found its cluster.
-    pub ready: Arc<AtomicBool>,
+    /// Empty once every pipeline has found its cluster.
+    pub readiness: Arc<Readiness>,
     /// Set when the daemon ends.
     pub stop: CancellationToken,
 }
@@ -60,9 +92,30 @@ async fn metrics(State(health): State<Health>) -> Response {
 }
 
 async fn ready(State(health): State<Health>) -> Response {
-    if health.ready.load(Ordering::Acquire) && !health.stop.is_cancelled() {
+    let lacking = health.readiness.lacking();
+    if health.stop.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response()
+    } else if lacking.is_empty() {
         "ready\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n").into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, lacking).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pipeline_that_is_not_reading_is_named_with_the_reason() {
+        let (a, b) = (PipelineName::new("a").unwrap(), PipelineName::new("b").unwrap());
+        let readiness = Readiness::default();
+        readiness.lacks(&a, "has not found its cluster yet");
+        readiness.lacks(&b, "has not found its cluster yet");
+        readiness.has(&a);
+        readiness.lacks(&b, "ended: refused");
+        assert_eq!(readiness.lacking(), "b: ended: refused\n");
+        readiness.has(&b);
+        assert_eq!(readiness.lacking(), "");
     }
 }

@@ -7,8 +7,10 @@
 //! Somebody else's expiry may remove every snapshot of ours. For that case the same metadata commit puts the same
 //! [`State`] into a table property, with the snapshot's id and sequence number. It counts only if no ancestor is ours,
 //! that snapshot is gone, and its sequence number is below that of every ancestor left: then it was expired, not rolled
-//! back. What this cannot tell apart: a rollback by hand, then a foreign commit, then an expiry of everything older, with
-//! no run of ours between them. The rolled-back rows then stay away until `reprocess` brings them.
+//! back. The oldest ancestor left remembers its parent: when it is the very next commit after that snapshot and has
+//! another parent, the snapshot was rolled back before it expired, and what the table holds is unknown: an error. What
+//! cannot be told apart: a rollback by hand, then at least two commits of others, then an expiry of all but the last of
+//! them, with no run of ours between. The rolled-back rows then stay away until `reprocess` brings them.
 //!
 //! A cherry-pick publishes a snapshot's files under a new snapshot whose summary names the source. If the source is ours
 //! and follows on the position below the cherry-pick, its position holds; else nobody can say what the table contains,
@@ -181,7 +183,23 @@ fn from_property(metadata: &TableMetadata, head: &Head<'_>) -> Result<Option<Sta
     let state: State = serde_json::from_str(text).map_err(|e| {
         Error::data(format!("table property {STATE_PROPERTY} cannot be read: {e}; restore or remove it")).with_source(e)
     })?;
-    Ok(property_counts(metadata, head, &state).then_some(state))
+    if !property_counts(metadata, head, &state) {
+        return Ok(None);
+    }
+    let oldest = head.ancestry(metadata).last();
+    let next_but_no_child = |s: &&SnapshotRef| {
+        s.sequence_number() == state.sequence_number + 1 && s.parent_snapshot_id() != Some(state.snapshot_id)
+    };
+    match oldest.filter(next_but_no_child) {
+        None => Ok(Some(state)),
+        Some(oldest) => Err(Error::data(format!(
+            "snapshot {} was rolled back, snapshot {} was committed by somebody else and everything before it expired, so \
+             the consumed offsets of the table are unknown; set property {STATE_PROPERTY} to the position that its rows \
+             show (column _firn), or make the table anew",
+            state.snapshot_id,
+            oldest.snapshot_id()
+        ))),
+    }
 }
 
 /// The rule of the module's documentation. Expiry never takes the current snapshot, so a table without one was rolled

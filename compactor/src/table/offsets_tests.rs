@@ -133,6 +133,21 @@ fn the_position_follows_the_history_of_main() {
         &[Ours(1, 10), Foreign(2), Foreign(3), Expire(&[1, 2])],
         Ok(Some(10)),
     );
+    check(
+        "rollback, a foreign append, expiry of all before it",
+        &[Ours(1, 10), Ours(2, 20), Rollback(1), Foreign(3), Expire(&[1, 2])],
+        Err(()),
+    );
+    check(
+        "the same, with more foreign work on top",
+        &[Ours(1, 10), Ours(2, 20), Rollback(1), Foreign(3), Foreign(4), Expire(&[1, 2])],
+        Err(()),
+    );
+    check(
+        "rollback, a foreign append, and we go on before the expiry",
+        &[Ours(1, 10), Ours(2, 20), Rollback(1), Foreign(3), Ours(4, 15), Foreign(5), Expire(&[1, 2, 3, 4])],
+        Ok(Some(15)),
+    );
     check("the same, and we go on", &[Ours(1, 10), Foreign(2), Expire(&[1]), Ours(3, 30), Foreign(4)], Ok(Some(30)));
     check(
         "the expired one is kept by a tag, and was rolled back",

@@ -4,7 +4,7 @@
 //! again on a newer one. Everything it writes has a new name, so an attempt that is given up leaves only files that
 //! nothing names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use firn_shared::error::{Error, Result};
@@ -96,6 +96,10 @@ pub struct Staged {
 pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Result<Staged> {
     if table.metadata().format_version() == FormatVersion::V1 {
         return Err(version_refused(table));
+    }
+    let mut added = HashSet::new();
+    if let Some(twice) = change.add.iter().map(|f| f.file.file_path()).find(|path| !added.insert(*path)) {
+        return Err(Error::bug(format!("cannot commit {}: file {twice} would come in twice", table.identifier())));
     }
     let metadata = table.metadata();
     let head = change.head(metadata);

@@ -220,8 +220,7 @@ impl Catalog for GlueCatalog {
         match sent {
             Ok(_) => Ok(Created::New(staged.landed(&ident, &self.file_io).await?)),
             Err(e) if e.as_service_error().is_some_and(|s| s.is_already_exists_exception()) => {
-                let table = self.load(&ident).await?;
-                let table = table.ok_or_else(|| Error::conflict(format!("{ident} was made and dropped; run again")))?;
+                let table = self.made_by_another(&ident).await?;
                 // The SDK may have sent the request twice: then the table that exists is ours.
                 if table.metadata_location() == Some(staged.new.as_str()) {
                     return Ok(Created::New(table));

@@ -66,6 +66,12 @@ pub trait Catalog: std::fmt::Debug + Send + Sync {
     /// gets the winner's table.
     async fn create(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Created>;
 
+    /// The table that somebody else was faster to make.
+    async fn made_by_another(&self, ident: &TableIdent) -> Result<Table> {
+        let table = self.load(ident).await?;
+        table.ok_or_else(|| Error::conflict(format!("{ident} was made and dropped; run again")))
+    }
+
     /// Applies `updates` to `base` when all `requirements` hold and nobody moved the table since `base` was loaded.
     ///
     /// `Err` means that the table is unchanged and stays so; what may have happened unseen is

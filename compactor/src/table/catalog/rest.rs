@@ -256,8 +256,7 @@ impl Catalog for RestCatalog {
         match self.read::<TableAnswer>(Method::POST, &path, Some(&body)).await {
             Ok(answer) => self.verify_created(self.table(&ident, answer)?).await,
             Err(r) if r.status == Some(StatusCode::CONFLICT) => {
-                let table = self.load(&ident).await?;
-                table.map(Created::Existing).ok_or(r.error)
+                self.made_by_another(&ident).await.map(Created::Existing)
             }
             Err(r) => Err(r.error),
         }

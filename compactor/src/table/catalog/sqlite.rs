@@ -162,8 +162,7 @@ impl Catalog for SqliteCatalog {
             return Ok(Created::New(staged.landed(&ident, &self.file_io).await?));
         }
         staged.discard(&self.file_io).await;
-        let table = self.load(&ident).await?;
-        table.map(Created::Existing).ok_or_else(|| Error::conflict(format!("{ident} was made and dropped; run again")))
+        self.made_by_another(&ident).await.map(Created::Existing)
     }
 
     async fn commit(

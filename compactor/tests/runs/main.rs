@@ -1,14 +1,17 @@
 //! Whole runs in one process: local files, SQLite, and faults at every operation.
 //!
-//! `bed` lands batches and reads tables back, `crash` stops the work after every single operation and starts again,
+//! `bed` lands batches and reads tables back, `backlog` cuts a large run into several commits, `crash` stops the work after
+//! every single operation and starts again,
 //! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read, `upsert` and `changes`
 //! hold tables against a model of their keys, `loads` replaces whole tables, `maintain` compacts, expires and cleans them,
 //! `versions` is the model of upserts, `branch` compares before it publishes, `truncate` empties source tables, `model` says what
-//! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` has what went wrong in other programs.
+//! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` and `peers` have what went wrong in
+//! other programs, with tables that change and with what comes in.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod backlog;
 mod bed;
 mod branch;
 mod changes;
@@ -19,6 +22,7 @@ mod loads;
 mod maintain;
 mod model;
 mod model_test;
+mod peers;
 mod pii_scan;
 mod pipeline_tests;
 mod races;

@@ -6,4 +6,5 @@
 mod crash;
 mod lands;
 mod memory;
+mod peers;
 mod support;

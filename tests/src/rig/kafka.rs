@@ -26,6 +26,8 @@ pub struct Kafka {
     dir: PathBuf,
     brokers: String,
     broker: String,
+    /// What clients need besides the address.
+    login: Vec<(&'static str, String)>,
     process: Mutex<Option<Process>>,
 }
 
@@ -84,23 +86,45 @@ impl Kafka {
     /// # Errors
     /// When it does not come up; with its log.
     pub fn start(dir: &Path) -> Result<Self> {
+        Self::start_with(dir, Vec::new())
+    }
+
+    /// The same, for a broker that asks user `firn` for the password `secret`, over TLS; its authority is `ca.pem` in
+    /// `dir`.
+    ///
+    /// # Errors
+    /// When it does not come up; with its log.
+    pub fn start_secured(dir: &Path) -> Result<Self> {
+        let login = [
+            ("security.protocol", "sasl_ssl".to_owned()),
+            ("sasl.mechanism", "PLAIN".to_owned()),
+            ("sasl.username", "firn".to_owned()),
+            ("sasl.password", "secret".to_owned()),
+            ("ssl.ca.location", dir.join("ca.pem").display().to_string()),
+        ];
+        Self::start_with(dir, login.into())
+    }
+
+    fn start_with(dir: &Path, login: Vec<(&'static str, String)>) -> Result<Self> {
         fs::create_dir_all(dir)?;
-        let process = Self::launch(dir)?;
+        let process = Self::launch(dir, &login)?;
         let broker = fs::read_to_string(dir.join("broker"))?.trim().to_owned();
         // `./test` tells which broker ran.
         fs::write(run_dir().with_file_name("broker"), &broker)?;
         let brokers = fs::read_to_string(dir.join("address"))?.trim().to_owned();
-        Ok(Self { dir: dir.to_path_buf(), brokers, broker, process: Mutex::new(Some(process)) })
+        Ok(Self { dir: dir.to_path_buf(), brokers, broker, login, process: Mutex::new(Some(process)) })
     }
 
-    fn launch(dir: &Path) -> Result<Process> {
+    fn launch(dir: &Path, login: &[(&'static str, String)]) -> Result<Process> {
         let mut command = Command::new(source_dir().join("localstack/kafka/start"));
         command.arg("--dir").arg(dir);
+        if !login.is_empty() {
+            command.arg("--secured");
+        }
         let mut process = Process::start("kafka", command, &dir.join("log"))?;
         process.ready(|| {
             let address = fs::read_to_string(dir.join("address")).ok()?;
-            let probe: BaseConsumer =
-                ClientConfig::new().set("bootstrap.servers", address.trim()).set("log_level", "0").create().ok()?;
+            let probe: BaseConsumer = client(address.trim(), login).set("log_level", "0").create().ok()?;
             let metadata = probe.fetch_metadata(None, Duration::from_millis(500)).ok()?;
             (!metadata.brokers().is_empty()).then_some(())
         })?;
@@ -133,13 +157,14 @@ impl Kafka {
     /// When it does not come up.
     pub fn restart(&self) -> Result<()> {
         self.kill();
-        *self.process.lock().expect("no test panics while it restarts the broker") = Some(Self::launch(&self.dir)?);
+        *self.process.lock().expect("no test panics while it restarts the broker") =
+            Some(Self::launch(&self.dir, &self.login)?);
         Ok(())
     }
 
     fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers).set("log_level", "2");
+        let mut config = client(&self.brokers, &self.login);
+        config.set("log_level", "2");
         config
     }
 
@@ -260,6 +285,15 @@ impl Kafka {
         }
         Ok(config.create_with_context(Deliveries::default())?)
     }
+}
+
+fn client(brokers: &str, login: &[(&'static str, String)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    for (property, value) in login {
+        config.set(*property, value);
+    }
+    config
 }
 
 /// How a transaction ends.

@@ -5,6 +5,7 @@
 //!
 //! Servers that many tests share live until the test binary ends. Each test has its own topics, buckets and tables.
 
+pub mod daemon;
 pub mod kafka;
 pub mod procs;
 pub mod programs;

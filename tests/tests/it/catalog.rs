@@ -236,7 +236,7 @@ async fn the_glue_catalog_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rest_catalog_conforms() {
+async fn the_rest_catalog_conforms_and_racing_creators_are_told_apart_at_their_first_commit() {
     let server = S3Server::shared(Kind::SeaweedFs);
     let catalog = domain::Catalog::Rest {
         uri: server.rest_catalog(),

@@ -5,8 +5,12 @@
 mod bad_records;
 mod catalog;
 mod cli_reference;
+mod commands;
 mod configuration_reference;
 mod crash;
+mod daemon;
+mod deploy;
+mod fuzz;
 mod group;
 mod memory;
 mod mixed_writers;

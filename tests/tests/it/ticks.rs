@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+pub use firn_e2e::mutation::seeded;
 use firn_e2e::rig::kafka::{Kafka, Record};
 use firn_e2e::rig::readers::{Access, duckdb_sql};
 use firn_e2e::rig::samples::tick;
 use firn_e2e::rig::workspace::{Workspace, tick_pipeline};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 
 /// A topic of numbered events and how many it has.
 pub struct Ticks<'k> {
@@ -107,12 +107,4 @@ fn check_raw(workspace: &Workspace, topic: &str, count: u64) -> Result<()> {
     // The bad records of a test are not counted among its numbers and repeat them.
     ensure!(records == Some(count) || topic == "ticks.bad", "{count} numbers, the raw zone has {rows:?}");
     Ok(())
-}
-
-/// A random generator whose seed is printed, so that a failure can be seen again; `FIRN_SEED` sets it.
-#[allow(clippy::disallowed_methods, reason = "the seed of a test is no configuration of the product")]
-pub fn seeded(test: &str) -> SmallRng {
-    let seed = std::env::var("FIRN_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u32>);
-    println!("{test}: FIRN_SEED={seed}");
-    SmallRng::seed_from_u64(u64::from(seed))
 }

@@ -135,3 +135,29 @@ fn scripts_named_in_the_readme_exist() {
         .collect();
     assert_none(&gone, "README.md names what does not exist");
 }
+
+#[test]
+fn promises_name_tests_that_exist() {
+    let text = read("docs/promises.md");
+    let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let mut named = 0;
+    let mut gone = Vec::new();
+    // A file, then a test in it.
+    for pair in quoted.windows(2).filter(|pair| has_extension(Path::new(pair[0]), &["rs"])) {
+        let (file, test) = (pair[0], pair[1]);
+        let source = if source_dir().join(file).exists() { read(file) } else { String::new() };
+        let is_test = source.split("test").skip(1).any(|after| {
+            // What follows `#[test` or `#[tokio::test(…)`, up to the first function.
+            after.split_once("fn ").is_some_and(|(between, name)| {
+                between.contains(']') && name.strip_prefix(test).is_some_and(|rest| rest.starts_with('('))
+            })
+        });
+        if !is_test {
+            gone.push(format!("{file} {test}"));
+        }
+        named += 1;
+    }
+    assert!(named > 20, "only {named} tests are named");
+    assert_eq!(named * 2, quoted.len(), "what is quoted is a file and a test");
+    assert_none(&gone, "docs/promises.md names tests that do not exist");
+}

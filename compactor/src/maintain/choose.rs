@@ -182,7 +182,9 @@ mod tests {
                 let bytes: u64 = group.iter().map(|n| live_bytes(&files[*n])).sum();
                 prop_assert!(group.len() == 1 || bytes <= 100, "{group:?}");
                 prop_assert!(group.iter().all(|n| files[*n].partition == files[group[0]].partition));
-                group.iter().for_each(|n| seen[*n] += 1);
+                for n in group {
+                    seen[*n] += 1;
+                }
             }
             for (count, verdict) in seen.iter().zip(&choice.verdicts) {
                 prop_assert_eq!(*count, usize::from(verdict.rewrites()));

@@ -113,7 +113,9 @@ pub async fn orphans(env: &Env, subject: &Subject, delete: bool) -> Result<Orpha
         // The current metadata file is always there: where the listing does not show it, names are not what they seem.
         let shown = count(&of_place, Verdict::Named) > 0;
         metadata_shown |= shown && place.ends_with("/metadata/");
-        of_place.into_iter().for_each(|(verdict, files)| *report.files.entry(verdict).or_default() += files);
+        for (verdict, files) in of_place {
+            *report.files.entry(verdict).or_default() += files;
+        }
     }
     if !found.is_empty() && !metadata_shown {
         return Err(Error::data(format!(

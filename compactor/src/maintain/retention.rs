@@ -186,7 +186,9 @@ impl Judge<'_> {
         }
         // A cherry-pick, or something that is not known here: nothing that is left may go.
         let left: Vec<i64> = self.verdicts.iter().filter(|(_, v)| **v == Verdict::Old).map(|(id, _)| *id).collect();
-        left.into_iter().for_each(|id| self.say(id, Verdict::Offsets));
+        for id in left {
+            self.say(id, Verdict::Offsets);
+        }
         Ok(())
     }
 

@@ -62,4 +62,6 @@ pub fn error(what: impl Into<String>, error: iceberg::Error) -> Error {
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]
+mod rewrite_tests;
+#[cfg(test)]
 mod tests;

@@ -113,9 +113,10 @@ async fn writers_agree(firn: &str, seed: u64, rounds: usize, upsert: Option<&str
 
 /// The claims, on every mode and strategy.
 async fn mixed_writers(firn: &str, seed: u64) {
-    let mut commits = writers_agree(firn, seed, 5, None).await;
+    // Boxed: the futures of whole runs are large.
+    let mut commits = Box::pin(writers_agree(firn, seed, 5, None)).await;
     for (n, strategy) in STRATEGIES.into_iter().enumerate() {
-        commits += writers_agree(firn, seed + 1 + n as u64, 4, Some(strategy)).await;
+        commits += Box::pin(writers_agree(firn, seed + 1 + n as u64, 4, Some(strategy))).await;
     }
     println!("{commits} commits");
     assert!(commits > 100, "only {commits} commits");

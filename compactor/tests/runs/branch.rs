@@ -147,10 +147,9 @@ async fn halves_of_two_comparisons_are_not_published_together() {
     // A second comparison dies when its quarantine is on its branch and its table is not.
     let log = Faults::at_write(u64::MAX, Fault::CrashAfter);
     bed.diff(&log, FROM, TO).await.unwrap();
-    let quarantine = bed.target().quarantine().unwrap().ident.name().to_owned();
-    let writes: Vec<_> = log.log().into_iter().filter(|o| o.operation == "catalog.commit").collect();
-    let at = writes.iter().find(|o| o.key == quarantine).unwrap().number;
-    assert!(bed.diff(&Faults::at_write(at, Fault::CrashAfter), FROM, TO).await.is_err());
+    let table = bed.target().ident().name().to_owned();
+    let at = log.log().into_iter().find(|o| o.operation == "catalog.commit" && o.key == table).unwrap().number;
+    assert!(bed.diff(&Faults::at_write(at, Fault::CrashBefore), FROM, TO).await.is_err());
     let error = bed.publish(&Faults::none()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("made it anew"), "{error}");
     assert_eq!(seen(&bed).await, before);

@@ -218,7 +218,6 @@ fn check_properties(
         }
         let by_position = || mode.and_then(Mode::upsert).is_some_and(|upsert| upsert.strategy == POSITION);
         match (name.as_str(), value.as_str()) {
-            ("format-version", "2") => {}
             ("format-version", "3") if !allow.contains(&AthenaGuard::FormatVersion) => file.report(
                 &at,
                 "Athena reads format version 2; for a table that it never reads, set athena: {allow: [formatVersion]}",
@@ -227,7 +226,7 @@ fn check_properties(
                 &at,
                 "format version 3 takes no position delete files; set writeStrategy: copyOnWrite or deleteFiles: equality",
             ),
-            ("format-version", "3") => {}
+            ("format-version", "2" | "3") => {}
             ("format-version", _) => file.report(&at, format!("there is no format version `{value}` to write; use 2 or 3")),
             _ => {}
         }

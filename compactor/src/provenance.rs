@@ -7,6 +7,9 @@
 //! happened, as text that sorts as the changes do ([`crate::decode::change`]). Those of Debezium have an eighth, `source:
 //! string`, which may be null too: the table in the source, so that truncating it takes its rows and no others.
 //!
+//! Tables in which a record may have several rows have a seventh field of another kind, `ordinal: int`: the number of the row
+//! among those of its record, from 0, so that offset and ordinal together are there once.
+//!
 //! All other fields are required inside the struct. `event_hour` is the first instant of the hour. Every field but `offset` is
 //! constant per raw object, so dictionaries and run lengths make the column a few bits a row.
 
@@ -36,6 +39,8 @@ pub const OFFSET: &str = "offset";
 pub const VERSION: &str = "version";
 /// Table in the source of a change event of Debezium; only in tables that those feed.
 pub const SOURCE: &str = "source";
+/// Number of a row among those of its record; only in tables whose steps make several rows of one.
+pub const ORDINAL: &str = "ordinal";
 /// First instant of the event hour.
 pub const EVENT_HOUR: &str = "event_hour";
 
@@ -46,6 +51,14 @@ pub fn logical_type_of_changes(with_source: bool) -> LogicalType {
     for name in [Some(VERSION), with_source.then_some(SOURCE)].into_iter().flatten() {
         fields.push(StructField { name: name.to_owned(), r#type: LogicalType::String, required: false });
     }
+    LogicalType::Struct(fields)
+}
+
+/// The column's logical type with [`ORDINAL`].
+#[must_use]
+pub fn logical_type_of_several() -> LogicalType {
+    let LogicalType::Struct(mut fields) = logical_type() else { return logical_type() };
+    fields.push(StructField { name: ORDINAL.to_owned(), r#type: LogicalType::Int, required: true });
     LogicalType::Struct(fields)
 }
 
@@ -114,12 +127,33 @@ pub fn column_of_changes(
     rows: &[(u32, Offset)],
     (versions, sources): (ArrayRef, Option<ArrayRef>),
 ) -> Result<StructArray> {
-    let (fields, mut arrays, nulls) = column(origins, rows)?.into_parts();
-    let text = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
-    let source = sources.is_some().then(|| text(SOURCE));
-    let fields: Fields = fields.iter().cloned().chain([text(VERSION)]).chain(source).collect();
-    arrays.push(versions);
-    arrays.extend(sources);
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let column = with_field(column(origins, rows)?, text(VERSION), versions)?;
+    match sources {
+        Some(sources) => with_field(column, text(SOURCE), sources),
+        None => Ok(column),
+    }
+}
+
+/// As [`column`], with the [`ORDINAL`] of each row; rows of one record stand side by side.
+///
+/// # Errors
+/// As [`column`].
+pub fn column_of_several(origins: &[Origin], rows: &[(u32, Offset)]) -> Result<StructArray> {
+    let mut before = None;
+    let mut ordinal = 0;
+    let ordinals = rows.iter().map(|row| {
+        ordinal = if before.replace(row) == Some(row) { ordinal + 1 } else { 0 };
+        ordinal
+    });
+    let ordinals: ArrayRef = Arc::new(ordinals.collect::<Int32Array>());
+    with_field(column(origins, rows)?, Field::new(ORDINAL, DataType::Int32, false), ordinals)
+}
+
+fn with_field(column: StructArray, field: Field, values: ArrayRef) -> Result<StructArray> {
+    let (fields, mut arrays, nulls) = column.into_parts();
+    let fields: Fields = fields.iter().cloned().chain([Arc::new(field)]).collect();
+    arrays.push(values);
     StructArray::try_new(fields, arrays, nulls).map_err(|e| Error::bug("the column _firn").with_source(e))
 }
 
@@ -157,6 +191,14 @@ mod tests {
         assert_eq!(column.column_by_name(OFFSET).unwrap().as_primitive::<Int64Type>().values(), &[7, 9]);
         let hours = column.column_by_name(EVENT_HOUR).unwrap().as_primitive::<TimestampMicrosecondType>();
         assert_eq!(hours.values(), &[11 * 3_600_000_000, 10 * 3_600_000_000]);
+    }
+
+    #[test]
+    fn rows_of_one_record_are_numbered() {
+        let column = column_of_several(&[origin(3, 10), origin(4, 11)], &[(0, 7), (0, 7), (1, 7), (1, 8)]).unwrap();
+        let ordinals = column.column_by_name(ORDINAL).unwrap().as_primitive::<arrow_array::types::Int32Type>();
+        assert_eq!(ordinals.values(), &[0, 1, 0, 0]);
+        assert_eq!(&crate::arrow_types::data_type(&logical_type_of_several()), column.data_type());
     }
 
     #[test]

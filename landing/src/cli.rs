@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use firn_shared::cli::{self, Format};
 use firn_shared::config::{self, Config};
 use firn_shared::error::{Error, Result};
+use firn_shared::functions::Functions;
 use firn_shared::ids::PipelineName;
 use firn_shared::store::{Store, Stores};
 use firn_shared::telemetry;
@@ -95,7 +96,8 @@ fn execute(cli: Cli) -> Result<()> {
     if let Command::Completions { shell } = cli.command {
         return cli::completions(Cli::command(), shell);
     }
-    let config = config::load(&cli.config, &cli.pipelines)?;
+    // Steps are the compactor's work; functions of somebody's own are known to their compactor alone.
+    let config = config::load_with(&cli.config, &cli.pipelines, &Functions::built_in().open())?;
     telemetry::start(&config.deployment.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema, SchemaRef};
 use clap::ValueEnum;
-use firn_shared::config::domain::{Column, S3Options};
+use firn_shared::config::domain::{Column, S3Options, Step};
+use firn_shared::functions::{self, Functions};
 use firn_shared::ids::{ClusterName, EventHour, Generation, Offset, Partition, PartitionRef, RunId, Topic, TopicRef};
 use firn_shared::raw::envelope::Envelope;
 use firn_shared::raw::key::RawKey;
@@ -20,12 +21,13 @@ use iceberg::{NamespaceIdent, TableIdent};
 use serde::Serialize;
 
 use super::lines::{each_line, part};
-use super::spelled;
+use super::{spelled, tasks};
 use crate::arrow_types::data_type;
 use crate::decode::Decoder;
 use crate::provenance::{self, Origin};
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
+use crate::transform::{Outcome, References, Transformer};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
 
 /// Files are closed at this many bytes, as a table's are by default.
@@ -58,6 +60,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether rows carry `_firn`.
     pub provenance: bool,
+    /// Whether the steps of [`tasks::STEPS`] run over the columns.
+    pub steps: bool,
     /// zstd level of the pages.
     pub level: i32,
     /// Bytes at which a batch is encoded.
@@ -83,6 +87,8 @@ pub struct Figures {
     pub bytes_out: u64,
     /// CPU seconds of reading (decompression and envelopes included) and decoding, all threads.
     pub decode_seconds: f64,
+    /// CPU seconds of the steps, all threads.
+    pub transform_seconds: f64,
     /// CPU seconds of Parquet, all threads.
     pub encode_seconds: f64,
 }
@@ -112,6 +118,7 @@ pub fn convert(from: &Path, options: &Options) -> Result<Figures> {
         all.bytes_in += part.bytes_in;
         all.bytes_out += part.bytes_out;
         all.decode_seconds += part.decode_seconds;
+        all.transform_seconds += part.transform_seconds;
         all.encode_seconds += part.encode_seconds;
     }
     all.refusals.truncate(3);
@@ -147,7 +154,7 @@ fn table(options: &Options, runtime: &tokio::runtime::Handle) -> Result<WriteSpe
         required: c.required,
         doc: c.doc.clone(),
     };
-    let mut columns: Vec<_> = options.columns.iter().map(column).collect();
+    let mut columns: Vec<_> = after_steps(options)?.iter().map(column).collect();
     if options.provenance {
         columns.push(TableColumn::provenance());
     }
@@ -171,6 +178,19 @@ fn table(options: &Options, runtime: &tokio::runtime::Handle) -> Result<WriteSpe
         open_files_max: OPEN_FILES_MAX,
         zstd_level: options.level,
     })
+}
+
+/// The steps, planned over the columns.
+fn steps(options: &Options) -> Result<Vec<Step>> {
+    let list = if options.steps { tasks::steps()? } else { Vec::new() };
+    let list: Vec<(&str, serde_json::Value)> = list.iter().map(|(name, args)| (name.as_str(), args.clone())).collect();
+    Ok(functions::steps(&Functions::built_in(), &options.columns, &list)?)
+}
+
+/// The columns behind the steps.
+fn after_steps(options: &Options) -> Result<Vec<Column>> {
+    let after = |step: &Step| step.plan.after.iter().map(|(column, _)| column.clone()).collect();
+    Ok(steps(options)?.last().map_or_else(|| options.columns.clone(), after))
 }
 
 fn run_part(
@@ -217,6 +237,7 @@ fn plain_partition() -> Result<PartitionRef> {
 /// One thread's share.
 struct Part {
     decoder: Decoder,
+    transformer: Transformer,
     writer: Option<DataWriter>,
     schema: SchemaRef,
     provenance: bool,
@@ -231,7 +252,12 @@ struct Part {
 impl Part {
     fn new(options: &Options, spec: Option<WriteSpec>) -> Result<Self> {
         let decoder = Decoder::new(&options.columns)?;
+        let transformer = Transformer::new(&steps(options)?, &options.columns, &References::default())?;
         let mut fields: Vec<_> = decoder.schema().fields().iter().cloned().collect();
+        if options.steps {
+            let made = transformer.output().iter().map(|(name, r#type)| Field::new(name, data_type(r#type), true));
+            fields = made.map(Arc::new).collect();
+        }
         if options.provenance {
             fields.push(Arc::new(Field::new(provenance::COLUMN, data_type(&provenance::logical_type()), false)));
         }
@@ -239,6 +265,7 @@ impl Part {
         let writer = spec.map(DataWriter::new).transpose()?;
         Ok(Self {
             decoder,
+            transformer,
             writer,
             schema,
             provenance: options.provenance,
@@ -282,8 +309,15 @@ impl Part {
     }
 
     fn batch(&mut self) -> Result<()> {
-        let mut batch = self.decoder.finish()?;
+        let batch = self.decoder.finish()?;
+        self.figures.decode_seconds += self.lap()?;
+        let Outcome { mut batch, rows, rejected, .. } = self.transformer.apply(batch)?;
+        self.figures.rejected += rejected.len() as u64;
+        self.figures.transform_seconds += self.lap()?;
         if self.provenance {
+            if let Some(rows) = rows {
+                self.positions = rows.iter().map(|row| self.positions[*row as usize]).collect();
+            }
             let mut columns = batch.columns().to_vec();
             columns.push(Arc::new(provenance::column(&self.origins, &self.positions)?));
             batch = RecordBatch::try_new(self.schema.clone(), columns)?;

@@ -270,6 +270,7 @@ mod tests {
             stage: Stage::All,
             threads,
             provenance: true,
+            steps: false,
             level: 1,
             batch_bytes: 1 << 16,
             to: None,

@@ -8,7 +8,7 @@ use firn_shared::types::{LogicalType, StructField};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::lines::lines;
-use crate::decode::parse_timestamp;
+use crate::decode::time;
 
 /// What the values of one path have been.
 #[derive(Debug, Default)]
@@ -117,7 +117,7 @@ impl<'de> Visitor<'de> for &mut Shape {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        let time = parse_timestamp(text.as_bytes()).is_some();
+        let time = time::timestamp(text.as_bytes()).is_some();
         self.time |= time;
         self.string |= !time;
         Ok(())

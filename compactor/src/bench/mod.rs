@@ -100,6 +100,9 @@ pub struct Convert {
     /// Add the provenance column.
     #[arg(long)]
     pub provenance: bool,
+    /// Run a dozen typical steps over the columns of T1.
+    #[arg(long, requires = "task")]
+    pub steps: bool,
     /// zstd level of the Parquet pages.
     #[arg(long, default_value_t = 3)]
     pub level: i32,
@@ -143,6 +146,7 @@ pub fn run(command: Command) -> Result<()> {
                 stage: args.stage,
                 threads: args.threads,
                 provenance: args.provenance,
+                steps: args.steps,
                 level: args.level,
                 batch_bytes: args.batch_bytes,
                 to: args.to,

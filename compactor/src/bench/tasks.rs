@@ -34,6 +34,33 @@ pub fn columns(task: Task) -> Result<Vec<Column>> {
     }
 }
 
+/// A dozen steps that pipelines typically have, over the columns of T1.
+pub const STEPS: &str = "
+- rename: {from: actor_login, to: login}
+- lower: {column: login}
+- trim: {column: repo_name}
+- regexExtract: {column: repo_name, pattern: '^([^/]+)/', group: 1, as: repo_owner}
+- concat: {columns: [type, payload_action], separator: '.', skipNulls: true, as: event}
+- coalesce: {columns: [org_login, login], as: account}
+- fillNull: {column: payload_size, value: 0}
+- clamp: {column: payload_size, max: 1000}
+- truncateTime: {column: created_at, to: hour, as: created_hour}
+- hashBucket: {column: login, count: 64, as: bucket}
+- if: {where: 'payload_size > 10', then: large, else: small, as: class}
+- filter: {where: 'actor_id > 0'}
+- drop: {columns: [payload_push_id]}
+";
+
+/// The steps with their arguments.
+///
+/// # Errors
+/// Never, unless the list is damaged.
+pub fn steps() -> Result<Vec<(String, serde_json::Value)>> {
+    let list = firn_shared::config::yaml_as_json(STEPS)?;
+    let entries = list.as_array().into_iter().flatten().filter_map(|step| step.as_object()?.iter().next());
+    Ok(entries.map(|(name, args)| (name.clone(), args.clone())).collect())
+}
+
 /// A key's name as a table takes it.
 fn in_table(key: &str) -> String {
     key.to_lowercase().replace('.', "_")

@@ -9,10 +9,11 @@ use firn_shared::config::{self, Config};
 use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use super::{Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, inspect, pii, tell};
+use super::{
+    Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, explain, inspect, pii, tell,
+};
 use crate::maintain;
 use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
-use crate::seam::Cpu;
 use crate::table::athena;
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
@@ -45,6 +46,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
             maintain_all(&open().await?, &which, &options, format).await
         }
         Command::Plan { which } => plan(&open().await?, &which, format).await,
+        Command::Explain { which } => explain::explain(&config, &which, format).await,
         Command::Ddl { which, dry_run } => ddl(&config, &clock, &which, dry_run, format).await,
         Command::Reconcile { which, deep } => reconcile(&open().await?, &which, deep, format).await,
         Command::Check { offline } => check(&config, &clock, offline, format).await,
@@ -257,8 +259,8 @@ async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, form
 
 async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
     match env {
-        Some(env) => drop(target.conversion(&env.cpu).await?),
-        None => drop(target.conversion(&Cpu::new(1, 1)?).await?),
+        Some(env) => drop(target.conversion(env).await?),
+        None => drop(target.conversion_offline().await?),
     }
     let definition = target.definition();
     definition.creation()?;

@@ -6,6 +6,7 @@
 //! of the first failure: see [`exit_code`].
 
 mod commands;
+mod explain;
 mod inspect;
 mod pii;
 mod test;
@@ -22,6 +23,7 @@ use firn_shared::cli::{
 use firn_shared::clock::SystemClock;
 use firn_shared::config;
 use firn_shared::error::{Error, Result};
+use firn_shared::functions::{Function, Functions};
 use firn_shared::ids::EventHour;
 use firn_shared::telemetry;
 
@@ -117,6 +119,11 @@ enum Command {
         #[command(flatten)]
         which: Which,
     },
+    /// Show the columns after every step, and what works on them.
+    Explain {
+        #[command(flatten)]
+        which: Which,
+    },
     /// Create the tables from their columns in YAML; tables that exist are compared with them.
     Ddl {
         #[command(flatten)]
@@ -199,9 +206,14 @@ fn branch_name(text: &str) -> Result<String, String> {
 
 /// Runs the command line and returns the exit code.
 pub fn main() -> ExitCode {
+    main_with(&[])
+}
+
+/// As [`main`], with functions of somebody's own for the steps of pipelines.
+pub fn main_with(own: &'static [Function]) -> ExitCode {
     let cli = Cli::parse();
     let format = cli.output;
-    match execute(cli) {
+    match Functions::built_in().with(own).and_then(|functions| execute(cli, &functions)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tell(&error, format);
@@ -215,7 +227,7 @@ fn tell(error: &Error, format: Format) {
     firn_shared::cli::tell("compactor", error, format);
 }
 
-fn execute(cli: Cli) -> Result<u8> {
+fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
     match cli.command {
         Command::Completions { shell } => {
             completions(Cli::command(), shell)?;
@@ -233,7 +245,7 @@ fn execute(cli: Cli) -> Result<u8> {
         }
         _ => {}
     }
-    let config = Arc::new(config::load(&cli.config, &cli.pipelines)?);
+    let config = Arc::new(config::load_with(&cli.config, &cli.pipelines, functions)?);
     telemetry::start(&config.deployment.telemetry)?;
     // Before any thread starts: Polars takes the size of its pool from the environment.
     crate::transform::bound_threads(config.deployment.compactor.threads);

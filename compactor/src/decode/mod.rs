@@ -26,7 +26,7 @@ mod presence;
 mod reject;
 mod skip;
 mod text;
-mod time;
+pub(crate) mod time;
 mod tree;
 mod trusted;
 mod values;

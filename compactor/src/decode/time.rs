@@ -6,6 +6,8 @@ const MICROS: i64 = 1_000_000;
 const DAY_SECONDS: i64 = 86_400;
 /// Date and time as nearly all write them; a zero is any digit.
 const USUAL: &[u8; 19] = b"0000-00-00T00:00:00";
+/// 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z, in microseconds.
+pub(crate) const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// Days from 1970-01-01 to a civil date that exists (proleptic Gregorian), else `None`.
 fn civil_days(year: i64, month: i64, day: i64) -> Option<i64> {
@@ -156,7 +158,7 @@ fn usual_timestamp(text: &[u8]) -> Option<i64> {
 }
 
 /// A timestamp by a `chrono` pattern, UTC when the pattern has no offset, midnight when it has no time.
-pub(super) fn timestamp_by(text: &str, pattern: &str) -> Option<i64> {
+pub(crate) fn timestamp_by(text: &str, pattern: &str) -> Option<i64> {
     if let Ok(at) = DateTime::parse_from_str(text, pattern) {
         return Some(at.timestamp_micros());
     }
@@ -168,7 +170,7 @@ pub(super) fn timestamp_by(text: &str, pattern: &str) -> Option<i64> {
 }
 
 /// A date by a `chrono` pattern, as days since the epoch.
-pub(super) fn date_by(text: &str, pattern: &str) -> Option<i32> {
+pub(crate) fn date_by(text: &str, pattern: &str) -> Option<i32> {
     let day = NaiveDate::parse_from_str(text, pattern).ok()?;
     i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
 }

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt32Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
+use firn_shared::config::decoded_columns;
 use firn_shared::config::domain::{Column, Output};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{Offset, PartitionRef};
@@ -24,7 +25,7 @@ use crate::plan::SliceObject;
 use crate::provenance::{self, Origin};
 use crate::quarantine::{Reject, Rejects};
 use crate::reconcile::account::{Fate, OTHER_EVENT};
-use crate::transform::{Outcome, Transformer};
+use crate::transform::{Engine, Outcome, References, Transformer};
 use crate::upsert::Truncation;
 
 /// Rows of a batch at most.
@@ -39,20 +40,20 @@ pub struct Conversion {
     events: Option<BTreeSet<String>>,
     provenance: bool,
     line_max: usize,
+    held_bytes: u64,
 }
 
 impl Conversion {
-    /// Checks the transformations against the columns. Records of up to `record_bytes_max` bytes pass.
+    /// Builds the transformations; `references` holds what their look-ups read. Records of up to `record_bytes_max` bytes pass.
     ///
     /// # Errors
     /// `Config`, naming the step.
-    pub fn new(output: &Output, record_bytes_max: u64) -> Result<Self> {
+    pub fn new(output: &Output, record_bytes_max: u64, references: &References) -> Result<Self> {
         let effect = Effect::new(output).map(Box::new);
-        let added = effect.iter().flat_map(|effect| effect.columns.iter().cloned());
-        let columns: Vec<Column> = output.table.columns.iter().cloned().chain(added).collect();
+        let transformer = Transformer::new(&output.transformations, &decoded_columns(output), references)?;
         Ok(Self {
-            transformer: Transformer::new(&output.transformations, &columns)?
-                .requiring(output.table.mode.upsert().map_or(&[], |upsert| &upsert.keys))?,
+            held_bytes: transformer.held_bytes() + references.held_bytes(),
+            transformer: transformer.requiring(output.table.mode.upsert().map_or(&[], |upsert| &upsert.keys))?,
             columns: output.table.columns.clone(),
             effect,
             events: output.events.as_ref().map(|events| events.iter().cloned().collect()),
@@ -60,6 +61,17 @@ impl Conversion {
             // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them.
             line_max: usize::try_from(record_bytes_max.saturating_mul(4)).unwrap_or(usize::MAX).max(1 << 20),
         })
+    }
+
+    /// What works on each step of the pipeline.
+    pub fn engines(&self) -> impl Iterator<Item = Engine> + '_ {
+        self.transformer.engines()
+    }
+
+    /// What its steps may come to hold in the course of a run, bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
     }
 
     /// Whether records of this event belong to the table.
@@ -388,13 +400,24 @@ impl Sink {
         };
         let numbers = rows.unwrap_or_else(|| (0..entered.len() as u32).collect());
         let left: Vec<_> = numbers.iter().map(|row| entered[*row as usize]).collect();
+        let mut before = None;
         for (row, (origin, _)) in numbers.iter().zip(&left) {
-            self.fate(*origin).rows += u64::from(!is_tombstone(*row));
+            let further = before.replace(row) == Some(row);
+            let fate = self.fate(*origin);
+            fate.exploded += u64::from(further);
+            fate.rows += u64::from(!further && !is_tombstone(*row));
         }
         if left.is_empty() {
             return Ok(None);
         }
-        let batch = if conversion.provenance { with_provenance(batch, &self.origins, &left, places)? } else { batch };
+        let batch = match places {
+            _ if !conversion.provenance => batch,
+            Some(places) => with_provenance(batch, provenance::column_of_changes(&self.origins, &left, places)?)?,
+            None if conversion.transformer.explodes() => {
+                with_provenance(batch, provenance::column_of_several(&self.origins, &left)?)?
+            }
+            None => with_provenance(batch, provenance::column(&self.origins, &left)?)?,
+        };
         Ok(Some(Rows { batch, deletes }))
     }
 
@@ -440,16 +463,7 @@ fn left_of(texts: &StringArray, left: Option<&[u32]>) -> Result<ArrayRef> {
     arrow_select::take::take(texts, &left, None).map_err(|e| Error::bug("places of rows").with_source(e))
 }
 
-fn with_provenance(
-    batch: RecordBatch,
-    origins: &[Origin],
-    rows: &[(u32, Offset)],
-    places: Option<(ArrayRef, Option<ArrayRef>)>,
-) -> Result<RecordBatch> {
-    let column = match places {
-        Some(places) => provenance::column_of_changes(origins, rows, places)?,
-        None => provenance::column(origins, rows)?,
-    };
+fn with_provenance(batch: RecordBatch, column: StructArray) -> Result<RecordBatch> {
     let (schema, mut arrays, count) = batch.into_parts();
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(provenance::COLUMN, column.data_type().clone(), true)));
@@ -478,7 +492,7 @@ mod tests {
             format: None,
             doc: None,
         };
-        let transformer = Transformer::new(&[], std::slice::from_ref(&column)).unwrap();
+        let transformer = Transformer::new(&[], std::slice::from_ref(&column), &References::default()).unwrap();
         Arc::new(Conversion {
             columns: vec![column],
             transformer,
@@ -486,6 +500,7 @@ mod tests {
             events: None,
             provenance: false,
             line_max: 1 << 20,
+            held_bytes: 0,
         })
     }
 

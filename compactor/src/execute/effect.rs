@@ -1,13 +1,15 @@
 //! What a table makes of change events: which rows delete, what a delete needs, and the columns that say what happened.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, TimestampMicrosecondArray};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
-use firn_shared::config::domain::{Column, Output, PayloadFormat, Transformation};
-use firn_shared::config::{DELETED, DELETED_AT, OPERATION, change_columns};
+use firn_shared::config::domain::{Column, Output, PayloadFormat};
+use firn_shared::config::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after};
 use firn_shared::error::{Error, Result};
+use firn_shared::functions::origins;
 
 use crate::arrow_types::{UTC, data_type};
 use crate::decode::change::{Changes, Marks, Op, Truncates};
@@ -36,12 +38,14 @@ impl Effect {
         }
         let upsert = output.table.mode.upsert();
         let wanted = upsert.iter().flat_map(|upsert| upsert.keys.iter().chain(&upsert.versions));
-        let sources: Vec<&str> = wanted.map(|name| decoded_name(output, name.as_str())).collect();
+        let after = columns_after(output);
+        let wanted = wanted.filter_map(|name| after.iter().position(|column| column.name == name.as_str()));
+        let sources: BTreeSet<usize> = wanted.flat_map(|at| origins(&output.transformations, at)).collect();
         let deletes = upsert.is_some_and(|upsert| !upsert.soft_delete);
         Some(Self {
             format: output.format,
             columns: change_columns(output.format, &output.table.mode),
-            needed: output.table.columns.iter().map(|column| sources.contains(&column.name.as_str())).collect(),
+            needed: (0..output.table.columns.len()).map(|at| sources.contains(&at)).collect(),
             deletes,
             tombstones: deletes && output.format == PayloadFormat::Debezium,
             truncates: match upsert {
@@ -122,12 +126,4 @@ fn values(name: &str, marks: &Marks) -> Result<ArrayRef> {
 fn deleting(ops: &[Op]) -> Option<BooleanBuffer> {
     let any = ops.iter().any(|op| op.deletes());
     any.then(|| ops.iter().map(|op| op.deletes()).collect())
-}
-
-/// The decoded column that a table column was before the steps; its own name when a step made it.
-fn decoded_name<'a>(output: &'a Output, name: &'a str) -> &'a str {
-    output.transformations.iter().rev().fold(name, |name, step| match &step.transformation {
-        Transformation::Rename { from, to } if to == name => from,
-        _ => name,
-    })
 }

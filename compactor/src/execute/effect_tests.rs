@@ -7,19 +7,22 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use bytes::Bytes;
 use firn_shared::config::domain::{
-    Column, DeleteFiles, JsonPath, Mode, Output, PayloadFormat, Step as Transform, StoreUrl, Table, Transformation,
-    Upsert, WriteStrategy,
+    Column, DeleteFiles, JsonPath, Mode, Output, PayloadFormat, Step as Transform, StoreUrl, Table, Upsert,
+    WriteStrategy,
 };
-use firn_shared::config::{DELETED, DELETED_AT, OPERATION};
+use firn_shared::config::{DELETED, DELETED_AT, OPERATION, decoded_columns};
+use firn_shared::functions::Functions;
 use firn_shared::ids::{ColumnName, DatabaseName, EventHour, Partition, TableName, Topic};
 use firn_shared::raw::envelope::{LineWriter, Record};
 use firn_shared::raw::manifest::RawObject;
 use firn_shared::types::LogicalType;
+use serde_json::json;
 
 use super::convert::{Conversion, Converter, Rows, Step};
 use crate::plan::SliceObject;
 use crate::provenance;
 use crate::reconcile::account::Fate;
+use crate::transform::References;
 
 fn upsert(soft_delete: bool, versions: &[&str]) -> Mode {
     let names = |names: &[&str]| names.iter().map(|name| ColumnName::new(*name).unwrap()).collect();
@@ -42,11 +45,7 @@ fn output(format: PayloadFormat, mode: Mode) -> Output {
         format: None,
         doc: None,
     };
-    let steps = [
-        Transformation::Rename { from: "id".to_owned(), to: "customer".to_owned() },
-        Transformation::Filter { r#where: "name = 'keep'".to_owned(), name: "others".to_owned() },
-    ];
-    Output {
+    let mut output = Output {
         format,
         events: None,
         table: Table {
@@ -65,8 +64,16 @@ fn output(format: PayloadFormat, mode: Mode) -> Output {
             quarantine_threshold: None,
             maintenance: firn_shared::config::domain::MaintenanceOptions::default(),
         },
-        transformations: steps.map(|transformation| Transform { at: "a.yaml:1:1".to_owned(), transformation }).to_vec(),
-    }
+        transformations: Vec::new(),
+    };
+    output.transformations = steps(&output, "name = 'keep'");
+    output
+}
+
+fn steps(output: &Output, keep: &str) -> Vec<Transform> {
+    let list =
+        [("rename", json!({"from": "id", "to": "customer"})), ("filter", json!({"where": keep, "name": "others"}))];
+    firn_shared::functions::steps(&Functions::built_in(), &decoded_columns(output), &list).unwrap()
 }
 
 /// Converts records (key and value) that stand at offsets 0, 1, ….
@@ -98,7 +105,8 @@ fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, 
         max_event_time: None,
     };
     let object = SliceObject { topic: "events/t/1".parse().unwrap(), partition: Partition(0), object };
-    let mut converter = Converter::new(Arc::new(Conversion::new(output, 1 << 20).unwrap()), 1 << 20).unwrap();
+    let mut converter =
+        Converter::new(Arc::new(Conversion::new(output, 1 << 20, &References::default()).unwrap()), 1 << 20).unwrap();
     converter.begin(&object, "file:///raw/k").unwrap();
     converter.push(Bytes::from(bytes));
     assert!(matches!(converter.step(&object.object).unwrap(), Step::NeedBytes));
@@ -197,8 +205,7 @@ fn a_soft_delete_keeps_the_row_and_says_when_it_went() {
 fn an_append_table_keeps_every_change_and_its_operation() {
     let mut output = output(PayloadFormat::Debezium, Mode::Append);
     // Here deletes are rows like others, and a filter may look at the operation.
-    output.transformations[1].transformation =
-        Transformation::Filter { r#where: "_op <> 'c' OR name = 'keep'".to_owned(), name: "others".to_owned() };
+    output.transformations = steps(&output, "_op <> 'c' OR name = 'keep'");
     let (rows, rejects, fate) = convert(&output, &EVENTS);
     let rows = rows.unwrap();
     assert!(rows.deletes.is_none());
@@ -217,4 +224,28 @@ fn plain_rows_know_nothing_of_changes() {
     assert!(rows.deletes.is_none());
     let origins = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
     assert_eq!((rows.batch.num_columns(), origins.num_columns()), (3, provenance::FIELDS.len()));
+}
+
+#[test]
+fn a_record_of_several_rows_counts_once_and_its_rows_are_numbered() {
+    let mut output = output(PayloadFormat::Json, Mode::Append);
+    output.table.columns[1].r#type = LogicalType::List(Box::new(LogicalType::String));
+    output.table.columns[1].required = false;
+    let list =
+        [("explode", json!({"column": "name", "keepEmpty": false})), ("cast", json!({"column": "name", "to": "int"}))];
+    let functions = Functions::built_in();
+    output.transformations = firn_shared::functions::steps(&functions, &decoded_columns(&output), &list).unwrap();
+    let records = [
+        ("", Some(r#"{"id":1,"name":["1","2","3"]}"#)),
+        ("", Some(r#"{"id":2,"name":[]}"#)),
+        ("", Some(r#"{"id":3,"name":["4","x"]}"#)),
+        ("", Some(r#"{"id":4,"name":["5"]}"#)),
+    ];
+    let (rows, rejects, fate) = convert(&output, &records);
+    let rows = rows.unwrap();
+    assert_eq!((fate.rows, fate.exploded, rejects, fate.filtered["empty"]), (2, 2, 1, 1));
+    assert_eq!(longs(&rows, "id"), [Some(1), Some(1), Some(1), Some(4)]);
+    let origins = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
+    let ordinals = origins.column_by_name(provenance::ORDINAL).unwrap().as_primitive::<arrow_array::types::Int32Type>();
+    assert_eq!(ordinals.values(), &[0, 1, 2, 0]);
 }

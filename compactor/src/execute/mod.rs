@@ -134,7 +134,9 @@ impl Written {
 /// Of the first slice that fails: `Data` naming the raw object and place, else those of the stores.
 pub async fn execute(plan: &Plan, execution: &Execution) -> Result<Written> {
     let threads = execution.cpu.threads().min(plan.slices.len());
-    let Budget { at_once, slice: share } = Budget::of(execution.cpu.memory(), threads)?;
+    // What steps hold for the whole run is not the slices' to divide.
+    let Budget { at_once, slice: share } =
+        Budget::of(execution.cpu.memory().saturating_sub(execution.conversion.held_bytes()), threads)?;
     let mut written = Written::default();
     let slices = plan.slices.iter().map(|slice| convert_slice(slice, execution, share));
     let mut slices = stream::iter(slices).buffer_unordered(at_once);

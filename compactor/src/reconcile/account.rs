@@ -2,7 +2,8 @@
 //!
 //! The totals travel beside the position in each snapshot (`firn.account`), so that `reconcile` needs neither the rows nor
 //! the snapshots that were expired. The law: offsets consumed = rows + quarantined + rejected at landing + filtered +
-//! tombstones + superseded + deleted + absent + declared gaps.
+//! tombstones + superseded + deleted + absent + declared gaps. Where a step makes several rows of one record, it counts once
+//! as rows, and its further rows are counted apart as exploded: rows of the table = rows + exploded.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +23,11 @@ pub struct Totals {
     pub start: Offset,
     /// First offset not consumed.
     pub end: Offset,
-    /// Rows in the table.
+    /// Records with rows in the table.
     pub rows: u64,
+    /// Rows of the table beyond the first of their record.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub exploded: u64,
     /// Rows in the table's quarantine table.
     pub quarantined: u64,
     /// Records landing put into its quarantine, by reason.
@@ -82,8 +86,11 @@ impl Totals {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Fate {
-    /// Rows written.
+    /// Records of which rows were written.
     pub rows: u64,
+    /// Rows written beyond the first of their record.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub exploded: u64,
     /// Records quarantined.
     pub quarantined: u64,
     /// Records left out on purpose, by reason.
@@ -118,6 +125,7 @@ impl Fate {
     /// Adds another slice's counts.
     pub fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
+        self.exploded += other.exploded;
         self.quarantined += other.quarantined;
         self.tombstones += other.tombstones;
         self.superseded += other.superseded;
@@ -126,6 +134,11 @@ impl Fate {
             *self.filtered.entry(reason.clone()).or_default() += count;
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Running totals of a table.
@@ -172,6 +185,7 @@ impl Account {
     pub fn add_fate(&mut self, partition: &PartitionRef, fate: &Fate) {
         let totals = self.totals_mut(partition);
         totals.rows += fate.rows;
+        totals.exploded += fate.exploded;
         totals.quarantined += fate.quarantined;
         totals.superseded += fate.superseded;
         totals.deleted += fate.deleted;
@@ -188,6 +202,7 @@ impl Account {
         let at = || Error::bug(format!("{partition}: more records taken back than were counted"));
         let totals = self.totals_mut(partition);
         totals.rows = totals.rows.checked_sub(before.rows).ok_or_else(at)?;
+        totals.exploded = totals.exploded.checked_sub(before.exploded).ok_or_else(at)?;
         totals.quarantined = totals.quarantined.checked_sub(before.quarantined).ok_or_else(at)?;
         totals.superseded = totals.superseded.checked_sub(before.superseded).ok_or_else(at)?;
         totals.deleted = totals.deleted.checked_sub(before.deleted).ok_or_else(at)?;
@@ -237,6 +252,7 @@ impl Account {
     pub fn supersede_all(&mut self) {
         for totals in self.0.values_mut().flat_map(BTreeMap::values_mut) {
             totals.superseded += std::mem::take(&mut totals.rows);
+            totals.exploded = 0;
         }
     }
 

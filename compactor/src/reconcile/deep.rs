@@ -24,6 +24,10 @@ use crate::seam::Cpu;
 
 const OBJECTS_AT_ONCE: usize = 8;
 
+/// Bits of an ordinal beside its offset: a record of the largest size has fewer elements, a partition fewer offsets than the
+/// other 40 bits count.
+const ORDINAL_BITS: u32 = 24;
+
 /// Which event names a table holds.
 pub type Wanted = Arc<dyn Fn(Option<&str>) -> bool + Send + Sync>;
 
@@ -37,6 +41,8 @@ pub struct DeepCheck {
 #[derive(Debug, Default)]
 struct Found {
     rows: RoaringTreemap,
+    /// Rows beyond the first of their record, offset and ordinal in one number.
+    further: RoaringTreemap,
     quarantined: RoaringTreemap,
     duplicates: Examples,
 }
@@ -89,6 +95,8 @@ pub struct DeepLine {
     pub expected: u64,
     /// Offsets that rows have.
     pub rows: u64,
+    /// Rows beyond the first of their record: in the table, and by the account.
+    pub exploded: (u64, u64),
     /// Offsets in the quarantine table.
     pub quarantined: u64,
     /// Records that the pipeline's filters left out, by the account; as many may be missing.
@@ -101,6 +109,8 @@ pub struct DeepLine {
     pub duplicates: Examples,
     /// In the table, but not in the ledger below the table's position, or not of its events.
     pub unexpected: Examples,
+    /// Further rows of a record that lack the row before them.
+    pub orphans: Examples,
     /// Records of other tables' events: in the raw objects, and by the account.
     pub other_events: (u64, u64),
 }
@@ -111,7 +121,9 @@ impl DeepLine {
         self.missing.count == self.filtered + self.superseded
             && self.duplicates.count == 0
             && self.unexpected.count == 0
+            && self.orphans.count == 0
             && self.other_events.0 == self.other_events.1
+            && self.exploded.0 == self.exploded.1
     }
 }
 
@@ -133,6 +145,9 @@ impl fmt::Display for DeepReport {
             if *superseded > 0 {
                 write!(f, ", {superseded} superseded or deleted")?;
             }
+            if line.exploded.0 > 0 {
+                write!(f, ", {} further rows of the same records", line.exploded.0)?;
+            }
             if line.is_clean() {
                 writeln!(f, ": each exactly once")?;
                 continue;
@@ -146,6 +161,13 @@ impl fmt::Display for DeepReport {
             }
             if line.unexpected.count > 0 {
                 writeln!(f, "  unexpected: {}", line.unexpected)?;
+            }
+            if line.orphans.count > 0 {
+                writeln!(f, "  rows whose record lacks an earlier row: {}", line.orphans)?;
+            }
+            if line.exploded.0 != line.exploded.1 {
+                let (found, counted) = line.exploded;
+                writeln!(f, "  further rows of records: {found} in the table, {counted} in the account")?;
             }
             if line.other_events.0 != line.other_events.1 {
                 let (found, counted) = line.other_events;
@@ -162,22 +184,26 @@ impl DeepCheck {
         Self { examples_max, partitions: BTreeMap::new() }
     }
 
-    /// Feeds offsets of rows of the table.
-    pub fn rows(&mut self, partition: &PartitionRef, offsets: impl IntoIterator<Item = Offset>) {
+    /// Feeds offsets of rows of the table, each with the row's number among those of its record.
+    pub fn rows(&mut self, partition: &PartitionRef, offsets: impl IntoIterator<Item = (Offset, u32)>) {
         let max = self.examples_max;
         let found = self.found(partition);
-        for offset in offsets {
-            if !found.rows.insert(offset) {
+        for (offset, ordinal) in offsets {
+            let fresh = match ordinal {
+                0 => found.rows.insert(offset),
+                further => found.further.insert(offset << ORDINAL_BITS | u64::from(further)),
+            };
+            if !fresh {
                 found.duplicates.push(offset, max);
             }
         }
     }
 
     /// Feeds offsets of rows of the quarantine table.
-    pub fn quarantined(&mut self, partition: &PartitionRef, offsets: impl IntoIterator<Item = Offset>) {
+    pub fn quarantined(&mut self, partition: &PartitionRef, offsets: impl IntoIterator<Item = (Offset, u32)>) {
         let max = self.examples_max;
         let found = self.found(partition);
-        for offset in offsets {
+        for (offset, _) in offsets {
             if !found.quarantined.insert(offset) {
                 found.duplicates.push(offset, max);
             }
@@ -228,9 +254,19 @@ impl DeepCheck {
         let max = self.examples_max;
         let (rows, quarantined) = (found.rows.len(), found.quarantined.len());
         let mut duplicates = found.duplicates;
+        let mut orphans = Examples::default();
         for offset in &found.rows & &found.quarantined {
             duplicates.push(offset, max);
         }
+        // A further row needs the one before it; the first has none.
+        for further in &found.further {
+            let (offset, ordinal) = (further >> ORDINAL_BITS, further & ((1 << ORDINAL_BITS) - 1));
+            let before = if ordinal == 1 { found.rows.contains(offset) } else { found.further.contains(further - 1) };
+            if !before {
+                orphans.push(offset, max);
+            }
+        }
+        let exploded = found.further.len();
         let has = found.rows | found.quarantined;
         let totals = account.get(partition);
         let filtered = totals.map(|totals| &totals.filtered);
@@ -242,12 +278,14 @@ impl DeepCheck {
             partition: partition.to_string(),
             expected: expected.wanted.len(),
             rows,
+            exploded: (exploded, totals.map_or(0, |totals| totals.exploded)),
             quarantined,
             filtered: of(false),
             superseded: totals.map_or(0, |totals| totals.superseded + totals.deleted),
             missing: Examples::of(&(&expected.wanted - &has), max),
             duplicates,
             unexpected: Examples::of(&(&has - &expected.wanted), max),
+            orphans,
             other_events: (expected.other_events, of(true)),
         }
     }

@@ -39,8 +39,10 @@ pub struct Line {
     pub end: Offset,
     /// Offsets landed and not yet consumed.
     pub behind: u64,
-    /// Rows in the table.
+    /// Records with rows in the table.
     pub rows: u64,
+    /// Rows beyond the first of their record.
+    pub exploded: u64,
     /// Rows in its quarantine table.
     pub quarantined: u64,
     /// Refused at landing, by reason.
@@ -99,7 +101,7 @@ pub fn compare(
             line(partition, ledger, position.get(partition).unwrap_or(0), totals)
         })
         .collect();
-    let rows: u64 = partitions.iter().map(|line| line.rows).sum();
+    let rows: u64 = partitions.iter().map(|line| line.rows + line.exploded).sum();
     let problems = match table_rows {
         Some(found) if found != rows => vec![format!(
             "the table holds {found} rows and accounts for {rows}; somebody else has changed it, or rows were lost"
@@ -136,6 +138,7 @@ fn line(partition: &PartitionRef, ledger: &LedgerTotals, position: Offset, accou
         end: position,
         behind: ledger.end.saturating_sub(position),
         rows: account.rows,
+        exploded: account.exploded,
         quarantined: account.quarantined,
         rejected: account.rejected.clone(),
         filtered: account.filtered.clone(),
@@ -249,6 +252,10 @@ impl Report {
         }
         for ((what, reason), count) in sums {
             writeln!(f, "  {what}, {reason}: {count}")?;
+        }
+        let exploded: u64 = self.partitions.iter().map(|line| line.exploded).sum();
+        if exploded > 0 {
+            writeln!(f, "  exploded, further rows of the same records: {exploded}")?;
         }
         Ok(())
     }

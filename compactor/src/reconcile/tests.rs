@@ -177,12 +177,23 @@ impl Zone {
     }
 
     async fn deep(&self, rows: Vec<Offset>, quarantined: Vec<Offset>) -> firn_shared::error::Result<DeepReport> {
-        let (position, account) = self.consumed().await;
+        self.deep_of_several(rows.into_iter().map(|offset| (offset, 0)).collect(), quarantined, 0).await
+    }
+
+    /// Rows with their numbers among those of their record, and how many further ones the account has.
+    async fn deep_of_several(
+        &self,
+        rows: Vec<(Offset, u32)>,
+        quarantined: Vec<Offset>,
+        exploded: u64,
+    ) -> firn_shared::error::Result<DeepReport> {
+        let (position, mut account) = self.consumed().await;
+        account.totals_mut(&partition()).exploded = exploded;
         let wanted: Wanted = Arc::new(|event| event == Some("mine"));
         let cpu = Cpu::new(1, 1 << 20).unwrap();
         let mut check = DeepCheck::new(3);
         check.rows(&partition(), rows);
-        check.quarantined(&partition(), quarantined);
+        check.quarantined(&partition(), quarantined.into_iter().map(|offset| (offset, 0)));
         check.against_ledger(&self.store, &cpu, (&position, &account), &wanted).await
     }
 }
@@ -339,6 +350,28 @@ fn the_deep_check_names_missing_duplicate_and_unexpected_offsets() {
   unexpected: 1 (70)
 NOT CLEAN"
         );
+    });
+}
+
+#[test]
+fn further_rows_of_a_record_are_there_once_and_without_gaps() {
+    run(async {
+        let zone = Zone::of(&[Kind::Row; 3], 3).await;
+        let deep = async |rows: &[(Offset, u32)], exploded| {
+            zone.deep_of_several(rows.to_vec(), vec![], exploded).await.unwrap()
+        };
+        let good = [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1)];
+        let report = deep(&good, 3).await;
+        assert!(report.is_clean() && report.to_string().contains("3 further rows of the same records"), "{report}");
+        let cases = [
+            (vec![(0, 0), (0, 1), (0, 1), (1, 0), (2, 0)], 1, "duplicate: 1 (0)"),
+            (vec![(0, 0), (0, 2), (1, 0), (2, 0)], 1, "lacks an earlier row: 1 (0)"),
+            (vec![(0, 0), (1, 0), (2, 0)], 1, "further rows of records: 0 in the table, 1 in the account"),
+        ];
+        for (rows, exploded, expected) in cases {
+            let report = deep(&rows, exploded).await;
+            assert!(!report.is_clean() && report.to_string().contains(expected), "{report}");
+        }
     });
 }
 

@@ -147,6 +147,12 @@ impl Effect {
             (None, None) => Turnover { gone: Vec::new(), came: written.to_vec() },
         }
     }
+
+    /// Rows that go with them, beyond the first of their record.
+    fn further_replaced(&self, partition: &PartitionRef) -> u64 {
+        let of_removal = self.removal.as_ref().and_then(|removal| removal.further_removed.get(partition));
+        of_removal.copied().unwrap_or_default()
+    }
 }
 
 /// Works out what the run does to `table`, which stands at `state`; `attempt` makes the names of files unique, `recall` is
@@ -294,7 +300,8 @@ pub fn account(
                 let rows = rows_gone.get(partition).copied().unwrap_or(0);
                 let totals = account.get(partition).cloned().unwrap_or_default();
                 let quarantined = quarantine_gone.get(partition).copied().unwrap_or(0).min(totals.quarantined);
-                let before = before(rows, quarantined, after, &totals);
+                let exploded = effect.further_replaced(partition).min(totals.exploded);
+                let before = Fate { exploded, ..before(rows, quarantined, after, &totals) };
                 account.replace_fate(partition, &before, after)?;
             }
         }
@@ -361,7 +368,7 @@ fn before(rows: u64, quarantined: u64, after: &Fate, totals: &Totals) -> Fate {
     }
     filtered.retain(|_, count| *count > 0);
     let [(superseded, _), (deleted, _)] = changed;
-    Fate { rows, quarantined, filtered, tombstones: after.tombstones, superseded, deleted }
+    Fate { rows, quarantined, filtered, tombstones: after.tombstones, superseded, deleted, exploded: 0 }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `plan → execute → commit`, per table, and the commands built of them.
 //!
-//! [`target`] is one table with all its names; [`once`] carries out one run; [`commit`] makes it visible, quarantine
-//! first, or on a [`branch`] that is published later; [`dates`] waits for dates to be sealed; [`every`] repeats; [`check`] proves. [`Env`] is what they all need,
+//! [`target`] is one table with all its names, [`references`] what its look-ups read; [`once`] carries out one run; [`commit`]
+//! makes it visible, quarantine first, or on a [`branch`] that is published later; [`dates`] waits for dates to be sealed; [`every`] repeats; [`check`] proves. [`Env`] is what they all need,
 //! put together once per process, or by a test with stores that fail.
 
 pub mod branch;
@@ -10,6 +10,7 @@ pub mod dates;
 pub mod every;
 pub mod once;
 pub mod prove;
+pub mod references;
 pub mod target;
 
 use std::sync::Arc;

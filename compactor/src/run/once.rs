@@ -199,7 +199,7 @@ fn commit_size(env: &Env, target: Target<'_>, options: &Options) -> Option<u64> 
 }
 
 async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Option<Position>) -> Result<Prepared> {
-    let conversion = target.conversion(&env.cpu).await?;
+    let conversion = target.conversion(env).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;
     let state = match &table {
@@ -508,6 +508,9 @@ impl fmt::Display for RunReport {
             write!(f, " in place of {}", self.replaced)?;
         }
         write!(f, ", {} quarantined, {} tombstones", fate.quarantined, fate.tombstones)?;
+        if fate.exploded > 0 {
+            write!(f, ", {} further rows of the same records", fate.exploded)?;
+        }
         if fate.superseded + fate.deleted > 0 {
             write!(f, ", {} superseded, {} deletes", fate.superseded, fate.deleted)?;
         }

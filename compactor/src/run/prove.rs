@@ -79,7 +79,7 @@ pub async fn reconcile(env: &Env, target: Target<'_>, deep: bool) -> Result<Proo
         // Rows at or past the table's position belong to a run that has yet to commit its table.
         feed(&quarantine, &position, |partition, offsets| check.quarantined(partition, offsets)).await?;
     }
-    let conversion = target.conversion(&env.cpu).await?;
+    let conversion = target.conversion(env).await?;
     let wanted: crate::reconcile::deep::Wanted = Arc::new(move |event| conversion.wants(event));
     let deep = check.against_ledger(&raw, &env.cpu, (&position, &account), &wanted).await?;
     Ok(Proof { account: report, deep: Some(deep) })
@@ -102,15 +102,19 @@ async fn count_rows(table: &Table) -> Result<u64> {
     Ok(rows)
 }
 
-/// Feeds the offsets of all rows below `before` (all of them when it is empty).
-async fn feed(table: &Table, before: &Position, mut found: impl FnMut(&PartitionRef, Vec<Offset>)) -> Result<()> {
+/// Feeds offsets and ordinals of all rows below `before` (all of them when it is empty).
+async fn feed(
+    table: &Table,
+    before: &Position,
+    mut found: impl FnMut(&PartitionRef, Vec<(Offset, u32)>),
+) -> Result<()> {
     let mut batches = read::rows(table, &[provenance::COLUMN], &Rows::All).await?;
     while let Some(batch) = batches.try_next().await? {
         let column = batch.column_by_name(provenance::COLUMN).and_then(|c| c.as_struct_opt());
         let column =
             column.ok_or_else(|| Error::data(format!("{} has no {}", table.identifier(), provenance::COLUMN)))?;
         let origins = Origins::of(column)?;
-        let (mut of, mut offsets): (Option<PartitionRef>, Vec<Offset>) = (None, Vec::new());
+        let (mut of, mut offsets): (Option<PartitionRef>, Vec<(Offset, u32)>) = (None, Vec::new());
         for row in 0..column.len() {
             let Some(partition) = origins.partition(row)? else { continue };
             let offset = origins.offsets.value(row) as Offset;
@@ -122,7 +126,7 @@ async fn feed(table: &Table, before: &Position, mut found: impl FnMut(&Partition
             {
                 found(&of, std::mem::take(&mut offsets));
             }
-            offsets.push(offset);
+            offsets.push((offset, origins.ordinal(row)));
         }
         if let Some(of) = of {
             found(&of, offsets);

@@ -1,16 +1,20 @@
 //! One table that a pipeline feeds, under all its names.
 
+use std::path::Path;
+
 use firn_shared::config::domain::{Output, PayloadFormat, Pipeline, StoreUrl};
 use firn_shared::config::{Config, columns_after};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{PipelineName, TableName};
 use iceberg::TableIdent;
 
+use super::{Env, references};
 use crate::execute::Conversion;
 use crate::quarantine;
 use crate::seam::Cpu;
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
+use crate::transform::References;
 
 /// A pipeline's output.
 #[derive(Debug, Clone, Copy)]
@@ -54,14 +58,29 @@ impl<'a> Target<'a> {
         format!("{}.{}", self.output.table.database, self.output.table.name)
     }
 
-    /// What becomes of its records. Checked on a worker thread, because Polars has a say in it.
+    /// What becomes of its records, with the files that its look-ups read.
     ///
     /// # Errors
-    /// `Config`, naming the step that cannot work.
-    pub async fn conversion(&self, cpu: &Cpu) -> Result<Conversion> {
+    /// `Config`, naming every step that cannot work; those of the stores.
+    pub async fn conversion(&self, env: &Env) -> Result<Conversion> {
+        let folder = self.pipeline.file.parent().unwrap_or(Path::new(""));
+        let references = references::load(&env.stores, &self.output.transformations, folder).await?;
+        self.conversion_with(&env.cpu, references).await
+    }
+
+    /// The same without a server: look-ups find nothing.
+    ///
+    /// # Errors
+    /// `Config`, naming every step that cannot work.
+    pub async fn conversion_offline(&self) -> Result<Conversion> {
+        self.conversion_with(&Cpu::new(1, 1)?, References::unread()).await
+    }
+
+    /// Built on a worker thread, because Polars has a say in it.
+    async fn conversion_with(&self, cpu: &Cpu, references: References) -> Result<Conversion> {
         let (output, record_bytes_max) = (self.output.clone(), self.pipeline.ingestion.max_record_bytes);
         let permit = cpu.permit(1).await?;
-        cpu.run(&permit, move || Conversion::new(&output, record_bytes_max)).await?
+        cpu.run(&permit, move || Conversion::new(&output, record_bytes_max, &references)).await?
     }
 
     /// The catalog's name.
@@ -86,10 +105,10 @@ impl<'a> Target<'a> {
             columns.map(|c| TableColumn { name: c.name, r#type: c.r#type, required: c.required, doc: c.doc }).collect();
         if self.output.table.provenance {
             let format = self.output.format;
-            columns.push(if format.is_change() {
-                TableColumn::provenance_of_changes(format == PayloadFormat::Debezium)
-            } else {
-                TableColumn::provenance()
+            columns.push(match self.output {
+                _ if format.is_change() => TableColumn::provenance_of_changes(format == PayloadFormat::Debezium),
+                output if output.explodes() => TableColumn::provenance_of_several(),
+                _ => TableColumn::provenance(),
             });
         }
         columns

@@ -32,6 +32,8 @@ pub struct Removal {
     pub rewritten: Vec<NewFile>,
     /// Rows that go, per partition they came from.
     pub rows_removed: BTreeMap<PartitionRef, u64>,
+    /// Of each partition the rows that go beyond the first of their record, which [`Self::rows_removed`] does not count.
+    pub further_removed: BTreeMap<PartitionRef, u64>,
 }
 
 impl Removal {
@@ -58,6 +60,7 @@ struct Holding {
     meant: u64,
     others: u64,
     by_partition: BTreeMap<PartitionRef, u64>,
+    further: BTreeMap<PartitionRef, u64>,
 }
 
 /// Finds the files that hold `rows` and rewrites the mixed ones through a writer made from `spec`. Memory: one batch of
@@ -72,6 +75,7 @@ pub async fn remove(table: &Table, rows: Rows, spec: WriteSpec) -> Result<Remova
         removed: Vec::new(),
         rewritten: Vec::new(),
         rows_removed: BTreeMap::new(),
+        further_removed: BTreeMap::new(),
     };
     if table.metadata().current_schema().field_by_name(provenance::COLUMN).is_none() {
         let (table, column) = (table.identifier(), provenance::COLUMN);
@@ -92,6 +96,9 @@ pub async fn remove(table: &Table, rows: Rows, spec: WriteSpec) -> Result<Remova
         removal.removed.push(file);
         for (partition, count) in holding.by_partition {
             *removal.rows_removed.entry(partition).or_default() += count;
+        }
+        for (partition, count) in holding.further {
+            *removal.further_removed.entry(partition).or_default() += count;
         }
     }
     removal.removed.sort_by(|a, b| a.path().cmp(b.path()));
@@ -114,13 +121,13 @@ async fn look(reader: &Reader, file: &LiveFile, rows: &Rows) -> Result<Holding> 
         let column = batch.column_by_name(provenance::COLUMN).and_then(|c| c.as_struct_opt());
         let Some(column) = column else { continue };
         let origins = Origins::of(column)?;
-        let mut counts: HashMap<(&str, &str, i32, i32), u64> = HashMap::new();
+        let mut counts: HashMap<(&str, &str, i32, i32), [u64; 2]> = HashMap::new();
         for row in selected.values().set_indices() {
             let (cluster, topic) = (origins.clusters.value(row), origins.topics.value(row));
             let key = (cluster, topic, origins.generations.value(row), origins.partitions.value(row));
             let count = counts.entry(key).or_default();
-            *count += 1;
-            if *count == 1 {
+            count[usize::from(origins.ordinal(row) > 0)] += 1;
+            if count.iter().sum::<u64>() == 1 {
                 let owned = (cluster.to_owned(), topic.to_owned(), key.2, key.3);
                 if let (std::collections::hash_map::Entry::Vacant(new), Some(partition)) =
                     (partitions.entry(owned), origins.partition(row)?)
@@ -129,10 +136,13 @@ async fn look(reader: &Reader, file: &LiveFile, rows: &Rows) -> Result<Holding> 
                 }
             }
         }
-        for ((cluster, topic, generation, partition), count) in counts {
+        for ((cluster, topic, generation, partition), [first, further]) in counts {
             let key = (cluster.to_owned(), topic.to_owned(), generation, partition);
             if let Some(partition) = partitions.get(&key) {
-                *holding.by_partition.entry(partition.clone()).or_default() += count;
+                *holding.by_partition.entry(partition.clone()).or_default() += first;
+                if further > 0 {
+                    *holding.further.entry(partition.clone()).or_default() += further;
+                }
             }
         }
     }

@@ -140,6 +140,8 @@ pub struct Origins<'a> {
     pub partitions: &'a arrow_array::Int32Array,
     /// Kafka offsets.
     pub offsets: &'a arrow_array::Int64Array,
+    /// Numbers of rows among those of their record, where a record may have several.
+    pub ordinals: Option<&'a arrow_array::Int32Array>,
     /// First instants of event hours, microseconds.
     pub hours: &'a arrow_array::TimestampMicrosecondArray,
 }
@@ -158,10 +160,17 @@ impl<'a> Origins<'a> {
             generations: field(provenance::GENERATION)?.as_primitive_opt::<Int32Type>().ok_or_else(wrong_shape)?,
             partitions: field(provenance::PARTITION)?.as_primitive_opt::<Int32Type>().ok_or_else(wrong_shape)?,
             offsets: field(provenance::OFFSET)?.as_primitive_opt::<Int64Type>().ok_or_else(wrong_shape)?,
+            ordinals: column.column_by_name(provenance::ORDINAL).and_then(|ordinals| ordinals.as_primitive_opt()),
             hours: field(provenance::EVENT_HOUR)?
                 .as_primitive_opt::<TimestampMicrosecondType>()
                 .ok_or_else(wrong_shape)?,
         })
+    }
+
+    /// The number of a row among those of its record, from 0.
+    #[must_use]
+    pub fn ordinal(&self, row: usize) -> u32 {
+        self.ordinals.map_or(0, |ordinals| ordinals.value(row).unsigned_abs())
     }
 
     /// How many of `rows` came from each partition. Rows without provenance are nobody's.

@@ -57,6 +57,21 @@ impl TableColumn {
     }
 }
 
+impl TableColumn {
+    /// The provenance column of a table in which a record may have several rows.
+    #[must_use]
+    pub fn provenance_of_several() -> Self {
+        let doc = "where the row came from: Kafka cluster, topic, partition, offset, its event hour, and its number among the \
+                   rows of its record";
+        Self {
+            name: provenance::COLUMN.to_owned(),
+            r#type: provenance::logical_type_of_several(),
+            required: false,
+            doc: Some(doc.to_owned()),
+        }
+    }
+}
+
 /// The Iceberg schema of `columns`. Field ids count up, top level first, as every catalog would assign them.
 ///
 /// # Errors

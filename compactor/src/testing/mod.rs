@@ -31,6 +31,7 @@ use firn_shared::config::cases::{Case, TestFile};
 use firn_shared::config::domain::Pipeline;
 use firn_shared::config::{load_pipeline, load_tests};
 use firn_shared::error::{Error, Result};
+use firn_shared::functions::Functions;
 use futures::{StreamExt, stream};
 use regex::Regex;
 
@@ -98,7 +99,7 @@ async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<File
 fn load(path: &Path) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
     let told = |problems: firn_shared::config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let tests = load_tests(path).map_err(told)?;
-    let pipeline = load_pipeline(&tests.pipeline).map_err(told)?;
+    let pipeline = load_pipeline(&tests.pipeline, &Functions::built_in()).map_err(told)?;
     Ok((tests, pipeline))
 }
 

@@ -14,6 +14,7 @@ use polars::prelude::{self as pl, ChunkCompareEq, Series};
 
 use super::{ffi, new_nulls, text};
 use crate::arrow_types::data_type;
+use crate::decode::time::YEARS;
 use crate::decode::{RejectKind, Rejected};
 
 /// A checked cast.
@@ -59,7 +60,7 @@ impl Cast {
             (L::Json | L::Uuid, L::String) => Way::Same,
             (L::String, L::Json) => Way::Json,
             (L::String | L::Json | L::Uuid, L::List(_) | L::Map(_) | L::Struct(_)) => {
-                return Err(Error::config(format!("cast: {from} to {to} is what `extract` is for")));
+                return Err(Error::config(format!("{from} to {to} is what `extract` is for")));
             }
             (L::String, _) => Way::Text(format.cloned()),
             (L::Float, L::Double) | (L::Double, L::Float) => Way::Float,
@@ -72,21 +73,31 @@ impl Cast {
                 Some(TimeFormat::EpochMicros) => 1,
                 _ => {
                     return Err(Error::config(format!(
-                        "cast: {from} to {to} needs a format: epochSeconds, epochMillis or epochMicros"
+                        "{from} to {to} needs a format: epochSeconds, epochMillis or epochMicros"
                     )));
                 }
             }),
             (from, to) if time(from) && time(to) => Way::Calendar,
-            _ => return Err(Error::config(format!("cast: there is no way from {from} to {to}"))),
+            _ => return Err(Error::config(format!("there is no way from {from} to {to}"))),
         };
         if format.is_some() && !matches!(way, Way::Text(_) | Way::FromEpoch(_)) {
-            return Err(Error::config(format!("cast: {from} to {to} takes no format")));
+            return Err(Error::config(format!("{from} to {to} takes no format")));
         }
         Ok(Self { to: to.clone(), way })
     }
 
+    /// What works on the values.
+    pub fn by(&self) -> &'static str {
+        match self.way {
+            Way::Same => "nothing",
+            Way::Text(_) | Way::Json => "decoder",
+            Way::Exact | Way::Float | Way::ToText | Way::Calendar => "Polars",
+            Way::TimeToText | Way::FromEpoch(_) => "Arrow",
+        }
+    }
+
     /// Whether a value may not fit.
-    pub fn can_reject(&self) -> bool {
+    pub fn may_reject(&self) -> bool {
         !matches!(self.way, Way::Same | Way::ToText | Way::TimeToText)
     }
 
@@ -169,8 +180,6 @@ fn polars_type(logical: &LogicalType) -> Result<pl::DataType> {
 
 /// Numbers since the epoch to microseconds; only years 1 to 9999 are times.
 fn from_epoch(name: &str, array: &ArrayRef, unit: i64, wanted: &DataType) -> Result<text::Read> {
-    /// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z in microseconds.
-    const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
     let bug = |e: arrow_schema::ArrowError| Error::bug(format!("cast of `{name}`: {e}"));
     let longs = arrow_cast::cast(array, &DataType::Int64).map_err(bug)?;
     let longs = arrow_array::cast::AsArray::as_primitive::<arrow_array::types::Int64Type>(&longs);

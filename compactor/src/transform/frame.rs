@@ -1,35 +1,24 @@
-//! A batch on its way through the steps: named columns and the numbers of the rows that are left.
+//! A batch on its way through the steps: columns and the numbers of the rows that are left.
 
-use std::sync::Arc;
-
-use arrow_array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use firn_shared::error::{Error, Result};
+use firn_shared::functions::{Planned, Source};
 
-/// Named columns of equal length.
+/// Columns of equal length.
 #[derive(Debug)]
 pub struct Frame {
-    columns: Vec<(String, ArrayRef)>,
+    columns: Vec<ArrayRef>,
     rows: usize,
-    /// Numbers of the rows in the batch as it entered; `None` while all are there.
+    /// Numbers of the rows in the batch as it entered; `None` while each is there once.
     ids: Option<Vec<u32>>,
-}
-
-/// The columns that are left, without their names.
-#[derive(Debug)]
-pub struct Parts {
-    /// The columns in order.
-    pub arrays: Vec<ArrayRef>,
-    /// Number of rows.
-    pub rows: usize,
 }
 
 impl Frame {
     /// All of `batch`.
     pub fn new(batch: RecordBatch) -> Self {
         let rows = batch.num_rows();
-        let (schema, arrays, _) = batch.into_parts();
-        let names = schema.fields().iter().map(|f| f.name().clone());
-        Self { columns: names.zip(arrays).collect(), rows, ids: None }
+        let (_, columns, _) = batch.into_parts();
+        Self { columns, rows, ids: None }
     }
 
     pub fn rows(&self) -> usize {
@@ -41,29 +30,31 @@ impl Frame {
         self.ids.as_ref().map_or(row as u32, |ids| ids[row])
     }
 
-    pub fn get(&self, name: &str) -> Result<&ArrayRef> {
-        let column = self.columns.iter().find(|(n, _)| n == name);
-        column.map(|(_, array)| array).ok_or_else(|| Error::bug(format!("the column `{name}` is gone")))
+    /// The column at this position.
+    ///
+    /// # Errors
+    /// `Bug` when there are fewer.
+    pub fn get(&self, position: usize) -> Result<&ArrayRef> {
+        self.columns.get(position).ok_or_else(|| Error::bug(format!("there is no column at position {position}")))
     }
 
-    /// Replaces the column, or adds it at the end.
-    pub fn put(&mut self, name: &str, array: ArrayRef) {
-        match self.columns.iter_mut().find(|(n, _)| n == name) {
-            Some((_, old)) => *old = array,
-            None => self.columns.push((name.to_owned(), array)),
+    /// Arranges the columns as a plan says, with those that its step made.
+    ///
+    /// # Errors
+    /// `Bug` when the plan speaks of other columns.
+    pub fn arrange(&mut self, plan: &Planned, made: &[ArrayRef]) -> Result<()> {
+        let of = |source: &Source| {
+            let column = match source {
+                Source::Kept(at) => self.columns.get(*at),
+                Source::Made(number) => made.get(*number),
+            };
+            column.cloned().ok_or_else(|| Error::bug(format!("a plan speaks of {source:?}, which is not there")))
+        };
+        self.columns = plan.after.iter().map(|(_, source)| of(source)).collect::<Result<_>>()?;
+        if self.columns.iter().any(|column| column.len() != self.rows) {
+            return Err(Error::bug(format!("a step made a column of other than {} rows", self.rows)));
         }
-    }
-
-    pub fn rename(&mut self, from: &str, to: &str) {
-        for (name, _) in &mut self.columns {
-            if name == from {
-                to.clone_into(name);
-            }
-        }
-    }
-
-    pub fn drop_columns(&mut self, names: &[String]) {
-        self.columns.retain(|(name, _)| !names.contains(name));
+        Ok(())
     }
 
     /// Takes rows out; `out` ascends.
@@ -76,19 +67,30 @@ impl Frame {
             keep[*row] = false;
         }
         let ids = (0..self.rows).filter(|row| keep[*row]).map(|row| self.id(row)).collect();
+        self.rows = keep.iter().filter(|keep| **keep).count();
         let mask = BooleanArray::from(keep);
-        for (name, array) in &mut self.columns {
+        for array in &mut self.columns {
             let left = arrow_select::filter::filter(array.as_ref(), &mask);
-            *array = left.map_err(|e| Error::bug(format!("cannot take rows out of `{name}`")).with_source(e))?;
+            *array = left.map_err(|e| Error::bug("cannot take rows out of a column").with_source(e))?;
         }
-        self.rows -= out.len();
         self.ids = Some(ids);
         Ok(())
     }
 
-    /// The columns, and the numbers of the rows unless all are left.
-    pub fn into_parts(self) -> (Parts, Option<Vec<u32>>) {
-        let arrays = self.columns.into_iter().map(|(_, array)| Arc::clone(&array)).collect();
-        (Parts { arrays, rows: self.rows }, self.ids)
+    /// Makes several rows of one: `from` names, ascending, the row that each comes from.
+    pub fn repeat(&mut self, from: &UInt32Array) -> Result<()> {
+        let ids = from.values().iter().map(|row| self.id(*row as usize)).collect();
+        for array in &mut self.columns {
+            let taken = arrow_select::take::take(array.as_ref(), from, None);
+            *array = taken.map_err(|e| Error::bug("cannot repeat the rows of a column").with_source(e))?;
+        }
+        self.rows = from.len();
+        self.ids = Some(ids);
+        Ok(())
+    }
+
+    /// The columns in order, the number of rows, and their numbers unless each is there once.
+    pub fn into_parts(self) -> (Vec<ArrayRef>, usize, Option<Vec<u32>>) {
+        (self.columns, self.rows, self.ids)
     }
 }

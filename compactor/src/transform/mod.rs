@@ -1,102 +1,99 @@
 //! Steps from decoded columns to table columns.
 //!
-//! A batch enters as decoded; each step sees the columns the steps before it left. [`Transformer::new`] checks every step
-//! against the columns it will see, so that only values can fail later; a value that does not fit rejects its row and
-//! never becomes null. Rows carry their number in the batch as it entered, so that whoever holds the raw records knows
-//! which of them were filtered or rejected.
+//! What each step reads, makes and leaves was planned when the configuration was read ([`firn_shared::functions`]).
+//! [`Transformer::new`] builds the work of every step, so that only values can fail later; a value that does not fit
+//! rejects its record and never becomes null. Rows carry their number in the batch as it entered, so that whoever holds the
+//! raw records knows which of them were filtered or rejected.
 //!
-//! [`frame`] is the batch on its way, [`filter`] and [`cast`] let Polars work on the columns they need through [`ffi`],
+//! [`frame`] is the batch on its way, [`kernel`] the seam to the code that works on values, [`functions`] that code by
+//! family, with [`values`] for its loops; [`expr`] and [`cast`] let Polars work on the columns they need through [`ffi`],
 //! [`text`] reads JSON text with the same decoder as the records themselves.
 
+pub mod cases;
 mod cast;
+mod expr;
 mod ffi;
-mod filter;
 mod frame;
+mod functions;
+pub mod json_text;
+pub mod kernel;
+mod lookup;
+mod outcome;
 mod text;
+pub mod values;
 
 use std::sync::Arc;
+
+/// The release of Arrow that columns are of, for crates of functions.
+pub use arrow_array;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema};
-use firn_shared::config::domain::{Column, Step, Transformation};
-use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::config::domain::{Column, Step};
+use firn_shared::error::{Error, Result};
+use firn_shared::functions::Planned;
 use firn_shared::ids::ColumnName;
-use firn_shared::types::LogicalType;
-use polars::prelude::StringNameSpaceImpl;
 
 use crate::arrow_types::data_type;
-use crate::decode::{RejectKind, Rejected};
-use cast::Cast;
+use crate::decode::Rejected;
 pub use ffi::bound_threads;
-use filter::Predicate;
 use frame::Frame;
-use text::Extract;
+use kernel::{Batch, Call, Exploded, Made, Typed, Work};
+pub use lookup::{Reference, References};
+pub use outcome::{Outcome, RowReject};
 
-/// Checked steps; cheap to share between threads.
+/// Built steps; cheap to share between threads.
 #[derive(Debug)]
 pub struct Transformer {
-    steps: Vec<Checked>,
-    input: Vec<LogicalType>,
-    output: Vec<(String, LogicalType)>,
+    steps: Vec<Built>,
+    input: usize,
+    output: Vec<Typed>,
 }
 
+/// What works on the values of a step.
 #[derive(Debug)]
-struct Checked {
+pub struct Engine {
+    /// `Arrow`, `Polars`, `decoder`, or `nothing` where columns are only arranged.
+    pub name: &'static str,
+    /// What Polars makes of the step's expression.
+    pub plan: Option<String>,
+}
+
+/// A step with its work.
+#[derive(Debug)]
+struct Built {
     at: Arc<str>,
     work: Work,
-}
-
-#[derive(Debug)]
-enum Work {
-    Rename { from: String, to: String },
-    Drop { columns: Vec<String> },
-    Cast { column: String, cast: Cast },
-    Extract { from: String, extract: Extract },
-    Lower { column: String },
-    Filter { predicate: Predicate, name: String },
-    Present { column: String },
-}
-
-/// What became of a batch: rows in = rows of `batch` + filtered + rejected.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The rows that are left, with the table's columns.
-    pub batch: RecordBatch,
-    /// For each row of `batch` its number in the batch as it entered; `None` when every row is left.
-    pub rows: Option<Vec<u32>>,
-    /// Rows left out, by the filter's name.
-    pub filtered: Vec<(String, Vec<u32>)>,
-    /// Rows with a value that does not fit.
-    pub rejected: Vec<RowReject>,
-}
-
-/// A row with a value that does not fit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowReject {
-    /// Its number in the batch as it entered.
-    pub row: u32,
-    /// `file:line:column` of the step.
-    pub step: Arc<str>,
-    /// What does not fit; the path begins with the column's name.
-    pub why: Rejected,
+    plan: Planned,
+    /// The columns it is handed, by position before the step.
+    reads: Vec<usize>,
+    /// Their names and types.
+    read: Vec<Typed>,
+    /// The types of what it makes.
+    makes: Vec<DataType>,
+    can_reject: bool,
 }
 
 impl Transformer {
-    /// Checks `steps` against the decoded `columns`.
+    /// Builds `steps`, which were planned over `columns`.
     ///
     /// # Errors
-    /// `Config`, naming the step's position and what it cannot do.
-    pub fn new(steps: &[Step], columns: &[Column]) -> Result<Self> {
-        let input: Vec<LogicalType> = columns.iter().map(|c| c.r#type.clone()).collect();
-        let mut now: Vec<(String, LogicalType)> = columns.iter().map(|c| (c.name.clone(), c.r#type.clone())).collect();
-        let mut checked = Vec::with_capacity(steps.len());
+    /// `Config`, with every step that cannot work, its position and why.
+    pub fn new(steps: &[Step], columns: &[Column], references: &References) -> Result<Self> {
+        let mut now: Vec<Typed> = columns.iter().map(|c| (c.name.clone(), c.r#type.clone())).collect();
+        let (mut built, mut wrong) = (Vec::with_capacity(steps.len()), Vec::new());
         for step in steps {
-            let work = check(&step.transformation, &mut now)
-                .map_err(|e| Error::new(ErrorKind::Config, format!("{}: {e}", step.at)))?;
-            checked.push(Checked { at: step.at.as_str().into(), work });
+            match Built::new(step, &now, references) {
+                Ok(step) => built.push(step),
+                Err(message) => wrong.push(message),
+            }
+            now = step.plan.after.iter().map(|(column, _)| (column.name.clone(), column.r#type.clone())).collect();
         }
-        Ok(Self { steps: checked, input, output: now })
+        if !wrong.is_empty() {
+            return Err(Error::config(wrong.join("\n")));
+        }
+        Ok(Self { steps: built, input: columns.len(), output: now })
     }
 
     /// Adds a last step that rejects rows without a value in one of these columns of the table.
@@ -104,33 +101,56 @@ impl Transformer {
     /// # Errors
     /// `Config` for a column that is not there after the other steps.
     pub fn requiring(mut self, columns: &[ColumnName]) -> Result<Self> {
-        for column in columns {
-            find(&self.output, column.as_str())?;
-            self.steps.push(Checked { at: "idColumns".into(), work: Work::Present { column: column.to_string() } });
+        for name in columns {
+            let at = self.output.iter().position(|(column, _)| column == name.as_str());
+            let at = at.ok_or_else(|| Error::config(format!("no column `{name}` after the steps")))?;
+            self.steps.push(Built::present(at, &self.output));
         }
         Ok(self)
     }
 
+    /// What works on each step, in order; without those added later.
+    pub fn engines(&self) -> impl Iterator<Item = Engine> + '_ {
+        self.steps.iter().map(|step| match &step.work {
+            Work::Layout => Engine { name: "nothing", plan: None },
+            Work::Make(kernel) => Engine { name: kernel.engine(), plan: kernel.plan() },
+            Work::Keep(keep, _) => Engine { name: keep.engine(), plan: keep.plan() },
+            Work::Explode(_) => Engine { name: "Arrow", plan: None },
+        })
+    }
+
+    /// What the steps may come to hold in the course of a run, bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let held = |step: &Built| match &step.work {
+            Work::Keep(keep, _) => keep.held_bytes(),
+            _ => 0,
+        };
+        self.steps.iter().map(held).sum()
+    }
+
     /// Columns after the last step, in order.
     #[must_use]
-    pub fn output(&self) -> &[(String, LogicalType)] {
+    pub fn output(&self) -> &[Typed] {
         &self.output
     }
 
     /// Whether a step can reject a row, so that the raw records of a batch must be kept until it has passed.
     #[must_use]
     pub fn can_reject(&self) -> bool {
-        self.steps.iter().any(|s| match &s.work {
-            Work::Extract { .. } | Work::Present { .. } => true,
-            Work::Cast { cast, .. } => cast.can_reject(),
-            _ => false,
-        })
+        self.steps.iter().any(|step| step.can_reject)
+    }
+
+    /// Whether a record may become several rows.
+    #[must_use]
+    pub fn explodes(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.work, Work::Explode(_)))
     }
 
     /// Runs the steps. Without steps the batch passes as it is.
     ///
     /// # Errors
-    /// `Bug` when the batch is not of the columns that were checked.
+    /// `Bug` when the batch is not of the columns that were planned.
     pub fn apply(&self, batch: RecordBatch) -> Result<Outcome> {
         self.apply_sparing(batch, None)
     }
@@ -144,12 +164,8 @@ impl Transformer {
         if self.steps.is_empty() {
             return Ok(Outcome { batch, rows: None, filtered: Vec::new(), rejected: Vec::new() });
         }
-        if batch.num_columns() != self.input.len() {
-            return Err(Error::bug(format!(
-                "a batch of {} columns, {} expected",
-                batch.num_columns(),
-                self.input.len()
-            )));
+        if batch.num_columns() != self.input {
+            return Err(Error::bug(format!("a batch of {} columns, {} expected", batch.num_columns(), self.input)));
         }
         let mut frame = Frame::new(batch);
         let (mut filtered, mut rejected) = (Vec::new(), Vec::new());
@@ -157,18 +173,54 @@ impl Transformer {
             step.run(&mut frame, spared, &mut filtered, &mut rejected)
                 .map_err(|e| Error::new(e.kind(), format!("{}: {e}", step.at)))?;
         }
-        let (columns, rows) = frame.into_parts();
-        let count = columns.rows;
+        if self.explodes() {
+            outcome::settle(&mut frame, &mut filtered, &mut rejected)?;
+        }
+        let (arrays, count, rows) = frame.into_parts();
         let fields = self.output.iter().map(|(name, logical)| Field::new(name, data_type(logical), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let batch = RecordBatch::try_new_with_options(schema, columns.arrays, &options)
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
             .map_err(|e| Error::bug("steps left other columns than they said").with_source(e))?;
         Ok(Outcome { batch, rows, filtered, rejected })
     }
 }
 
-impl Checked {
+impl Built {
+    fn new(step: &Step, now: &[Typed], references: &References) -> Result<Self, String> {
+        let reads = step.plan.reads.clone();
+        let read: Vec<Typed> = reads.iter().filter_map(|at| now.get(*at).cloned()).collect();
+        let makes: Vec<Typed> = step.plan.makes().map(|(name, r#type)| (name.to_owned(), r#type.clone())).collect();
+        let call = Call { args: &step.args, reads: &read, makes: &makes, schema: now, references };
+        let work = functions::build(step.function, &call).map_err(|(argument, message)| {
+            let place = step.place(argument);
+            let inner = if argument.is_empty() { String::new() } else { format!(".{argument}") };
+            format!("{place}: {}{inner}: {message}", step.function.name)
+        })?;
+        let can_reject = match &work {
+            Work::Make(kernel) => !step.function.rejects.is_empty() && kernel.can_reject(),
+            Work::Explode(_) => true,
+            Work::Layout | Work::Keep(..) => false,
+        };
+        let makes = makes.iter().map(|(_, logical)| data_type(logical)).collect();
+        Ok(Self { at: step.at.as_str().into(), work, plan: step.plan.clone(), reads, read, makes, can_reject })
+    }
+
+    /// A step that rejects rows whose column at `at` has no value.
+    fn present(at: usize, output: &[Typed]) -> Self {
+        let after = output.iter().enumerate().map(|(i, (name, r#type))| (outcome::kept(name, r#type), i));
+        let after = after.map(|(column, i)| (column, firn_shared::functions::Source::Kept(i))).collect();
+        Self {
+            at: "idColumns".into(),
+            work: Work::Make(Box::new(outcome::Present)),
+            plan: Planned { reads: vec![at], after },
+            reads: vec![at],
+            read: vec![output[at].clone()],
+            makes: Vec::new(),
+            can_reject: true,
+        }
+    }
+
     fn run(
         &self,
         frame: &mut Frame,
@@ -176,126 +228,70 @@ impl Checked {
         filtered: &mut Vec<(String, Vec<u32>)>,
         rejected: &mut Vec<RowReject>,
     ) -> Result<()> {
-        let mut reject = |frame: &mut Frame, faults: Vec<(usize, Rejected)>| -> Result<()> {
-            let rows: Vec<usize> = faults.iter().map(|(row, _)| *row).collect();
-            rejected.extend(faults.into_iter().map(|(row, why)| RowReject {
-                row: frame.id(row),
-                step: Arc::clone(&self.at),
-                why,
-            }));
-            frame.remove(&rows)
-        };
+        let arrays: Vec<ArrayRef> = self.reads.iter().map(|at| frame.get(*at).cloned()).collect::<Result<_>>()?;
+        let columns = self.read.iter().zip(&arrays);
+        let columns: Vec<kernel::Column<'_>> =
+            columns.map(|((name, r#type), array)| kernel::Column { name, r#type, array }).collect();
+        let batch = Batch { columns: &columns, rows: frame.rows() };
         match &self.work {
-            Work::Rename { from, to } => frame.rename(from, to),
-            Work::Drop { columns } => frame.drop_columns(columns),
-            Work::Lower { column } => {
-                let lowered = lower(column, frame.get(column)?)?;
-                frame.put(column, lowered);
+            Work::Layout => frame.arrange(&self.plan, &[]),
+            Work::Make(kernel) => {
+                let Made { columns, rejects } = kernel.call(&batch)?;
+                self.check_made(&columns)?;
+                frame.arrange(&self.plan, &columns)?;
+                let rows: Vec<usize> = rejects.iter().map(|(row, _)| *row).collect();
+                rejected.extend(self.rejects_of(frame, rejects));
+                frame.remove(&rows)
             }
-            Work::Cast { column, cast } => {
-                let (array, faults) = cast.apply(column, frame.get(column)?)?;
-                frame.put(column, array);
-                reject(frame, faults)?;
-            }
-            Work::Extract { from, extract } => {
-                let (array, faults) = extract.apply(from, frame.get(from)?)?;
-                frame.put(extract.to(), array);
-                reject(frame, faults)?;
-            }
-            Work::Present { column } => {
-                let values = frame.get(column)?;
-                let missing = (0..values.len()).filter(|row| values.is_null(*row));
-                let detail = "a key column has no value";
-                let why = || Rejected { path: column.clone(), reason: RejectKind::Missing, detail: detail.to_owned() };
-                let faults = missing.map(|row| (row, why())).collect();
-                reject(frame, faults)?;
-            }
-            Work::Filter { predicate, name } => {
-                let columns = predicate.columns().iter();
-                let columns =
-                    columns.map(|c| Ok((c.clone(), Arc::clone(frame.get(c)?)))).collect::<Result<Vec<_>>>()?;
-                let keep = predicate.evaluate(frame.rows(), columns)?;
-                let spared = |row: usize| spared.is_some_and(|spared| spared.value(frame.id(row) as usize));
-                let out: Vec<usize> = keep
-                    .iter()
-                    .enumerate()
-                    .filter(|(row, keep)| *keep != Some(true) && !spared(*row))
-                    .map(|(row, _)| row)
-                    .collect();
-                if !out.is_empty() {
-                    filtered.push((name.clone(), out.iter().map(|row| frame.id(*row)).collect()));
+            Work::Keep(keep, reason) => {
+                let keep = keep.keep(&batch)?;
+                if keep.len() != frame.rows() {
+                    return Err(Error::bug(format!("{} answers for {} rows", keep.len(), frame.rows())));
                 }
-                frame.remove(&out)?;
+                let spared = |row: usize| spared.is_some_and(|spared| spared.value(frame.id(row) as usize));
+                let answers = keep.iter().enumerate();
+                let out = answers.filter(|(row, keep)| *keep != Some(true) && !spared(*row)).map(|(row, _)| row);
+                let out: Vec<usize> = out.collect();
+                if !out.is_empty() {
+                    filtered.push((reason.clone(), out.iter().map(|row| frame.id(*row)).collect()));
+                }
+                frame.remove(&out)
+            }
+            Work::Explode(explode) => {
+                let Exploded { from, columns, rejects } = explode.explode(&batch)?;
+                self.check_made(&columns)?;
+                let mut left = from.values().iter().copied().peekable();
+                let mut bad = rejects.iter().map(|(row, _)| *row).peekable();
+                let gone = (0..frame.rows()).filter(|row| {
+                    let stays = left.peek().is_some_and(|from| *from as usize == *row);
+                    while left.next_if(|from| *from as usize == *row).is_some() {}
+                    bad.next_if_eq(row).is_none() && !stays
+                });
+                let gone: Vec<u32> = gone.map(|row| frame.id(row)).collect();
+                if !gone.is_empty() {
+                    filtered.push((kernel::EMPTY.to_owned(), gone));
+                }
+                rejected.extend(self.rejects_of(frame, rejects));
+                frame.repeat(&from)?;
+                frame.arrange(&self.plan, &columns)
             }
         }
-        Ok(())
     }
-}
 
-fn lower(name: &str, array: &ArrayRef) -> Result<ArrayRef> {
-    let series = ffi::to_polars(name, array)?;
-    let text = series.str().map_err(|e| Error::bug(format!("column `{name}` is not text in Polars: {e}")))?;
-    ffi::from_polars(&polars::prelude::IntoSeries::into_series(text.to_lowercase()), array.data_type())
-}
+    /// Rejects with the numbers that their rows had in the batch as it entered.
+    fn rejects_of(&self, frame: &Frame, rejects: Vec<(usize, Rejected)>) -> Vec<RowReject> {
+        let of = |(row, why)| RowReject { row: frame.id(row), step: Arc::clone(&self.at), why };
+        rejects.into_iter().map(of).collect()
+    }
 
-/// Checks one step against the columns `now`, and changes them as the step will.
-fn check(transformation: &Transformation, now: &mut Vec<(String, LogicalType)>) -> Result<Work> {
-    Ok(match transformation {
-        Transformation::Rename { from, to } => {
-            let at = find(now, from)?;
-            if from != to && now.iter().any(|(name, _)| name == to) {
-                return Err(Error::config(format!("rename: there is a column `{to}` already")));
-            }
-            now[at].0.clone_from(to);
-            Work::Rename { from: from.clone(), to: to.clone() }
+    /// What a kernel made must be what was planned: a plug-in's word is not enough.
+    fn check_made(&self, columns: &[ArrayRef]) -> Result<()> {
+        let made: Vec<&DataType> = columns.iter().map(|column| column.data_type()).collect();
+        if made == self.makes.iter().collect::<Vec<_>>() {
+            return Ok(());
         }
-        Transformation::Drop { columns } => {
-            for column in columns {
-                let at = find(now, column)?;
-                now.remove(at);
-            }
-            Work::Drop { columns: columns.clone() }
-        }
-        Transformation::Cast { column, to, format } => {
-            let at = find(now, column)?;
-            let cast = Cast::new(&now[at].1, to, format.as_ref())?;
-            now[at].1 = to.clone();
-            Work::Cast { column: column.clone(), cast }
-        }
-        Transformation::Extract { from, path, to, r#type } => {
-            let at = find(now, from)?;
-            if !matches!(now[at].1, LogicalType::Json | LogicalType::String) {
-                return Err(Error::config(format!("extract: column `{from}` is {}, not JSON text", now[at].1)));
-            }
-            if now.iter().any(|(name, _)| name == to) {
-                return Err(Error::config(format!("extract: there is a column `{to}` already")));
-            }
-            now.push((to.clone(), r#type.clone()));
-            Work::Extract { from: from.clone(), extract: Extract::new(path, to, r#type) }
-        }
-        Transformation::Lower { column } => {
-            let at = find(now, column)?;
-            if now[at].1 != LogicalType::String {
-                return Err(Error::config(format!("lower: column `{column}` is {}, not string", now[at].1)));
-            }
-            Work::Lower { column: column.clone() }
-        }
-        Transformation::Filter { r#where, name } => {
-            let type_of = |column: &str| -> Result<DataType> { Ok(data_type(&now[find(now, column)?].1)) };
-            Work::Filter { predicate: Predicate::new(r#where, &type_of)?, name: name.clone() }
-        }
-    })
-}
-
-fn find(now: &[(String, LogicalType)], wanted: &str) -> Result<usize> {
-    now.iter().position(|(name, _)| name == wanted).ok_or_else(|| {
-        let near = now.iter().map(|(name, _)| (strsim::damerau_levenshtein(name, wanted), name)).min();
-        let hint = match near {
-            Some((distance, name)) if distance <= 2 => format!("; did you mean `{name}`?"),
-            _ => String::new(),
-        };
-        Error::config(format!("no column `{wanted}` at this step{hint}"))
-    })
+        Err(Error::bug(format!("the step made columns of types {made:?}, planned were {:?}", self.makes)))
+    }
 }
 
 /// Whether any value of `array` is null where `before` had one.

@@ -1,7 +1,10 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
-use firn_shared::config::domain::{JsonPath, TimeFormat};
+use firn_shared::config::domain::JsonPath;
+use firn_shared::error::ErrorKind;
+use firn_shared::types::LogicalType;
 use proptest::prelude::*;
+use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::decode::{Decoder, RejectKind};
@@ -28,13 +31,13 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-fn steps(list: Vec<Transformation>) -> Vec<Step> {
-    let numbered = list.into_iter().enumerate();
-    numbered.map(|(i, transformation)| Step { at: format!("p.yaml:{}:7", i + 1), transformation }).collect()
+fn steps(list: &[(&str, Json)]) -> Vec<Step> {
+    let functions = firn_shared::functions::Functions::built_in();
+    firn_shared::functions::steps(&functions, &columns(), list).unwrap()
 }
 
-fn run(list: Vec<Transformation>, lines: &[&str]) -> Outcome {
-    let transformer = Transformer::new(&steps(list), &columns()).unwrap();
+fn run(list: &[(&'static str, Json)], lines: &[&str]) -> Outcome {
+    let transformer = Transformer::new(&steps(list), &columns(), &References::default()).unwrap();
     let mut decoder = Decoder::new(&columns()).unwrap();
     for line in lines {
         decoder.push(line.as_bytes()).unwrap();
@@ -45,23 +48,22 @@ fn run(list: Vec<Transformation>, lines: &[&str]) -> Outcome {
     outcome
 }
 
-fn rename(from: &str, to: &str) -> Transformation {
-    Transformation::Rename { from: from.into(), to: to.into() }
+fn rename(from: &str, to: &str) -> (&'static str, Json) {
+    ("rename", json!({"from": from, "to": to}))
 }
-fn filter(text: &str) -> Transformation {
-    Transformation::Filter { r#where: text.into(), name: format!("not {text}") }
+fn filter(text: &str) -> (&'static str, Json) {
+    ("filter", json!({"where": text, "name": format!("not {text}")}))
 }
-fn cast(column: &str, to: LogicalType, format: Option<TimeFormat>) -> Transformation {
-    Transformation::Cast { column: column.into(), to, format }
+fn cast(column: &str, to: &LogicalType) -> (&'static str, Json) {
+    ("cast", json!({"column": column, "to": to.to_string()}))
 }
-fn extract(path: &[&str], to: &str, logical: LogicalType) -> Transformation {
-    let path = JsonPath(path.iter().map(ToString::to_string).collect());
-    Transformation::Extract { from: "payload".into(), path, to: to.into(), r#type: logical }
+fn extract(path: &str, to: &str, logical: &str) -> (&'static str, Json) {
+    ("extract", json!({"from": "payload", "path": path, "as": to, "type": logical}))
 }
 
 #[test]
 fn without_steps_the_batch_is_the_same_memory() {
-    let transformer = Transformer::new(&[], &columns()).unwrap();
+    let transformer = Transformer::new(&[], &columns(), &References::default()).unwrap();
     let mut decoder = Decoder::new(&columns()).unwrap();
     decoder.push(br#"{"id":1}"#).unwrap();
     let batch = decoder.finish().unwrap();
@@ -72,12 +74,12 @@ fn without_steps_the_batch_is_the_same_memory() {
 
 #[test]
 fn rename_drop_and_lower_change_what_they_name() {
-    let list = vec![
+    let list = [
         rename("Actor.Login", "actor_login"),
-        Transformation::Lower { column: "actor_login".into() },
-        Transformation::Drop { columns: vec!["n".into(), "payload".into(), "amount".into()] },
+        ("lower", json!({"column": "actor_login"})),
+        ("drop", json!({"columns": ["n", "payload", "amount"]})),
     ];
-    let outcome = run(list, &[r#"{"id":1,"Actor.Login":"ÄB","tags":{"x":1}}"#, "{}"]);
+    let outcome = run(&list, &[r#"{"id":1,"Actor.Login":"ÄB","tags":{"x":1}}"#, "{}"]);
     let logins = outcome.batch.column_by_name("actor_login").unwrap().as_string::<i32>();
     assert_eq!(logins.iter().collect::<Vec<_>>(), [Some("äb"), None]);
     assert_eq!(outcome.batch.num_columns(), 3);
@@ -87,7 +89,7 @@ fn rename_drop_and_lower_change_what_they_name() {
 #[test]
 fn filters_count_rows_that_are_false_or_null_and_keep_row_numbers() {
     let lines = [r#"{"id":1}"#, r#"{"id":5}"#, "{}", r#"{"id":9,"n":"x"}"#];
-    let outcome = run(vec![filter("id > 2"), filter("n IS NULL")], &lines);
+    let outcome = run(&[filter("id > 2"), filter("n IS NULL")], &lines);
     assert_eq!(outcome.filtered, [("not id > 2".to_owned(), vec![0, 2]), ("not n IS NULL".to_owned(), vec![3])]);
     assert_eq!(outcome.rows, Some(vec![1]));
     assert_eq!(outcome.batch.column(0).as_primitive::<Int64Type>().values(), &[5]);
@@ -102,14 +104,13 @@ fn extract_rejects_what_does_not_fit_with_step_and_path() {
         "{}",
         r#"{"payload":[1]}"#,
     ];
-    let list = vec![extract(&["size"], "size", LogicalType::Int), extract(&["a", "b"], "b", LogicalType::String)];
-    let outcome = run(list, &lines);
+    let outcome = run(&[extract("$.size", "size", "int"), extract("$.a.b", "b", "string")], &lines);
     assert_eq!(outcome.rows, Some(vec![0, 2, 3]));
     let sizes = outcome.batch.column_by_name("size").unwrap().as_primitive::<Int32Type>();
     assert_eq!(sizes.iter().collect::<Vec<_>>(), [Some(3), None, None]);
     let told: Vec<_> =
         outcome.rejected.iter().map(|r| (r.row, r.step.to_string(), r.why.path.as_str(), r.why.reason)).collect();
-    assert_eq!(told[0], (1, "p.yaml:1:7".to_owned(), "payload: $.size", RejectKind::BadFormat));
+    assert_eq!(told[0], (1, "step 1".to_owned(), "payload: $.size", RejectKind::BadFormat));
     assert_eq!((told[1].0, told[1].3), (4, RejectKind::NotObject));
 }
 
@@ -145,8 +146,9 @@ fn casts_keep_values_or_reject_the_row() {
     ];
     for (from, value, to, expected) in cases {
         let columns = [column("v", from.clone())];
-        let steps = steps(vec![cast("v", to.clone(), None)]);
-        let transformer = Transformer::new(&steps, &columns).unwrap();
+        let functions = firn_shared::functions::Functions::built_in();
+        let steps = firn_shared::functions::steps(&functions, &columns, &[cast("v", &to)]).unwrap();
+        let transformer = Transformer::new(&steps, &columns, &References::default()).unwrap();
         let mut decoder = Decoder::new(&columns).unwrap();
         decoder.push(format!("{{\"v\":{value}}}").as_bytes()).unwrap();
         decoder.push(b"{}").unwrap();
@@ -164,30 +166,27 @@ fn casts_keep_values_or_reject_the_row() {
 
 #[test]
 fn numbers_since_the_epoch_become_times() {
-    let list = vec![cast("id", LogicalType::TimestampTz, Some(TimeFormat::EpochMillis))];
-    let outcome = run(list, &[r#"{"id":1626847200123}"#, r#"{"id":9223372036854775807}"#]);
+    let list = [("cast", json!({"column": "id", "to": "timestamptz", "format": "epochMillis"}))];
+    let outcome = run(&list, &[r#"{"id":1626847200123}"#, r#"{"id":9223372036854775807}"#]);
     let times = outcome.batch.column(0).as_primitive::<TimestampMicrosecondType>();
     assert_eq!(times.values(), &[1_626_847_200_123_000]);
     assert_eq!(outcome.rejected[0].why.reason, RejectKind::OutOfRange);
 }
 
 #[test]
-fn what_cannot_work_is_said_when_the_pipeline_is_built() {
-    let cases = [
-        (vec![rename("nope", "x")], "p.yaml:1:7: no column `nope`"),
-        (vec![rename("id", "n")], "there is a column `n` already"),
-        (vec![Transformation::Drop { columns: vec!["n".into()] }, rename("n", "m")], "p.yaml:2:7: no column `n`"),
-        (vec![Transformation::Lower { column: "id".into() }], "is long, not string"),
-        (vec![rename("Actor.Login", "login"), filter("logn = 'x'")], "did you mean `login`?"),
-        (vec![cast("id", LogicalType::TimestampTz, None)], "needs a format"),
-        (vec![cast("payload", LogicalType::Struct(vec![]), None)], "extract"),
-        (vec![cast("tags", LogicalType::Long, None)], "no way from map"),
-    ];
-    for (list, expected) in cases {
-        let error = Transformer::new(&steps(list), &columns()).unwrap_err();
-        assert!(error.to_string().contains(expected), "{expected}: {error}");
-        assert_eq!(error.kind(), ErrorKind::Config);
-    }
+fn what_only_polars_can_tell_is_said_when_the_steps_are_built_all_at_once() {
+    let mut steps = steps(&[filter("logn = 'x'"), rename("Actor.Login", "login"), filter("logn = 'x'"), filter("id")]);
+    steps[2].places.insert("where".to_owned(), "p.yaml:3:9".to_owned());
+    let error = Transformer::new(&steps, &columns(), &References::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("step 1: filter.where: `logn = 'x'`") || lines[0].contains("no column `logn`"),
+        "{text}"
+    );
+    assert!(lines[1].starts_with("p.yaml:3:9: filter.where: no column `logn` here; did you mean `login`?"), "{text}");
+    assert!(lines[2].contains("not true or false") && lines.len() == 3, "{text}");
 }
 
 proptest! {
@@ -197,13 +196,13 @@ proptest! {
         values in prop::collection::vec((prop::option::of(-5i64..5), "[0-9x]{1,2}", prop::option::of(any::<i32>())), 0..40),
         order in any::<bool>(),
     ) {
-        let mut list = vec![filter("id >= 0"), cast("n", LogicalType::Int, None), extract(&["s"], "s", LogicalType::Int)];
+        let mut list = vec![filter("id >= 0"), cast("n", &LogicalType::Int), extract("$.s", "s", "int")];
         if order { list.swap(0, 1); }
         let lines: Vec<String> = values.iter().map(|(id, n, s)| {
             let s = s.map_or("\"no\"".to_owned(), |s| s.to_string());
             format!(r#"{{"id":{},"n":"{n}","payload":{{"s":{s}}}}}"#, id.map_or("null".to_owned(), |i| i.to_string()))
         }).collect();
-        let outcome = run(list, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let outcome = run(&list, &lines.iter().map(String::as_str).collect::<Vec<_>>());
         let mut seen: Vec<u32> = outcome.rows.clone().unwrap_or_else(|| (0..values.len() as u32).collect());
         prop_assert_eq!(seen.len(), outcome.batch.num_rows());
         let ids = outcome.batch.column(0).as_primitive::<Int64Type>();
@@ -214,5 +213,52 @@ proptest! {
         seen.extend(outcome.rejected.iter().map(|r| r.row));
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..values.len() as u32).collect::<Vec<_>>());
+    }
+}
+
+fn listed() -> Vec<Column> {
+    vec![column("id", LogicalType::Long), column("v", LogicalType::List(Box::new(LogicalType::String)))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_record_that_becomes_several_rows_is_still_exactly_one_thing(
+        lists in prop::collection::vec(prop::option::of(prop::collection::vec(0usize..5, 0..4)), 0..30),
+        keep_empty in any::<bool>(),
+    ) {
+        // `0` is filtered, `x` is rejected by the cast behind the filter.
+        const ELEMENTS: [&str; 5] = ["0", "1", "2", "3", "x"];
+        let functions = firn_shared::functions::Functions::built_in();
+        let list = [
+            ("explode", json!({"column": "v", "keepEmpty": keep_empty})),
+            ("filter", json!({"where": "v IS NULL OR v <> '0'", "name": "zero"})),
+            ("cast", json!({"column": "v", "to": "int"})),
+        ];
+        let steps = firn_shared::functions::steps(&functions, &listed(), &list).unwrap();
+        let transformer = Transformer::new(&steps, &listed(), &References::default()).unwrap();
+        let mut decoder = Decoder::new(&listed()).unwrap();
+        let values = |list: &Vec<usize>| list.iter().map(|at| ELEMENTS[*at]).collect::<Vec<_>>();
+        for (id, list) in lists.iter().enumerate() {
+            decoder.push(json!({"id": id, "v": list.as_ref().map(values)}).to_string().as_bytes()).unwrap();
+        }
+        let outcome = transformer.apply(decoder.finish().unwrap()).unwrap();
+        let rows = outcome.rows.clone().unwrap_or_else(|| (0..lists.len() as u32).collect());
+        prop_assert!(rows.is_sorted());
+        for (id, list) in lists.iter().enumerate() {
+            let elements = list.as_ref().map(values).unwrap_or_default();
+            let found = rows.iter().filter(|row| **row == id as u32).count();
+            let filtered: Vec<&str> = outcome.filtered.iter()
+                .flat_map(|(name, rows)| rows.iter().filter(|row| **row == id as u32).map(|_| name.as_str())).collect();
+            let rejected = outcome.rejected.iter().filter(|reject| reject.row == id as u32).count();
+            let expected = match elements.iter().filter(|element| **element != "0").count() {
+                _ if elements.contains(&"x") => (0, vec![], 1),
+                _ if elements.is_empty() && keep_empty => (1, vec![], 0),
+                _ if elements.is_empty() => (0, vec!["empty"], 0),
+                0 => (0, vec!["zero"], 0),
+                some => (some, vec![], 0),
+            };
+            prop_assert_eq!((found, filtered, rejected), expected, "{:?}", elements);
+        }
     }
 }

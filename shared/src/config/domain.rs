@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub use super::maintenance::{Maintenance, MaintenanceOptions};
 pub use super::payload::{Format, PayloadFormat, TimeFormat};
+use crate::functions::{Args, Function, Planned, Shape};
 use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, PipelineName, TableName, Topic};
 use crate::types::LogicalType;
 
@@ -324,7 +325,7 @@ pub enum LateThen {
     Quarantine,
 }
 
-/// A path of object keys, such as `$.payload.size` or `$['id.orig_h']`; never empty.
+/// A path of object keys, such as `$.payload.size` or `$['id.orig_h']`; never empty as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonPath(pub Vec<String>);
 
@@ -368,6 +369,14 @@ pub struct Output {
     pub table: Table,
     /// Steps from decoded columns to table columns, in order.
     pub transformations: Vec<Step>,
+}
+
+impl Output {
+    /// Whether a step makes several rows of one record.
+    #[must_use]
+    pub fn explodes(&self) -> bool {
+        self.transformations.iter().any(|step| matches!(step.function.shape, Shape::Explode(_)))
+    }
 }
 
 /// A destination table.
@@ -476,7 +485,7 @@ pub enum DeleteFiles {
 pub struct Column {
     /// Its name; before transformations it may be any text (`actor.login`), in the table it must be a [`ColumnName`].
     pub name: String,
-    /// Where it is in the payload; `$.name` unless given.
+    /// Where it is in the payload; `$.name` unless given. Empty for a column that a step made.
     pub path: JsonPath,
     /// Its type.
     pub r#type: LogicalType,
@@ -525,60 +534,25 @@ pub struct SortField {
     pub descending: bool,
 }
 
-/// A step and where it stands in the file, for messages.
+/// A step: a function with its arguments, planned over the columns before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// `file:line:column` of the step.
     pub at: String,
+    /// The same of its arguments, by their path inside the step (`columns[1]`).
+    pub places: BTreeMap<String, String>,
     /// What is done.
-    pub transformation: Transformation,
+    pub function: &'static Function,
+    /// The arguments.
+    pub args: Args,
+    /// What becomes of the columns.
+    pub plan: Planned,
 }
 
-/// One transformation.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Transformation {
-    /// Gives a column another name.
-    Rename {
-        /// Today's name.
-        from: String,
-        /// The new one.
-        to: String,
-    },
-    /// Removes columns.
-    Drop {
-        /// Their names.
-        columns: Vec<String>,
-    },
-    /// Changes a column's type; a value that does not fit rejects its record.
-    Cast {
-        /// The column.
-        column: String,
-        /// The new type.
-        to: LogicalType,
-        /// The form of times in text.
-        format: Option<TimeFormat>,
-    },
-    /// Takes a value out of a column of JSON text; a value that does not fit rejects its record.
-    Extract {
-        /// The column of JSON text.
-        from: String,
-        /// Where in it.
-        path: JsonPath,
-        /// The new column.
-        to: String,
-        /// Its type.
-        r#type: LogicalType,
-    },
-    /// Lower case.
-    Lower {
-        /// The column.
-        column: String,
-    },
-    /// Keeps the rows for which a Polars SQL expression is true; the others are counted under `name`.
-    Filter {
-        /// The expression.
-        r#where: String,
-        /// The reason under which rows left out are counted.
-        name: String,
-    },
+impl Step {
+    /// `file:line:column` of an argument, or of the step.
+    #[must_use]
+    pub fn place(&self, argument: &str) -> &str {
+        self.places.get(argument).unwrap_or(&self.at)
+    }
 }

@@ -15,6 +15,7 @@ use super::shape::{self, Shape, join};
 use super::wire::{FirnYaml, PipelineYaml, TestFileYaml};
 use super::yaml::{self, Kind, Node, Position};
 use crate::error::{Error, Result};
+use crate::functions::Functions;
 
 /// Files with these endings are tests of pipelines, not pipelines.
 pub const TEST_SUFFIXES: [&str; 2] = [".test.yaml", ".test.yml"];
@@ -64,10 +65,19 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Reads and checks a deployment; `pipelines` are files or directories of files. `${ENV}` is taken from the process.
+/// Steps may call the functions that come with the programs.
 ///
 /// # Errors
 /// Every problem of every file.
 pub fn load(firn: &Path, pipelines: &[PathBuf]) -> std::result::Result<Config, Problems> {
+    load_with(firn, pipelines, &Functions::built_in())
+}
+
+/// As [`load`], with steps that may call these functions.
+///
+/// # Errors
+/// Every problem of every file.
+pub fn load_with(firn: &Path, pipelines: &[PathBuf], functions: &Functions) -> std::result::Result<Config, Problems> {
     let mut problems = Problems::default();
     let mut texts = Vec::new();
     let firn = read(firn.to_owned(), &mut problems);
@@ -77,18 +87,19 @@ pub fn load(firn: &Path, pipelines: &[PathBuf]) -> std::result::Result<Config, P
             Err(error) => problems.file(path, error.to_string()),
         }
     }
-    check_texts(firn.as_ref(), &texts, &env::variable, problems)
+    check_texts(firn.as_ref(), &texts, (&env::variable, functions), problems)
 }
 
-/// Reads and checks one pipeline without a deployment: the names of clusters and keys are taken as they are.
+/// Reads and checks one pipeline without a deployment: the names of clusters and keys are taken as they are. Steps
+/// may call these functions.
 ///
 /// # Errors
 /// Every problem of the file.
-pub fn load_pipeline(path: &Path) -> std::result::Result<Pipeline, Problems> {
+pub fn load_pipeline(path: &Path, functions: &Functions) -> std::result::Result<Pipeline, Problems> {
     let mut problems = Problems::default();
     let Some((path, text)) = read(path.to_owned(), &mut problems) else { return Err(problems) };
-    let (file, yaml) = read_file::<PipelineYaml>(&path, &text, &schema::pipeline(), &env::variable);
-    let pipeline = check::pipeline(&file, &yaml.unwrap_or_default(), None);
+    let (file, yaml) = read_file::<PipelineYaml>(&path, &text, &schema::pipeline(functions), &env::variable);
+    let pipeline = check::pipeline(&file, &yaml.unwrap_or_default(), None, functions);
     whole(file, pipeline, problems)
 }
 
@@ -138,14 +149,17 @@ fn read(path: PathBuf, problems: &mut Problems) -> Option<(PathBuf, String)> {
     None
 }
 
+/// The value of an environment variable.
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Checks texts under the names of their files. `problems` holds what is known to be wrong already.
 pub(super) fn check_texts(
     firn: Option<&(PathBuf, String)>,
     pipelines: &[(PathBuf, String)],
-    lookup: &dyn Fn(&str) -> Option<String>,
+    (lookup, functions): (Lookup<'_>, &Functions),
     mut problems: Problems,
 ) -> std::result::Result<Config, Problems> {
-    let (firn_schema, pipeline_schema) = (schema::firn(), schema::pipeline());
+    let (firn_schema, pipeline_schema) = (schema::firn(), schema::pipeline(functions));
     let mut found: Vec<Problem> = Vec::new();
     let mut clusters = None;
     let mut deployment = None;
@@ -162,7 +176,7 @@ pub(super) fn check_texts(
     for (path, text) in pipelines {
         let (file, yaml) = read_file::<PipelineYaml>(path, text, &pipeline_schema, lookup);
         let yaml = yaml.unwrap_or_default();
-        let pipeline = check::pipeline(&file, &yaml, clusters.as_deref());
+        let pipeline = check::pipeline(&file, &yaml, clusters.as_deref(), functions);
         files.push((file, yaml, pipeline));
     }
     check::across(&files);
@@ -186,6 +200,22 @@ pub(super) fn check_texts(
                 problems.file(path, "could not be understood, without a reason; please report this file");
             }
             Err(problems.finish())
+        }
+    }
+}
+
+/// YAML text as JSON, read as strictly as the files of a deployment are.
+///
+/// # Errors
+/// `Config`, with line and column of the first mistake.
+pub fn yaml_as_json(text: &str) -> Result<Json> {
+    let mut mistakes = Vec::new();
+    let tree = yaml::read(text, &mut mistakes);
+    let first = mistakes.into_iter().next();
+    match (tree, first) {
+        (Ok(node), None) => Ok(yaml::json(&node)),
+        (Err((at, message)), _) | (Ok(_), Some((at, message))) => {
+            Err(Error::config(format!("line {}, column {}: {message}", at.line, at.column)))
         }
     }
 }

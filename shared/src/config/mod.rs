@@ -23,8 +23,9 @@ pub mod units;
 mod wire;
 mod yaml;
 
-pub use check::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, event_hour_partition};
+pub use check::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns, event_hour_partition};
 pub use domain::Config;
-pub use load::{Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, read_tests};
+pub use load::{Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, load_with, read_tests, yaml_as_json};
 pub use problems::{Problem, Problems};
+pub(crate) use shape::join;
 pub use show::show;

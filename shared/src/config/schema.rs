@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::wire::{FirnYaml, PipelineYaml, TestFileYaml};
+use crate::functions::Functions;
 
 /// The schema of `firn.yaml`.
 #[must_use]
@@ -12,10 +13,13 @@ pub fn firn() -> Value {
     titled(schemars::schema_for!(FirnYaml), "firn.yaml")
 }
 
-/// The schema of `pipelines/*.yaml`.
+/// The schema of `pipelines/*.yaml`, with steps that call these functions.
 #[must_use]
-pub fn pipeline() -> Value {
-    titled(schemars::schema_for!(PipelineYaml), "Firn pipeline")
+pub fn pipeline(functions: &Functions) -> Value {
+    let mut schema = titled(schemars::schema_for!(PipelineYaml), "Firn pipeline");
+    crate::functions::add_steps(&mut schema, functions);
+    schema.sort_all_objects();
+    schema
 }
 
 /// The schema of `*.test.yaml`.
@@ -41,7 +45,7 @@ mod tests {
     #[test]
     fn checked_in_schemas_are_current() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema");
-        for (name, schema) in [("firn", firn()), ("pipeline", pipeline()), ("test", test())] {
+        for (name, schema) in [("firn", firn()), ("pipeline", pipeline(&Functions::built_in())), ("test", test())] {
             let path = folder.join(format!("{name}.schema.json"));
             let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
             if super::super::env::variable("FIRN_UPDATE").is_some() {

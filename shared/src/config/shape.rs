@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 use super::yaml::value::{self, Yaml};
 use super::yaml::{Entry, Kind, Node, Position, number};
 use crate::cursor::{did_you_mean, nearest};
+use crate::functions::Function;
 
 /// What came out of a check.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub(super) fn check(schema: &Json, node: &Node) -> (Shape, Yaml) {
 }
 
 /// The path of `key` inside `path`.
-pub(super) fn join(path: &str, key: &str) -> String {
+pub(crate) fn join(path: &str, key: &str) -> String {
     let plain = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
     match (path, plain) {
         ("", true) => key.to_owned(),
@@ -158,19 +159,43 @@ impl<'a> Walk<'a> {
             .filter_map(|branch| branch["properties"].as_object()?.iter().next())
             .map(|(key, schema)| (key.as_str(), schema))
             .collect();
-        let names = || listed(known.iter().map(|(name, _)| *name));
+        let names = || match known.len() {
+            0..=12 => format!("one of {}", listed(known.iter().map(|(name, _)| *name))),
+            many => format!("one of {many} functions (docs/functions.md)"),
+        };
         let [entry] = entries else {
-            self.report(at, path, format!("expected a mapping of one key ({}), found {} keys", names(), entries.len()));
+            self.report(at, path, format!("expected a mapping of one key, {}; found {} keys", names(), entries.len()));
             return None;
         };
         let inner = join(path, &entry.key);
         let Some((_, schema)) = known.iter().find(|(name, _)| *name == entry.key) else {
+            // Names of a form that others may give: what stands below them is theirs to judge.
+            let foreign = branches.iter().any(|branch| branch["patternProperties"].is_object());
+            if foreign && Function::is_own(&entry.key) {
+                return Some(value::map(vec![(entry.key.clone(), self.unjudged(&entry.value, &inner))]));
+            }
             let hint = did_you_mean(&entry.key, known.iter().map(|(name, _)| *name));
-            self.report(entry.at, &inner, format!("unknown key, expected one of {}{hint}", names()));
+            self.report(entry.at, &inner, format!("unknown key, expected {}{hint}", names()));
             return None;
         };
         let value = self.node(schema, &entry.value, &inner)?;
         Some(value::map(vec![(entry.key.clone(), value)]))
+    }
+
+    /// A value as it is; only its places are noted.
+    fn unjudged(&mut self, node: &Node, path: &str) -> Yaml {
+        self.shape.positions.insert(path.to_owned(), node.at);
+        match &node.kind {
+            Kind::List(items) => {
+                let items = items.iter().enumerate();
+                value::list(items.map(|(i, item)| self.unjudged(item, &format!("{path}[{i}]"))).collect())
+            }
+            Kind::Map(entries) => {
+                let entries = entries.iter();
+                value::map(entries.map(|e| (e.key.clone(), self.unjudged(&e.value, &join(path, &e.key)))).collect())
+            }
+            scalar => value::scalar(scalar),
+        }
     }
 
     fn list(&mut self, schema: &'a Json, at: Position, items: &[Node], path: &str) -> Option<Yaml> {

@@ -4,17 +4,17 @@
 
 use super::domain::{
     AthenaGuard, Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath,
-    LateThen, LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Table, TopicSelector,
-    Transformation, WriteStrategy,
+    LateThen, LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Step, Table, TopicSelector,
+    WriteStrategy,
 };
 use super::units::{ByteSize, Period};
 use super::wire::{
-    AthenaGuardYaml, AthenaYaml, CastYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml,
-    DeleteFilesYaml, DropYaml, EventTimeFieldYaml, EventTimeYaml, ExpireYaml, ExtractYaml, FilterYaml, FirnYaml,
-    GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml, LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, LowerYaml,
-    MaintenanceYaml, ManifestsYaml, Mechanism, ModeYaml, OneOrMany, OrphansYaml, OutputYaml, PayloadFormatYaml,
-    PipelineYaml, Protocol, R53Yaml, RawYaml, RenameYaml, RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml,
-    StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml, WriteStrategyYaml,
+    AthenaGuardYaml, AthenaYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml, DeleteFilesYaml,
+    EventTimeFieldYaml, EventTimeYaml, ExpireYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml,
+    LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, MaintenanceYaml, ManifestsYaml, Mechanism, ModeYaml, OneOrMany,
+    OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, Protocol, R53Yaml, RawYaml, RestYaml, RotateYaml, S3Yaml,
+    SecurityYaml, SqliteYaml, StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml,
+    WriteStrategyYaml,
 };
 use super::yaml;
 use crate::ids::ColumnName;
@@ -215,7 +215,7 @@ fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
 }
 
 fn output(output: &Output) -> OutputYaml {
-    let steps = output.transformations.iter().map(|step| Some(self::step(&step.transformation))).collect::<Vec<_>>();
+    let steps = output.transformations.iter().map(|step| Some(self::step(step))).collect::<Vec<_>>();
     OutputYaml {
         events: output.events.clone(),
         table: Some(table(&output.table)),
@@ -301,19 +301,6 @@ fn column(column: &Column) -> ColumnYaml {
     }
 }
 
-fn step(step: &Transformation) -> StepYaml {
-    match step {
-        Transformation::Rename { from, to } => StepYaml::Rename(RenameYaml { from: text(from), to: text(to) }),
-        Transformation::Drop { columns } => StepYaml::Drop(DropYaml { columns: Some(columns.clone()) }),
-        Transformation::Cast { column, to, format } => {
-            StepYaml::Cast(CastYaml { column: text(column), to: text(to), format: format.as_ref().and_then(text) })
-        }
-        Transformation::Extract { from, path, to, r#type } => {
-            StepYaml::Extract(ExtractYaml { from: text(from), path: text(path), r#as: text(to), r#type: text(r#type) })
-        }
-        Transformation::Lower { column } => StepYaml::Lower(LowerYaml { column: text(column) }),
-        Transformation::Filter { r#where, name } => {
-            StepYaml::Filter(FilterYaml { r#where: text(r#where), name: text(name) })
-        }
-    }
+fn step(step: &Step) -> StepYaml {
+    StepYaml([(step.function.name.to_owned(), step.args.given().clone())].into())
 }

@@ -180,6 +180,19 @@ pub(super) fn number(text: &str) -> Option<Kind> {
     })
 }
 
+/// A tree as JSON, without its places.
+pub(super) fn json(node: &Node) -> serde_json::Value {
+    match &node.kind {
+        Kind::Null | Kind::Unset => serde_json::Value::Null,
+        Kind::Bool(bool) => (*bool).into(),
+        Kind::Int(int) => (*int).into(),
+        Kind::Float(float) => (*float).into(),
+        Kind::Text { text, .. } => text.as_str().into(),
+        Kind::List(items) => items.iter().map(json).collect(),
+        Kind::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), json(&entry.value))).collect(),
+    }
+}
+
 /// The typed value of a tree whose shape was checked.
 ///
 /// # Errors

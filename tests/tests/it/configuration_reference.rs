@@ -50,7 +50,8 @@ fn kind(root: &Value, schema: &Value) -> String {
 /// Writes a row for every key below a schema.
 fn describe(page: &mut String, root: &Value, path: &str, schema: &Value) {
     for one in variants(root, schema) {
-        if one["items"].is_object() {
+        // Steps have a reference of their own.
+        if one["items"].is_object() && one["items"]["$ref"] != "#/$defs/StepYaml" {
             describe(page, root, &format!("{path}[]"), &one["items"]);
         }
         if one["additionalProperties"].is_object() {

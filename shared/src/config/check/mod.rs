@@ -13,14 +13,14 @@ mod pipeline;
 mod table;
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub(super) use across::across;
 pub(super) use cases::tests;
-pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after};
+pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns};
 pub(super) use firn::deployment;
 pub(super) use pipeline::pipeline;
 pub use table::event_hour_partition;
@@ -77,6 +77,12 @@ impl File {
     pub(super) fn place(&self, path: &str) -> String {
         let at = self.position(path);
         format!("{}:{}:{}", self.path.display(), at.line, at.column)
+    }
+
+    /// `file:line:column` of every value below `path`, by its path from there.
+    pub(super) fn places(&self, path: &str) -> BTreeMap<String, String> {
+        let below = self.positions.keys().filter_map(|inner| inner.strip_prefix(path)?.strip_prefix('.'));
+        below.map(|rest| (rest.to_owned(), self.place(&format!("{path}.{rest}")))).collect()
     }
 
     /// The folder that relative paths start from.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::File;
-use super::columns::Columns;
 use crate::config::domain::{DeleteFiles, Mode, PayloadFormat, Upsert, WriteStrategy};
 use crate::config::units::Period;
 use crate::config::wire::{DeleteFilesYaml, ModeYaml, TableYaml, WriteStrategyYaml};
+use crate::functions::Columns;
 use crate::ids::ColumnName;
 use crate::types::LogicalType;
 

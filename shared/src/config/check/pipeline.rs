@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::columns::check_names;
 use super::{File, table};
 use crate::config::domain::{
     EventTime, Ingestion, JsonPath, LateThen, Output, PayloadFormat, Pipeline, Step, TimeFormat, TopicSelector,
-    Transformation, WhitelistEntry,
+    WhitelistEntry,
 };
 use crate::config::shape::join;
 use crate::config::units::{ByteSize, Period};
 use crate::config::wire::{
-    EventTimeYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, OutputYaml, PayloadFormatYaml,
-    PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
+    EventTimeYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, ModeYaml, OutputYaml,
+    PayloadFormatYaml, PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
 };
 use crate::cursor::did_you_mean;
+use crate::functions::{Args, Columns, Function, Functions, Shape};
 use crate::ids::{ClusterName, Generation, PipelineName, Topic};
 
 const LATE_ALLOWED: Period = Period(Duration::from_hours(1));
@@ -24,7 +26,12 @@ const ROTATE_AGE: Period = Period(Duration::from_mins(5));
 const KAFKA_TIMESTAMP: &str = "kafkaTimestamp";
 
 /// The pipeline, if all of it could be built; `clusters` are the names in `firn.yaml`, `None` when they are not known.
-pub(in crate::config) fn pipeline(file: &File, yaml: &PipelineYaml, clusters: Option<&[String]>) -> Option<Pipeline> {
+pub(in crate::config) fn pipeline(
+    file: &File,
+    yaml: &PipelineYaml,
+    clusters: Option<&[String]>,
+    functions: &Functions,
+) -> Option<Pipeline> {
     let name = yaml.name.clone().and_then(|name| file.take("name", PipelineName::new(name)));
     let ingestion = yaml.ingestion_unit.as_ref().and_then(|yaml| ingestion(file, yaml, clusters));
     let incoming = yaml.ingestion_unit.as_ref().and_then(|yaml| yaml.incoming_data.as_ref());
@@ -35,9 +42,9 @@ pub(in crate::config) fn pipeline(file: &File, yaml: &PipelineYaml, clusters: Op
     let mut outputs = Vec::new();
     let mut whole = true;
     for (i, yaml) in yaml.outsourcing_unit.iter().flatten().enumerate() {
-        let output = yaml
-            .as_ref()
-            .and_then(|yaml| output(file, &format!("outsourcingUnit[{i}]"), yaml, (ingestion.as_ref(), format)));
+        let output = yaml.as_ref().and_then(|yaml| {
+            output(file, &format!("outsourcingUnit[{i}]"), yaml, (ingestion.as_ref(), format), functions)
+        });
         whole &= output.is_some();
         outputs.extend(output);
     }
@@ -247,6 +254,7 @@ fn output(
     path: &str,
     yaml: &OutputYaml,
     (ingestion, format): (Option<&Ingestion>, Option<PayloadFormat>),
+    functions: &Functions,
 ) -> Option<Output> {
     if let (Some(events), Some(ingestion)) = (&yaml.events, ingestion) {
         table::check_events(file, &format!("{path}.events"), events, ingestion);
@@ -262,20 +270,22 @@ fn output(
     columns.incomplete |= file.is_cut(&format!("{path}.transformations"));
     for (i, step) in yaml.transformations.iter().flatten().enumerate() {
         let path = format!("{path}.transformations[{i}]");
-        match step.as_ref().and_then(|step| transformation(file, &path, step)) {
-            Some(transformation) => {
-                columns.apply(&transformation, &path, &mut |path, message| file.report(path, message));
-                steps.push(Step { at: file.place(&path), transformation });
-            }
-            None => columns.incomplete = true,
-        }
+        let Some(yaml) = step else {
+            columns.incomplete = true;
+            continue;
+        };
+        steps.extend(self::step(file, &path, yaml, &mut columns, functions));
     }
-    columns.check_names(file);
+    let planned = steps.len() == yaml.transformations.as_ref().map_or(0, Vec::len);
+    let upsert = table_yaml.mode == Some(ModeYaml::Upsert);
+    refuse_steps(file, path, yaml, (upsert, format.is_some_and(PayloadFormat::is_change)), functions);
+    check_names(&columns, file);
     let table = table::table(file, &table_path, table_yaml, decoded, (&columns, format))?;
     let output =
         Output { format: format.unwrap_or_default(), events: yaml.events.clone(), table, transformations: steps };
     if let Some(ingestion) = ingestion
         && !output.table.provenance
+        && planned
         && !columns.incomplete
         && table::event_hour_partition(ingestion, &output).is_none()
     {
@@ -286,28 +296,51 @@ fn output(
     Some(output)
 }
 
-fn transformation(file: &File, path: &str, yaml: &StepYaml) -> Option<Transformation> {
-    match yaml {
-        StepYaml::Rename(yaml) => Some(Transformation::Rename { from: yaml.from.clone()?, to: yaml.to.clone()? }),
-        StepYaml::Drop(yaml) => Some(Transformation::Drop { columns: yaml.columns.clone()? }),
-        StepYaml::Cast(yaml) => {
-            let to = file.parse(&format!("{path}.cast.to"), yaml.to.as_ref());
-            let format = match &yaml.format {
-                Some(text) => file.take(&format!("{path}.cast.format"), text.parse()).map(Some),
-                None => Some(None),
-            };
-            Some(Transformation::Cast { column: yaml.column.clone()?, to: to?, format: format? })
+/// Reports steps that do not go with the mode of the table, or with change events.
+fn refuse_steps(file: &File, path: &str, yaml: &OutputYaml, (upsert, changes): (bool, bool), functions: &Functions) {
+    for (i, step) in yaml.transformations.iter().flatten().enumerate() {
+        let Some(name) = step.as_ref().and_then(|step| step.0.keys().next()) else { continue };
+        let Some(function) = functions.get(name) else { continue };
+        let several = matches!(function.shape, Shape::Explode(_));
+        let at = format!("{path}.transformations[{i}].{name}");
+        if several && (upsert || changes) {
+            let what = if upsert { "a table of mode `upsert`" } else { "change events" };
+            file.report(&at, format!(
+                "does not go with {what}: when a record is replaced by one with fewer elements, the rows of the others would stay"
+            ));
         }
-        StepYaml::Extract(yaml) => {
-            let inner = file.parse(&format!("{path}.extract.path"), yaml.path.as_ref());
-            let r#type = file.parse(&format!("{path}.extract.type"), yaml.r#type.as_ref());
-            let (from, to) = (yaml.from.clone()?, yaml.r#as.clone()?);
-            Some(Transformation::Extract { from, path: inner?, to, r#type: r#type? })
+        if *function == crate::functions::rows::DEDUP && (upsert || changes) {
+            file.report(&at, "does not go with mode `upsert` or change events, where versions decide which row stays");
         }
-        StepYaml::Lower(yaml) => Some(Transformation::Lower { column: yaml.column.clone()? }),
-        StepYaml::Filter(yaml) => Some(Transformation::Filter {
-            r#where: yaml.r#where.clone()?,
-            name: yaml.name.clone().unwrap_or_else(|| "filter".to_owned()),
-        }),
     }
+}
+
+/// A step as planned over `columns`, which change as it says; `None` after a report, or for a function that only
+/// another program knows.
+fn step(file: &File, path: &str, yaml: &StepYaml, columns: &mut Columns, functions: &Functions) -> Option<Step> {
+    let (name, given) = yaml.0.iter().next()?;
+    let inner = join(path, name);
+    let Some(function) = functions.get(name) else {
+        columns.incomplete = true;
+        if !functions.is_open() {
+            let own = functions.iter().map(|function| function.name).filter(|name| Function::is_own(name));
+            let hint = did_you_mean(name, own);
+            file.report(
+                &inner,
+                format!("no function `{name}` in this program; is its crate or plug-in missing?{hint}"),
+            );
+        }
+        return None;
+    };
+    let args = Args::read(function, given, &mut |arg, message| {
+        if !file.is_cut(&format!("{inner}.{arg}")) {
+            file.report(&format!("{inner}.{arg}"), message);
+        }
+    });
+    let Some(args) = args else {
+        columns.incomplete = true;
+        return None;
+    };
+    let plan = columns.apply(function, &args, &inner, &mut |path, message| file.report(path, message))?;
+    Some(Step { at: file.place(path), places: file.places(&inner), function, args, plan })
 }

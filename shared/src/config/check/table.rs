@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::File;
-use super::columns::{Columns, marks, misplaced};
+use super::columns::{marks, misplaced};
 use super::maintenance::maintenance;
 use crate::config::domain::{
     AthenaGuard, Column, DeleteFiles, EventTime, Format, Ingestion, JsonPath, Mode, Output, PartitionField,
@@ -15,6 +15,7 @@ use crate::config::wire::{
     TypeChange,
 };
 use crate::cursor::did_you_mean;
+use crate::functions::Columns;
 use crate::ids::{DatabaseName, TableName};
 use crate::types::LogicalType;
 

@@ -196,7 +196,7 @@ fn meanings_are_checked() {
     a.yaml:17:18: outsourcingUnit[0].table.columns[0].name: column `id`: field inside: column `Odd` may hold only lower-case ASCII letters, digits and `_`, as Athena requires
     # {name: Mail, type: string}
     a.yaml:19:18: outsourcingUnit[0].table.columns[2].name: column `Mail` may hold only lower-case ASCII letters, digits and `_`, as Athena requires; add a step `rename: {from: Mail, to: mail}`
-    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: no column `mail` here; did you mean `Mail`?
+    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: no column `mail` here; did you mean `Mail`?; the columns here are id long, at timestamptz, Mail string, body json, size int
     # {name: mail, type: string}⏎        - {name: mail, type: string}
     a.yaml:20:18: outsourcingUnit[0].table.columns[3].name: column `mail` comes twice; the other `mail` is at line 19
     # {name: mail, type: string}⏎        - {name: MAIL, type: string}
@@ -208,29 +208,29 @@ fn meanings_are_checked() {
     # {name: mail, type: string}⏎        - {name: _pos, type: int}
     a.yaml:20:18: outsourcingUnit[0].table.columns[3].name: `_pos` is a name that Iceberg keeps for itself, and Spark could not read the table; choose another
     # lower: {column: id}
-    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: column `id` is long; only string has a lower case
+    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: column `id` is long; lower takes string
     # lower: {column: mial}
-    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: no column `mial` here; did you mean `mail`?
+    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: no column `mial` here; did you mean `mail`?; the columns here are id long, at timestamptz, mail string, body json, size int
     # rename: {from: mial, to: email}⏎      - lower: {column: email}
-    a.yaml:23:24: outsourcingUnit[0].transformations[1].rename.from: no column `mial` here; did you mean `mail`?
+    a.yaml:23:24: outsourcingUnit[0].transformations[1].rename.from: no column `mial` here; did you mean `mail`?; the columns here are id long, at timestamptz, mail string, body json, size int
     # rename: {from: mail, to: E-Mail}
     a.yaml:23:34: outsourcingUnit[0].transformations[1].rename.to: column `E-Mail` may hold only lower-case ASCII letters, digits and `_`, as Athena requires; add a step `rename: {from: E-Mail, to: e_mail}`
     # rename: {from: mail, to: id}
     a.yaml:23:34: outsourcingUnit[0].transformations[1].rename.to: a column `id` is there already
     # drop: {columns: [at, nope]}
     a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: no column `at` here
-    a.yaml:23:30: outsourcingUnit[0].transformations[1].drop.columns[1]: no column `nope` here
+    a.yaml:23:30: outsourcingUnit[0].transformations[1].drop.columns[1]: no column `nope` here; the columns here are id long, at timestamptz, mail string, body json, size int
     # cast: {column: at, to: boolean}
     a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: `hour(at)` does not suit column `at`, which is boolean
     a.yaml:23:32: outsourcingUnit[0].transformations[1].cast.to: there is no way from timestamptz to boolean
     # cast: {column: id, to: timestamptz}
     a.yaml:23:32: outsourcingUnit[0].transformations[1].cast.to: long to timestamptz needs `format`: epochSeconds, epochMillis or epochMicros
     # cast: {column: mail, to: timestamp, format: epochMillis}⏎      - lower: {column: mail}
-    a.yaml:24:25: outsourcingUnit[0].transformations[2].lower.column: column `mail` is timestamp; only string has a lower case
+    a.yaml:24:25: outsourcingUnit[0].transformations[2].lower.column: column `mail` is timestamp; lower takes string
     # filter: {where: ''}
     a.yaml:23:25: outsourcingUnit[0].transformations[1].filter.where: is empty
     # extract: {from: id
-    a.yaml:22:25: outsourcingUnit[0].transformations[0].extract.from: column `id` is long; only json and string hold JSON text
+    a.yaml:22:25: outsourcingUnit[0].transformations[0].extract.from: column `id` is long; extract takes json or string
     # as: mail
     a.yaml:22:49: outsourcingUnit[0].transformations[0].extract.as: a column `mail` is there already
     # path: size

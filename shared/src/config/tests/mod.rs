@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::load::check_texts;
 use super::{Config, Problems, columns_after, find, load};
+use crate::functions::Functions;
 
 mod cases;
 mod deployments;
@@ -110,7 +111,12 @@ fn check(firn: &str, pipelines: &[&str]) -> Result<Config, Problems> {
         .zip('a'..)
         .map(|(text, letter)| (PathBuf::from(format!("{letter}.yaml")), (*text).to_owned()))
         .collect();
-    check_texts(Some(&("firn.yaml".into(), firn.to_owned())), &files, &variables, Problems::default())
+    check_texts(
+        Some(&("firn.yaml".into(), firn.to_owned())),
+        &files,
+        (&variables, &Functions::built_in()),
+        Problems::default(),
+    )
 }
 
 /// Each case replaces one text in the good file; the answer lists the case and its problems.
@@ -134,7 +140,7 @@ fn problems_of_all_files_come_at_once_and_sorted() {
     insta::assert_snapshot!(problems.to_string(), @r#"
     a.yaml:11:7: outsourcingUnit[0].table.databse: unknown key; did you mean `database`?
     a.yaml:17:28: outsourcingUnit[0].table.columns[0].type: type `lnog`: no type `lnog` at character 1; did you mean `long`?
-    a.yaml:23:9: outsourcingUnit[0].transformations[1].lowr: unknown key, expected one of `rename`, `drop`, `cast`, `extract`, `lower`, `filter`; did you mean `lower`?
+    a.yaml:23:9: outsourcingUnit[0].transformations[1].lowr: unknown key, expected one of 115 functions (docs/functions.md); did you mean `lower`?
     b.yaml:2:1: not YAML: while parsing a node, did not find expected node content
     firn.yaml:3:6: raw: location `gs://x` has the unknown scheme `gs`: use `s3://`, `file://` or a directory
     firn.yaml:5:1: catalogue: unknown key; did you mean `catalog`?
@@ -239,9 +245,9 @@ fn secrets_are_never_shown_and_what_is_shown_reads_back() {
         zstdLevel: 3
       transformations:
       - extract:
+          as: size
           from: body
           path: $.size
-          as: size
           type: int
       - lower:
           column: mail

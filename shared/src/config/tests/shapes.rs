@@ -81,9 +81,9 @@ fn shapes_are_checked() {
     # - mail
     a.yaml:19:11: outsourcingUnit[0].table.columns[2]: expected a mapping, found text
     # - lowr: {column: mail}
-    a.yaml:23:9: outsourcingUnit[0].transformations[1].lowr: unknown key, expected one of `rename`, `drop`, `cast`, `extract`, `lower`, `filter`; did you mean `lower`?
+    a.yaml:23:9: outsourcingUnit[0].transformations[1].lowr: unknown key, expected one of 115 functions (docs/functions.md); did you mean `lower`?
     # - {lower: {column: mail}, drop: {columns: [id]}}
-    a.yaml:23:9: outsourcingUnit[0].transformations[1]: expected a mapping of one key (`rename`, `drop`, `cast`, `extract`, `lower`, `filter`), found 2 keys
+    a.yaml:23:9: outsourcingUnit[0].transformations[1]: expected a mapping of one key, one of 115 functions (docs/functions.md); found 2 keys
     # - drop: {columns: []}
     a.yaml:23:25: outsourcingUnit[0].transformations[1].drop.columns: must not be empty
     #       - lower: {column: mail}⏎---⏎name: b⏎

@@ -117,7 +117,7 @@ wire! {
         /// The table.
         #[schemars(required)]
         table: Option<TableYaml>,
-        /// Steps from decoded columns to table columns, in order.
+        /// Steps from decoded columns to table columns, in order; `docs/functions.md` lists what they call.
         #[schemars(with = "Option<Vec<StepYaml>>")]
         transformations: Option<Vec<Option<StepYaml>>>,
     }
@@ -298,61 +298,6 @@ wire! {
         #[schemars(required)]
         topic: Option<String>,
     }
-    /// Gives a column another name.
-    struct RenameYaml {
-        /// Today's name.
-        #[schemars(required)]
-        from: Option<String>,
-        /// The new name.
-        #[schemars(required)]
-        to: Option<String>,
-    }
-    /// Removes columns.
-    struct DropYaml {
-        /// Their names.
-        #[schemars(required, length(min = 1))]
-        columns: Option<Vec<String>>,
-    }
-    /// Changes a column's type.
-    struct CastYaml {
-        /// The column.
-        #[schemars(required)]
-        column: Option<String>,
-        /// The new type.
-        #[schemars(required)]
-        to: Option<String>,
-        /// Form of times in text.
-        format: Option<String>,
-    }
-    /// Takes a value out of a column of JSON text.
-    struct ExtractYaml {
-        /// The column of JSON text.
-        #[schemars(required)]
-        from: Option<String>,
-        /// JSON path in it.
-        #[schemars(required)]
-        path: Option<String>,
-        /// The new column.
-        #[schemars(required)]
-        r#as: Option<String>,
-        /// Its type.
-        #[schemars(required)]
-        r#type: Option<String>,
-    }
-    /// Lower case.
-    struct LowerYaml {
-        /// The column.
-        #[schemars(required)]
-        column: Option<String>,
-    }
-    /// Keeps the rows for which an expression is true.
-    struct FilterYaml {
-        /// A Polars SQL expression.
-        #[schemars(required)]
-        r#where: Option<String>,
-        /// The reason under which rows left out are counted (default `filter`).
-        name: Option<String>,
-    }
 }
 
 words! {
@@ -422,20 +367,20 @@ pub(in crate::config) enum WindowYaml {
     Session(SessionYaml),
 }
 
-/// A step: one key that names it.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::config) enum StepYaml {
-    /// Gives a column another name.
-    Rename(RenameYaml),
-    /// Removes columns.
-    Drop(DropYaml),
-    /// Changes a column's type; a value that does not fit rejects its record.
-    Cast(CastYaml),
-    /// Takes a value out of a column of JSON text; a value that does not fit rejects its record.
-    Extract(ExtractYaml),
-    /// Lower case.
-    Lower(LowerYaml),
-    /// Keeps the rows for which an expression is true.
-    Filter(FilterYaml),
+/// A step: one key, which names its function, and the arguments. What functions there are is known to
+/// [`crate::functions`], which also describes them in the schema.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(in crate::config) struct StepYaml(
+    pub(in crate::config) BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+);
+
+impl JsonSchema for StepYaml {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StepYaml".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "object"})
+    }
 }

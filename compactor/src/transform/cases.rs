@@ -1,0 +1,220 @@
+//! Golden cases of functions, written in YAML: a step, rows that enter it, and what becomes of each. Ours are in
+//! `compactor/tests/functions`; a team's crate runs its own the same way.
+//!
+//! ```yaml
+//! substring:
+//!   - columns: [sku string]
+//!     step: {column: sku, length: 2, as: brand}
+//!     cases:
+//!       - [[AB-12], [AB-12, AB]]          # a row, and the row that comes out
+//!       - [[~], [~, ~]]
+//!   - columns: [n int]
+//!     step: {column: n}
+//!     refused: substring takes string     # when the step is planned or built
+//! ```
+//! Instead of rows that come out, a case may say `reject PATH REASON` or `filtered REASON`.
+
+use std::collections::BTreeMap;
+
+use firn_shared::config::domain::{Column, JsonPath};
+use firn_shared::config::yaml_as_json;
+use firn_shared::error::{Error, Result};
+use firn_shared::functions::{Functions, steps};
+use serde_json::Value as Json;
+
+use super::{Outcome, References, Transformer, json_text};
+use crate::decode::Decoder;
+
+/// What a file of cases said: how many cases each function has, and which of them failed.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Cases by function.
+    pub cases: BTreeMap<String, usize>,
+    /// What failed, each with its function and case.
+    pub failures: Vec<String>,
+}
+
+/// Runs the cases of a file; `references` holds what look-ups in them read.
+///
+/// # Errors
+/// `Config` when the file is not of the form.
+pub fn run(text: &str, functions: &Functions, references: &References) -> Result<Report> {
+    let file = yaml_as_json(text)?;
+    let file = file.as_object().ok_or_else(|| Error::config("cases are a mapping from functions to lists"))?;
+    let mut report = Report::default();
+    for (name, groups) in file {
+        let groups = groups.as_array().ok_or_else(|| Error::config(format!("{name}: a list is expected")))?;
+        for (i, group) in groups.iter().enumerate() {
+            let place = format!("{name}[{i}]");
+            let count = report.cases.entry(name.clone()).or_default();
+            match run_group(name, group, functions, references) {
+                Ok((cases, failures)) => {
+                    *count += cases;
+                    report.failures.extend(failures.into_iter().map(|failure| format!("{place}: {failure}")));
+                }
+                Err(error) => report.failures.push(format!("{place}: {error}")),
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Cases, and what failed among them.
+type Ran = (usize, Vec<String>);
+
+fn run_group(name: &str, group: &Json, functions: &Functions, references: &References) -> Result<Ran> {
+    let columns = group["columns"].as_array().into_iter().flatten().map(column).collect::<Result<Vec<_>>>()?;
+    let list = [(name, group["step"].clone())];
+    let built = steps(functions, &columns, &list)
+        .and_then(|steps| Ok((Transformer::new(&steps, &columns, references)?, steps)));
+    if let Some(expected) = group["refused"].as_str() {
+        let told = match built {
+            Ok(_) => "was not refused".to_owned(),
+            Err(error) if error.to_string().contains(expected) => return Ok((1, Vec::new())),
+            Err(error) => error.to_string(),
+        };
+        return Ok((1, vec![format!("expected to be refused with `{expected}`, found: {told}")]));
+    }
+    let (transformer, _) = built?;
+    let cases = group["cases"].as_array().filter(|cases| !cases.is_empty());
+    let cases = cases.ok_or_else(|| Error::config("neither `cases` nor `refused`"))?;
+    let mut decoder = Decoder::new(&columns)?;
+    for case in cases {
+        let values = case[0].as_array().ok_or_else(|| Error::config(format!("{case}: the first is no row")))?;
+        let row = columns.iter().zip(values).map(|(column, value)| (column.name.clone(), value.clone()));
+        let row = Json::Object(row.filter(|(_, value)| !value.is_null()).collect()).to_string();
+        decoder.push(row.as_bytes()).map_err(|why| Error::config(format!("{row}: {why}")))?;
+    }
+    let outcome = transformer.apply(decoder.finish()?)?;
+    let found = told(&transformer, &outcome, cases.len())?;
+    let expected = cases.iter().map(|case| case.as_array().into_iter().flatten().skip(1).cloned().collect::<Vec<_>>());
+    let differ = expected.zip(found).enumerate().filter(|(_, (expected, found))| !same(expected, found));
+    let shown = |list: &[Json]| list.iter().map(Json::to_string).collect::<Vec<_>>().join(" ");
+    let failures = differ.map(|(i, (expected, found))| {
+        format!("case {i} {}: expected {}, found {}", cases[i][0], shown(&expected), shown(&found))
+    });
+    Ok((cases.len(), failures.collect()))
+}
+
+/// `name type`.
+fn column(text: &Json) -> Result<Column> {
+    let (name, r#type) = text
+        .as_str()
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(|| Error::config(format!("{text} is not a name and a type")))?;
+    Ok(Column {
+        name: name.to_owned(),
+        path: JsonPath(vec![name.to_owned()]),
+        r#type: r#type.parse()?,
+        required: false,
+        format: None,
+        doc: None,
+    })
+}
+
+/// What became of each row, in the words of cases.
+fn told(transformer: &Transformer, outcome: &Outcome, rows: usize) -> Result<Vec<Vec<Json>>> {
+    let mut found = vec![Vec::new(); rows];
+    let writers = transformer.output().iter().zip(outcome.batch.columns());
+    let writers = writers.map(|((_, r#type), array)| json_text::Writer::new(r#type, array));
+    let writers = writers.collect::<Result<Vec<_>>>()?;
+    for row in 0..outcome.batch.num_rows() {
+        let mut text = "[".to_owned();
+        for (i, writer) in writers.iter().enumerate() {
+            if i > 0 {
+                text.push(',');
+            }
+            writer.write(row, &mut text);
+        }
+        text.push(']');
+        let from = outcome.rows.as_ref().map_or(row, |rows| rows[row] as usize);
+        let values = serde_json::from_str(&text).map_err(|e| Error::bug(format!("{text} is not JSON: {e}")))?;
+        found[from].push(values);
+    }
+    for (reason, rows) in &outcome.filtered {
+        for row in rows {
+            found[*row as usize].push(Json::from(format!("filtered {reason}")));
+        }
+    }
+    for reject in &outcome.rejected {
+        found[reject.row as usize].push(Json::from(format!("reject {} {}", reject.why.path, reject.why.reason)));
+    }
+    Ok(found)
+}
+
+/// Whether lists of values are the same; numbers by value, `1` is `1.0`.
+fn same(expected: &[Json], found: &[Json]) -> bool {
+    expected.len() == found.len() && expected.iter().zip(found).all(|(a, b)| equal(a, b))
+}
+
+fn equal(expected: &Json, found: &Json) -> bool {
+    match (expected, found) {
+        (Json::Number(a), Json::Number(b)) => a == b || !(a.is_i64() && b.is_i64()) && a.as_f64() == b.as_f64(),
+        (Json::Array(a), Json::Array(b)) => same(a, b),
+        (Json::Object(a), Json::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| equal(value, other)))
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+
+    use super::*;
+    use crate::transform::Reference;
+
+    /// The file that the cases of `lookup` read.
+    fn references() -> References {
+        let column = |values: [&str; 3]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let columns =
+            [("code", ["DE", "FR", "49"]), ("name", ["Germany", "France", "x"]), ("people", ["84", "68", "1"])];
+        let rows = RecordBatch::try_from_iter(columns.map(|(name, values)| (name, column(values)))).unwrap();
+        let mut references = References::default();
+        references.insert("countries.csv", Reference::new(rows));
+        references
+    }
+
+    #[test]
+    fn every_function_does_what_its_cases_say() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/functions");
+        let (mut cases, mut failures) = (BTreeMap::new(), Vec::new());
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let report = run(&text, &Functions::built_in(), &references())
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            failures.extend(report.failures);
+            cases.extend(report.cases);
+        }
+        assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
+        let without: Vec<&str> = Functions::built_in()
+            .iter()
+            .map(|function| function.name)
+            .filter(|name| cases.get(*name).is_none_or(|count| *count == 0))
+            .collect();
+        assert!(without.is_empty(), "functions without a case: {}", without.join(", "));
+        let unknown: Vec<&String> = cases.keys().filter(|name| Functions::built_in().get(name).is_none()).collect();
+        assert!(unknown.is_empty(), "cases of no function: {unknown:?}");
+    }
+
+    #[test]
+    fn a_case_that_is_wrong_fails_and_says_how() {
+        let text = "lower:\n  - columns: [v string]\n    step: {column: v}\n    cases: [[[AB], [AB]], [[C], [c]]]\n";
+        let report = run(text, &Functions::built_in(), &References::default()).unwrap();
+        assert_eq!(report.failures, [r#"lower[0]: case 0 ["AB"]: expected ["AB"], found ["ab"]"#]);
+        assert_eq!(report.cases["lower"], 2);
+        for (broken, expected) in
+            [("- x", "a mapping"), ("lower: 1", "a list"), ("lower: [{columns: [v string], step: {column: v}}]", "")]
+        {
+            match run(broken, &Functions::built_in(), &References::default()) {
+                Ok(report) => assert!(report.failures[0].contains("neither"), "{report:?}"),
+                Err(error) => assert!(error.to_string().contains(expected), "{error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! `expr` and `filter`: Polars SQL expressions that look at one row at a time.
+//!
+//! Everything that would make a row's fate depend on its neighbours (aggregates, windows, sorts, shifts) is refused when
+//! the pipeline is built, because which rows share a batch is nobody's promise.
+
+use arrow_array::{Array, BooleanArray};
+use firn_shared::error::{Error, Result};
+use polars::lazy::dsl::{AggExpr, BooleanFunction, Expr, FunctionExpr};
+use polars::prelude::{Column, DataFrame, DataType, IntoLazy, Series};
+
+use super::ffi;
+use super::kernel::{Batch, Keep, Typed};
+use crate::arrow_types::data_type;
+
+/// A checked expression.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    text: String,
+    expr: Expr,
+    columns: Vec<String>,
+    r#type: DataType,
+}
+
+impl Expression {
+    /// Parses `text` and tries it on no rows of `schema`.
+    ///
+    /// # Errors
+    /// `Config`, saying what of the expression is wrong; the caller adds where it stands.
+    pub fn new(text: &str, schema: &[Typed]) -> Result<Self> {
+        let expr = polars::sql::sql_expr(text)
+            .map_err(|e| Error::config(format!("`{text}` is not a Polars SQL expression: {e}")))?;
+        let mut columns = Vec::new();
+        for node in &expr {
+            if let Expr::Column(name) = node
+                && !columns.iter().any(|c| c == name.as_str())
+            {
+                columns.push(name.to_string());
+            }
+            if let Some(what) = beyond_one_row(node) {
+                return Err(Error::config(format!(
+                    "`{text}` looks at more than one row ({what}); an expression of a step sees one row"
+                )));
+            }
+        }
+        if columns.is_empty() {
+            return Err(Error::config(format!("`{text}` names no column")));
+        }
+        let empty = |name: &String| {
+            let (_, r#type) = schema.iter().find(|(n, _)| n == name).ok_or_else(|| missing(name, schema))?;
+            ffi::to_polars(name, &arrow_array::new_empty_array(&data_type(r#type)))
+        };
+        let empty = columns.iter().map(empty).collect::<Result<Vec<_>>>()?;
+        let mut expression = Self { text: text.to_owned(), expr, columns, r#type: DataType::Null };
+        let tried = expression.evaluate(0, empty).map_err(|e| Error::config(format!("`{text}`: {e}")))?;
+        expression.r#type = tried.dtype().clone();
+        Ok(expression)
+    }
+
+    /// The Polars type of its values.
+    #[must_use]
+    pub fn r#type(&self) -> &DataType {
+        &self.r#type
+    }
+
+    /// What Polars makes of it.
+    #[must_use]
+    pub fn plan(&self) -> String {
+        format!("{:?}", self.expr)
+    }
+
+    /// Its value for each row of a batch that holds the columns it reads.
+    ///
+    /// # Errors
+    /// `Data` when Polars fails as a whole.
+    pub fn of(&self, batch: &Batch<'_>) -> Result<Series> {
+        let read = |name: &String| {
+            let column = batch.columns.iter().find(|column| column.name == name);
+            let column = column.ok_or_else(|| Error::bug(format!("a step does not read `{name}`")))?;
+            ffi::to_polars(name, column.array)
+        };
+        self.evaluate(batch.rows, self.columns.iter().map(read).collect::<Result<_>>()?)
+    }
+
+    fn evaluate(&self, rows: usize, columns: Vec<Series>) -> Result<Series> {
+        let failed = |e: polars::prelude::PolarsError| Error::data(format!("`{}` failed: {e}", self.text));
+        let frame = DataFrame::new(rows, columns.into_iter().map(Column::from).collect()).map_err(failed)?;
+        let answer = frame.lazy().select([self.expr.clone().alias("value")]).collect().map_err(failed)?;
+        let answer = answer.column("value").map_err(failed)?.as_materialized_series().clone();
+        if answer.len() != rows {
+            return Err(Error::config("gives one answer for many rows".to_owned()));
+        }
+        Ok(answer)
+    }
+}
+
+fn missing(name: &str, schema: &[Typed]) -> Error {
+    let near = schema.iter().map(|(known, _)| (strsim::damerau_levenshtein(known, name), known)).min();
+    let hint = match near {
+        Some((distance, known)) if distance <= 2 => format!("; did you mean `{known}`?"),
+        _ => String::new(),
+    };
+    let shown: Vec<String> = schema.iter().map(|(name, r#type)| format!("{name} {type}")).collect();
+    Error::config(format!("no column `{name}` here{hint}; the columns here are {}", shown.join(", ")))
+}
+
+/// `filter`: keeps the rows for which an expression is true.
+#[derive(Debug)]
+pub struct Predicate(Expression);
+
+impl Predicate {
+    /// Checks that `text` is true or false.
+    ///
+    /// # Errors
+    /// As [`Expression::new`].
+    pub fn new(text: &str, schema: &[Typed]) -> Result<Self> {
+        let expression = Expression::new(text, schema)?;
+        if *expression.r#type() != DataType::Boolean {
+            return Err(Error::config(format!("`{text}` is {}, not true or false", expression.r#type())));
+        }
+        Ok(Self(expression))
+    }
+}
+
+impl Keep for Predicate {
+    fn engine(&self) -> &'static str {
+        "Polars"
+    }
+
+    fn plan(&self) -> Option<String> {
+        Some(self.0.plan())
+    }
+
+    fn keep(&self, batch: &Batch<'_>) -> Result<BooleanArray> {
+        let array = ffi::from_polars(&self.0.of(batch)?, &arrow_schema::DataType::Boolean)?;
+        let array = array.as_any().downcast_ref::<BooleanArray>().cloned();
+        array.ok_or_else(|| Error::bug("an array of type Boolean is not a BooleanArray"))
+    }
+}
+
+/// What of this node needs more than its own row; `None` when nothing.
+fn beyond_one_row(node: &Expr) -> Option<String> {
+    let function = match node {
+        Expr::Alias(..)
+        | Expr::Column(_)
+        | Expr::Literal(_)
+        | Expr::BinaryExpr { .. }
+        | Expr::Cast { .. }
+        | Expr::Ternary { .. }
+        | Expr::KeepName(_) => return None,
+        // The list on the right of IN.
+        Expr::Agg(AggExpr::Implode { input, .. }) if matches!(**input, Expr::Literal(_)) => return None,
+        Expr::Function { function, .. } => function,
+        Expr::Agg(_) => return Some("an aggregate".to_owned()),
+        Expr::Over { .. } => return Some("a window".to_owned()),
+        Expr::Len => return Some("a count".to_owned()),
+        other => return Some(format!("{other:?}")),
+    };
+    let row_by_row = match function {
+        FunctionExpr::Boolean(f) => matches!(
+            f,
+            BooleanFunction::IsNull
+                | BooleanFunction::IsNotNull
+                | BooleanFunction::IsFinite
+                | BooleanFunction::IsInfinite
+                | BooleanFunction::IsNan
+                | BooleanFunction::IsNotNan
+                | BooleanFunction::IsIn { .. }
+                | BooleanFunction::AllHorizontal
+                | BooleanFunction::AnyHorizontal
+                | BooleanFunction::Not
+        ),
+        FunctionExpr::StringExpr(_)
+        | FunctionExpr::TemporalExpr(_)
+        | FunctionExpr::StructExpr(_)
+        | FunctionExpr::Negate
+        | FunctionExpr::Pow(_)
+        | FunctionExpr::Abs
+        | FunctionExpr::Sign
+        | FunctionExpr::Log
+        | FunctionExpr::Log1p
+        | FunctionExpr::Exp
+        | FunctionExpr::Round { .. }
+        | FunctionExpr::Floor
+        | FunctionExpr::Ceil
+        | FunctionExpr::MaxHorizontal
+        | FunctionExpr::MinHorizontal
+        | FunctionExpr::FillNull
+        | FunctionExpr::Coalesce => true,
+        _ => false,
+    };
+    (!row_by_row).then(|| format!("{function}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use firn_shared::types::LogicalType;
+
+    use super::*;
+    use crate::transform::kernel;
+
+    fn schema() -> Vec<Typed> {
+        vec![("n".to_owned(), LogicalType::Long), ("s".to_owned(), LogicalType::String)]
+    }
+
+    fn answers(text: &str) -> Vec<Option<bool>> {
+        let predicate = Predicate::new(text, &schema()).unwrap();
+        let n: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+        let s: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), None]));
+        let column = |name, r#type, array| kernel::Column { name, r#type, array };
+        let columns = [column("n", &LogicalType::Long, &n), column("s", &LogicalType::String, &s)];
+        predicate.keep(&Batch { columns: &columns, rows: 3 }).unwrap().iter().collect()
+    }
+    #[test]
+    fn expressions_answer_row_by_row_with_sql_nulls() {
+        let cases: [(&str, [Option<bool>; 3]); 7] = [
+            ("n > 1", [Some(false), None, Some(true)]),
+            ("n IS NULL", [Some(false), Some(true), Some(false)]),
+            ("s IN ('a', 'c')", [Some(true), Some(false), None]),
+            ("n = 1 OR s = 'b'", [Some(true), Some(true), None]),
+            ("NOT (n > 1)", [Some(true), None, Some(false)]),
+            ("LOWER(s) LIKE 'a%'", [Some(true), Some(false), None]),
+            ("COALESCE(n, 5) > 2", [Some(false), Some(true), Some(true)]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(answers(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_filter_cannot_be_is_said_when_it_is_built() {
+        let cases = [
+            ("n >", "not a Polars SQL expression"),
+            ("m > 1", "no column `m`"),
+            ("1 = 1", "names no column"),
+            ("n + 1", "not true or false"),
+            ("nn > 1", "did you mean `n`?"),
+            ("SUM(n) > 3", "more than one row"),
+            ("n > MAX(n) OVER (PARTITION BY s)", "more than one row"),
+            ("COUNT(*) > n", "more than one row"),
+            ("n = 'x'", "`n = 'x'`"),
+        ];
+        for (text, expected) in cases {
+            let error = Predicate::new(text, &schema()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

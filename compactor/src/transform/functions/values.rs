@@ -1,0 +1,203 @@
+//! Values that depend on other values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::{Array, ArrayRef, BooleanArray, Scalar, new_null_array};
+use arrow_schema::DataType;
+use firn_shared::error::{Error, Result};
+use firn_shared::functions::{Function, values as spec};
+use firn_shared::types::LogicalType;
+use polars::prelude::{self as pl, Series};
+
+use super::columns::literal;
+use crate::arrow_types::data_type;
+use crate::decode::{RejectKind, Rejected};
+use crate::transform::cast::Cast;
+use crate::transform::expr::{Expression, Predicate};
+use crate::transform::ffi;
+use crate::transform::kernel::{Batch, Build, Call, Keep, Kernel, Made, Misfit, Why, Work, broken};
+use crate::transform::lookup::Index;
+use crate::transform::values::text_or_reject;
+
+/// This family.
+pub const TABLE: &[(&Function, Build)] =
+    &[(&spec::EXPR, expr), (&spec::IF, if_then), (&spec::REPLACE_VALUES, replace_values), (&spec::LOOKUP, lookup)];
+
+/// `expr`: an expression, and the exact way from its type to the one that was asked for.
+#[derive(Debug)]
+struct Computed {
+    expression: Expression,
+    from: Option<LogicalType>,
+    cast: Option<Cast>,
+    to: DataType,
+    name: String,
+}
+
+fn expr(call: &Call<'_>) -> Result<Work, Misfit> {
+    let expression = Expression::new(call.args.text("sql").map_err(broken)?, call.schema);
+    let expression = expression.map_err(|e| ("sql", e.to_string()))?;
+    let to = call.to().map_err(broken)?;
+    let from = logical(expression.r#type())?;
+    let cast = match &from {
+        Some(from) => {
+            Some(Cast::new(from, to, None).map_err(|e| ("type", format!("the expression gives {from}; {e}")))?)
+        }
+        None => None,
+    };
+    let name = call.args.text("as").map_err(broken)?.to_owned();
+    Ok(Work::Make(Box::new(Computed { expression, from, cast, to: data_type(to), name })))
+}
+
+/// The type of a table for a Polars type; none where every value is null.
+fn logical(polars: &pl::DataType) -> Result<Option<LogicalType>, Misfit> {
+    use LogicalType as L;
+    Ok(Some(match polars {
+        pl::DataType::Null => return Ok(None),
+        pl::DataType::Boolean => L::Boolean,
+        pl::DataType::Int8 | pl::DataType::Int16 | pl::DataType::Int32 | pl::DataType::UInt8 | pl::DataType::UInt16 => {
+            L::Int
+        }
+        pl::DataType::Int64 | pl::DataType::UInt32 => L::Long,
+        pl::DataType::Float32 => L::Float,
+        pl::DataType::Float64 => L::Double,
+        pl::DataType::Decimal(precision, scale) => L::Decimal { precision: *precision as u8, scale: *scale as u8 },
+        pl::DataType::String => L::String,
+        pl::DataType::Date => L::Date,
+        pl::DataType::Datetime(_, None) => L::Timestamp,
+        pl::DataType::Datetime(_, Some(_)) => L::TimestampTz,
+        other => return Err(("sql", format!("gives {other}, which no column holds; cast it inside the expression"))),
+    }))
+}
+
+/// The Polars type that the values of a wider one are read as.
+fn plain(series: Series, from: &LogicalType) -> Result<Series> {
+    let to = match from {
+        LogicalType::Int => pl::DataType::Int32,
+        LogicalType::Long => pl::DataType::Int64,
+        _ => return Ok(series),
+    };
+    series.cast(&to).map_err(|e| Error::bug(format!("integers of an expression as {to}: {e}")))
+}
+
+impl Kernel for Computed {
+    fn engine(&self) -> &'static str {
+        "Polars"
+    }
+
+    fn plan(&self) -> Option<String> {
+        Some(self.expression.plan())
+    }
+
+    fn can_reject(&self) -> bool {
+        self.cast.as_ref().is_some_and(Cast::may_reject)
+    }
+
+    fn call(&self, batch: &Batch<'_>) -> Result<Made> {
+        let (Some(from), Some(cast)) = (&self.from, &self.cast) else {
+            return Ok(Made::one(new_null_array(&self.to, batch.rows)));
+        };
+        let array = ffi::from_polars(&plain(self.expression.of(batch)?, from)?, &data_type(from))?;
+        let (array, rejects) = cast.apply(&self.name, &array)?;
+        Ok(Made { columns: vec![array], rejects })
+    }
+}
+
+/// `if`: one of two values.
+#[derive(Debug)]
+struct Choice {
+    predicate: Predicate,
+    then: Scalar<ArrayRef>,
+    other: Scalar<ArrayRef>,
+}
+
+fn if_then(call: &Call<'_>) -> Result<Work, Misfit> {
+    let predicate = Predicate::new(call.args.text("where").map_err(broken)?, call.schema);
+    let predicate = predicate.map_err(|e| ("where", e.to_string()))?;
+    let to = call.to().map_err(broken)?;
+    let other = match call.args.get("else") {
+        Some(_) => literal(call, "else", to)?,
+        None => Scalar::new(new_null_array(&data_type(to), 1)),
+    };
+    Ok(Work::Make(Box::new(Choice { predicate, then: literal(call, "then", to)?, other })))
+}
+
+impl Kernel for Choice {
+    fn engine(&self) -> &'static str {
+        "Polars"
+    }
+
+    fn plan(&self) -> Option<String> {
+        self.predicate.plan()
+    }
+
+    fn call(&self, batch: &Batch<'_>) -> Result<Made> {
+        let chosen = self.predicate.keep(batch)?;
+        let chosen: BooleanArray = chosen.iter().map(|chosen| Some(chosen == Some(true))).collect();
+        let column = arrow_select::zip::zip(&chosen, &self.then, &self.other);
+        Ok(Made::one(column.map_err(|e| Error::bug("if").with_source(e))?))
+    }
+}
+
+fn replace_values(call: &Call<'_>) -> Result<Work, Misfit> {
+    let table: HashMap<String, String> = call.args.pairs("values").map_err(broken)?.clone().into_iter().collect();
+    let other = call.args.text("other").map_err(broken)?.to_owned();
+    Ok(text_or_reject(move |value, out| match table.get(value) {
+        Some(new) => {
+            out.push_str(new);
+            Ok(true)
+        }
+        None if other == "reject" => Err(Why::form("a value that is not in the table")),
+        None => {
+            out.push_str(value);
+            Ok(other == "keep")
+        }
+    }))
+}
+
+/// `lookup`: rows of a file by key.
+#[derive(Debug)]
+struct Found {
+    index: Arc<Index>,
+    columns: Vec<ArrayRef>,
+    reject_missing: bool,
+}
+
+fn lookup(call: &Call<'_>) -> Result<Work, Misfit> {
+    let file = call.args.text("file").map_err(broken)?;
+    let key = call.args.text("key").map_err(broken)?;
+    let reject_missing = call.args.opt_text("missing") == Some("reject");
+    if call.references.is_unread() {
+        let columns = call.makes.iter().map(|(_, r#type)| new_null_array(&data_type(r#type), 0)).collect();
+        return Ok(Work::Make(Box::new(Found { index: Arc::default(), columns, reject_missing })));
+    }
+    let reference = call.references.get(file);
+    let reference = reference.ok_or_else(|| ("file", format!("`{file}` was not loaded")))?;
+    let index = reference.index(key).map_err(|message| ("key", message))?;
+    let take = call.args.types("take").iter();
+    let columns = take.map(|(name, r#type)| reference.column(name, r#type)).collect::<Result<_, String>>();
+    let columns = columns.map_err(|message| ("take", message))?;
+    Ok(Work::Make(Box::new(Found { index, columns, reject_missing })))
+}
+
+impl Kernel for Found {
+    fn can_reject(&self) -> bool {
+        self.reject_missing
+    }
+
+    fn call(&self, batch: &Batch<'_>) -> Result<Made> {
+        let column = batch.column(0)?;
+        let rows = self.index.find(column.array)?;
+        let missing = |row: &usize| self.reject_missing && rows.is_null(*row) && column.array.is_valid(*row);
+        let why = || Rejected {
+            path: column.name.to_owned(),
+            reason: RejectKind::Missing,
+            detail: "the file of the look-up does not have the value".to_owned(),
+        };
+        let rejects = (0..batch.rows).filter(missing).map(|row| (row, why())).collect();
+        let take = |values: &ArrayRef| arrow_select::take::take(values, &rows, None);
+        let columns = self.columns.iter().map(take).collect::<Result<_, _>>();
+        let columns = columns.map_err(|e| Error::bug("cannot take the rows of a look-up").with_source(e))?;
+        Ok(Made { columns, rejects })
+    }
+}

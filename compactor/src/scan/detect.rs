@@ -194,7 +194,8 @@ fn is_email(text: &str, start: usize, end: usize) -> bool {
     let odd = local.starts_with('.') || local.ends_with('.') || local.contains("..");
     let url = text[end..].starts_with([':', '/']) && !text[end..].starts_with(": ");
     let user = text[..start].ends_with(['/', ':', '@']);
-    let service = local == "git" || domain.ends_with(".local") || domain.ends_with(".png") || domain.ends_with(".jpg");
+    let end = domain.rsplit('.').next().unwrap_or_default();
+    let service = local == "git" || ["local", "png", "jpg", "svg", "gif"].contains(&end);
     !odd && !url && !user && !service
 }
 

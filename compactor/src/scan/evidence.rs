@@ -89,7 +89,7 @@ impl Evidence {
             }
             Value::Object(entries) => {
                 for (key, value) in entries {
-                    let (name, found) = self.name(key);
+                    let (name, found) = name_of(key);
                     path.push(name);
                     if found.is_some() {
                         self.see(path, |_| found);
@@ -99,15 +99,6 @@ impl Evidence {
                 }
             }
         }
-    }
-
-    /// The key as part of a path. Keys may be data themselves, and a report shows no data.
-    fn name(&self, key: &str) -> (String, Option<(Kind, Match)>) {
-        let found = text(key, super::names::Hint::None);
-        let digits = key.bytes().filter(u8::is_ascii_digit).count();
-        let hash = key.len() >= 16 && key.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-        let data = found.is_some() || key.len() > KEY_MAX || digits >= 6 || (digits > 0 && digits == key.len()) || hash;
-        (if data { ANY_KEY.to_owned() } else { key.to_owned() }, found)
     }
 
     fn see(&mut self, path: &[String], look: impl FnOnce(&[String]) -> Option<(Kind, Match)>) {
@@ -127,4 +118,13 @@ impl Evidence {
             } += 1;
         }
     }
+}
+
+/// The key as part of a path. Keys may be data themselves, and a report shows no data.
+fn name_of(key: &str) -> (String, Option<(Kind, Match)>) {
+    let found = text(key, super::names::Hint::None);
+    let digits = key.bytes().filter(u8::is_ascii_digit).count();
+    let hash = key.len() >= 16 && key.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let data = found.is_some() || key.len() > KEY_MAX || digits >= 6 || (digits > 0 && digits == key.len()) || hash;
+    (if data { ANY_KEY.to_owned() } else { key.to_owned() }, found)
 }

@@ -97,6 +97,7 @@ fn text_fits(expected: &Tree, found: &Tree) -> bool {
     }
 }
 
+#[allow(clippy::float_cmp, reason = "the same number is meant, not a near one")]
 fn value_fits(expected: &Tree, found: &Tree, logical: &LogicalType) -> bool {
     let texts = match (expected, found) {
         (Tree::Text(expected), Tree::Text(found)) => Some((expected.as_str(), found.as_str())),
@@ -121,6 +122,7 @@ fn value_fits(expected: &Tree, found: &Tree, logical: &LogicalType) -> bool {
 }
 
 /// The same value: numbers by their value, mappings whatever their order.
+#[allow(clippy::float_cmp, reason = "the same number is meant, not a near one")]
 fn same(expected: &Tree, found: &Tree) -> bool {
     match (expected, found) {
         (Tree::Int(a), Tree::Float(b)) | (Tree::Float(b), Tree::Int(a)) => *a as f64 == *b,

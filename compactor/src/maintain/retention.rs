@@ -177,11 +177,11 @@ impl Judge<'_> {
     /// Makes sure that the branch says the same of the consumed offsets afterwards.
     fn keep_offsets(&mut self, branch: &str) -> Result<()> {
         let before = state(self.metadata, branch)?;
-        if state(&self.after()?, branch)? == before {
+        if self.says_still(branch, before.as_ref())? {
             return Ok(());
         }
         self.lead_to(branch, Verdict::Offsets, |s| summary(s).contains_key(offsets::POSITION));
-        if state(&self.after()?, branch)? == before {
+        if self.says_still(branch, before.as_ref())? {
             return Ok(());
         }
         // A cherry-pick, or something that is not known here: nothing that is left may go.
@@ -190,6 +190,11 @@ impl Judge<'_> {
             self.say(id, Verdict::Offsets);
         }
         Ok(())
+    }
+
+    /// Whether the branch would say this of the consumed offsets afterwards; that they would be unknown is a no.
+    fn says_still(&self, branch: &str, before: Option<&Consumed>) -> Result<bool> {
+        Ok(state(&self.after()?, branch).is_ok_and(|after| after.as_ref() == before))
     }
 
     /// The metadata without what goes.

@@ -200,7 +200,14 @@ async fn tags_branches_and_what_they_hold_outlive_expiry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_consumed_offsets_outlive_expiry_after_a_rollback_and_a_foreign_commit() {
+async fn the_consumed_offsets_outlive_expiry_after_a_rollback_and_foreign_commits() {
+    for foreign in [&["someone"][..], &["someone", "someone-again"]] {
+        rolled_back_and_expired(foreign).await;
+    }
+}
+
+/// `foreign` are commits of others after the rollback.
+async fn rolled_back_and_expired(foreign: &[&str]) {
     let (bed, mut landed) = small_files(1).await;
     let first = bed.table().await.unwrap().metadata().current_snapshot_id().unwrap();
     let env = bed.env(&Faults::none()).await;
@@ -211,9 +218,9 @@ async fn the_consumed_offsets_outlive_expiry_after_a_rollback_and_a_foreign_comm
     let reference = SnapshotReference { snapshot_id: first, retention: SnapshotRetention::branch(None, None, None) };
     commit(&bed, vec![TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference }]).await;
     let committer = Committer::new(Arc::clone(&env.catalog), Arc::new(SystemClock));
-    for id in ["someone", "someone-again"] {
-        let foreign = Change { commit_id: id.to_owned(), ..Change::default() };
-        committer.commit(&bed.target().ident(), &foreign).await.unwrap();
+    for id in foreign {
+        let change = Change { commit_id: (*id).to_owned(), ..Change::default() };
+        committer.commit(&bed.target().ident(), &change).await.unwrap();
     }
     maintain(&env, &bed.subject(), &expire_only()).await.unwrap();
     let report = bed.run(&Faults::none()).await.unwrap();

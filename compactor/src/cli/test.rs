@@ -26,7 +26,7 @@ pub struct TestArgs {
     /// Run again whenever a test, its pipeline or its samples change, until interrupted.
     #[arg(long)]
     watch: bool,
-    /// Write a report in JUnit's XML.
+    /// Write a report as `JUnit` XML.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }

@@ -313,7 +313,8 @@ async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared)
     // A crash up to here leaves data files that nothing names.
     let written = written?;
     let how = how(env, target, &plan, &written, shuffle)?;
-    finish(env, target, &plan, &execution, (written, how, mark)).await
+    // Boxed, as the future of the whole run is.
+    Box::pin(finish(env, target, &plan, &execution, (written, how, mark))).await
 }
 
 /// How the table's mode lets the run's rows meet the table's.

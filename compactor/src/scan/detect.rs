@@ -227,12 +227,10 @@ pub(super) fn is_card(text: &str) -> bool {
     let length = digits.len();
     let known = match (prefix(1), prefix(2), prefix(4)) {
         (4, ..) => [13, 16, 19].contains(&length),
-        (_, 51..=55, _) | (_, _, 2221..=2720) => length == 16,
+        (_, 35 | 51..=55 | 65, _) | (_, _, 2221..=2720 | 6011) => length == 16,
         (_, 34 | 37, _) => length == 15,
         (_, 36 | 38 | 39, _) => length == 14,
-        (_, 65, _) | (_, _, 6011) => length == 16,
         (_, 62, _) => length >= 16,
-        (_, 35, _) => length == 16,
         _ => false,
     };
     known && luhn(&digits)

@@ -84,7 +84,9 @@ impl Evidence {
             Value::String(found) => self.see(path, |path| text(found, hint(path))),
             Value::Array(items) => {
                 path.push(ELEMENT.to_owned());
-                items.iter().for_each(|item| self.walk(item, path));
+                for item in items {
+                    self.walk(item, path);
+                }
                 path.pop();
             }
             Value::Object(entries) => {

@@ -142,7 +142,7 @@ const TYPES: [&str; 6] = ["S", "N", "M", "L", "SS", "NS"];
 pub fn hint(path: &[String]) -> Hint {
     // In DynamoDB's typed JSON the last key is a type.
     let typed = path.iter().any(|key| key == "dynamodb");
-    let is_name = |key: &&String| !key.starts_with('[') && !(typed && TYPES.contains(&key.as_str()));
+    let is_name = |key: &&String| !(key.starts_with('[') || typed && TYPES.contains(&key.as_str()));
     let keys: Vec<&String> = path.iter().filter(is_name).collect();
     let Some((last, above)) = keys.split_last() else { return Hint::None };
     let words = words(last);

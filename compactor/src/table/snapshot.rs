@@ -27,6 +27,7 @@ use crate::upsert::remember::Memory;
 
 /// One snapshot to be.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent marks of a change, each named where it is set")]
 pub struct Change {
     /// The commit's identity, unique; a commit with the same id is recognised and not done twice.
     pub commit_id: String,

@@ -1,4 +1,4 @@
-//! The report as JUnit XML, which CI systems show.
+//! The report as `JUnit` XML, which CI systems show.
 
 use std::fmt::Write;
 

@@ -1,5 +1,7 @@
 //! Expectations as YAML: short things on one line, rows one below the other.
 
+use std::fmt::Write;
+
 use firn_shared::config::cases::Tree;
 
 /// A line is no longer than this if that can be helped.
@@ -98,7 +100,7 @@ fn text(value: &str) -> String {
     for c in quoted.chars() {
         match c {
             '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             _ => out.push(c),
         }

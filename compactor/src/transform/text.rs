@@ -12,6 +12,9 @@ use crate::decode::{Decoder, RejectKind, Rejected};
 /// A column of values with the rows that do not fit (null in the column).
 pub type Read = (ArrayRef, Vec<(usize, Rejected)>);
 
+/// As [`Read`], of several columns.
+type ReadAll = (Vec<ArrayRef>, Vec<(usize, Rejected)>);
+
 /// Takes values at paths out of JSON text.
 #[derive(Debug)]
 pub struct Extract {
@@ -26,7 +29,7 @@ impl Extract {
     }
 
     /// Reads each text of `array`, the column called `from`; null stays null, and so does a path that leads nowhere.
-    pub fn apply(&self, from: &str, array: &ArrayRef) -> Result<(Vec<ArrayRef>, Vec<(usize, Rejected)>)> {
+    pub fn apply(&self, from: &str, array: &ArrayRef) -> Result<ReadAll> {
         let texts = texts(from, array)?;
         read(&self.columns, from, texts.iter().map(|text| text.map(str::as_bytes)))
     }
@@ -143,11 +146,7 @@ impl Documents {
     }
 }
 
-fn read<'a>(
-    columns: &[Column],
-    name: &str,
-    documents: impl Iterator<Item = Option<&'a [u8]>>,
-) -> Result<(Vec<ArrayRef>, Vec<(usize, Rejected)>)> {
+fn read<'a>(columns: &[Column], name: &str, documents: impl Iterator<Item = Option<&'a [u8]>>) -> Result<ReadAll> {
     let mut decoder = Decoder::new(columns)?;
     let mut faults = Vec::new();
     for (row, document) in documents.enumerate() {

@@ -53,7 +53,7 @@ async fn reprocess(bed: &Bed, rng: &mut SmallRng, (from, to): (EventHour, EventH
 async fn anything(kind: Kind, seed: u64) {
     println!("{kind:?} seed {seed}");
     let mut rng = SmallRng::seed_from_u64(seed);
-    let mut model = Model::new(kind, *PARTITIONS.choose(&mut rng).unwrap());
+    let mut model = Model::new(kind, PARTITIONS.choose(&mut rng).unwrap());
     let mut bed = Bed::with(&model.pipeline());
     for round in 0..6 {
         let what = format!("seed {seed} round {round}");

@@ -74,8 +74,9 @@ pub fn python(name: &str, script: &str, environment: &[(&str, &str)]) -> Result<
 /// When there are no jars.
 pub fn spark(name: &str, access: &Access, changes: &[(&str, &str)]) -> Result<String> {
     let emulated = access.spark.iter().filter(|(key, _)| key.starts_with("s3.") || key.contains("endpoint"));
-    let emulated: String =
+    let emulated: Vec<String> =
         emulated.map(|(key, value)| format!(".config(\"spark.sql.catalog.lake.{key}\", \"{value}\")\n    ")).collect();
+    let emulated = emulated.concat();
     let jars = fs::read_dir(fetched("spark")?)?.map(|jar| Ok(jar?.path().display().to_string()));
     let jars = jars.collect::<Result<Vec<_>>>()?.join(",");
     let bound = ".config(\"spark.ui.enabled\", \"false\").config(\"spark.driver.memory\", \"1g\").getOrCreate()";

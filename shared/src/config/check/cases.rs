@@ -129,7 +129,7 @@ fn event(file: &File, path: &str, yaml: &EventYaml, timestamp: i64) -> Option<Ev
     let at = |key: &str| format!("{path}.{key}");
     let base64 = yaml.base64.as_ref().map(|text| {
         let why = |e: base64::DecodeError| {
-            file.report(&at("base64"), format!("is no base64: {}", e.to_string().trim_end_matches('.')))
+            file.report(&at("base64"), format!("is no base64: {}", e.to_string().trim_end_matches('.')));
         };
         STANDARD.decode(text).map_err(why).ok()
     });

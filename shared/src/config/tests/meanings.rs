@@ -141,10 +141,10 @@ fn meanings_are_checked() {
     # tableName: orders⏎      athena: {allow: [formatVersion, types]}⏎      properties: {format-version: '3'}
     passes
     # tableName: orders⏎      athena: {allow: [formatVersion]}⏎      mode: upsert⏎      idColumns: [id]⏎      timestampColumns: [at]⏎      properties: {format-version: '3'}
-    a.yaml:17:37: outsourcingUnit[0].table.properties.format-version: format version 3 takes no position delete files; set writeStrategy: copyOnWrite or deleteFiles: equality
+    a.yaml:17:36: outsourcingUnit[0].table.properties.format-version: format version 3 takes no position delete files; set writeStrategy: copyOnWrite or deleteFiles: equality
     # tableName: orders⏎      athena: {allow: [names]}⏎      properties: {format-version: '4'}
-    a.yaml:13:24: outsourcingUnit[0].table.athena.allow[0]: expected one of `formatVersion`, `types`, found `names`
-    a.yaml:14:37: outsourcingUnit[0].table.properties.format-version: there is no format version `4` to write; use 2 or 3
+    a.yaml:13:24: outsourcingUnit[0].table.athena.allow[0]: `names` is not one of `formatVersion`, `types`
+    a.yaml:14:36: outsourcingUnit[0].table.properties.format-version: there is no format version `4` to write; use 2 or 3
     # tableName: orders⏎      mode: upsert
     a.yaml:11:7: outsourcingUnit[0].table.idColumns: missing; mode `upsert` needs at least one column
     a.yaml:11:7: outsourcingUnit[0].table.timestampColumns: missing; mode `upsert` needs at least one column

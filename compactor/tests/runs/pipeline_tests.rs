@@ -127,8 +127,10 @@ async fn the_shipped_examples_have_tests_and_pass_them() {
         report.files.iter().map(|file| file.file.to_string_lossy().replace(".test.yaml", ".yaml")).collect();
     for example in std::fs::read_dir(&examples).unwrap() {
         let pipelines = example.unwrap().path().join("pipelines");
-        // `everything` shows every key there is, also those that nothing carries out yet.
-        if pipelines.ends_with("everything/pipelines") || !pipelines.is_dir() {
+        // `everything` shows every key there is, also those that nothing carries out yet; the functions of
+        // `custom-functions` are not in this program, its own crate tests them.
+        let elsewhere = ["everything/pipelines", "custom-functions/pipelines"];
+        if elsewhere.iter().any(|one| pipelines.ends_with(one)) || !pipelines.is_dir() {
             continue;
         }
         for pipeline in std::fs::read_dir(pipelines).unwrap() {

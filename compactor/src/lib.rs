@@ -8,6 +8,7 @@ pub mod diff;
 pub mod execute;
 pub mod maintain;
 pub mod plan;
+pub mod protect;
 pub mod provenance;
 pub mod quarantine;
 pub mod reconcile;

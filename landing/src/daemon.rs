@@ -5,10 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use firn_shared::clock::{Clock, SystemClock};
 use firn_shared::config::domain::Config;
+use firn_shared::config::protected::protected;
+use firn_shared::crypto::{Guard, Keys};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PipelineName;
 use firn_shared::raw::admit::Admission;
-use firn_shared::store::Store;
+use firn_shared::store::{Store, Stores};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +86,8 @@ pub async fn run(
     let metrics = Metrics::new()?;
     let cpu = Cpu::new(options.threads)?;
     let uploads = Arc::new(Semaphore::new(shares.uploads as usize));
+    let stores = Stores::new(config.deployment.s3.clone());
+    let keys = Keys::new(&config.deployment, stores, Arc::clone(&options.clock));
     let stop = CancellationToken::new();
     let readiness = Arc::new(Readiness::default());
     for name in pipelines.keys() {
@@ -113,8 +117,14 @@ pub async fn run(
             .get(&ingestion.cluster)
             .cloned()
             .ok_or_else(|| Error::config(format!("pipeline {name}: there is no cluster {}", ingestion.cluster)))?;
+        let guard = if ingestion.protect_at_landing {
+            Guard::new(&pipeline.outputs.iter().flat_map(protected).collect::<Vec<_>>(), &keys).await?
+        } else {
+            None
+        };
         let rules = LaneRules {
             admission: Admission::of(&ingestion)?,
+            guard,
             limits: Limits { size: ingestion.rotate_size, age: ingestion.rotate_age },
             clock: Arc::clone(&options.clock),
             cpu: cpu.clone(),

@@ -4,12 +4,14 @@
 //! order; sealed batches go to the lane's committer (`commit.rs`) through a channel of [`SEALED_AHEAD`] places. When it
 //! is full the batch stays open and grows until memory stops the reader.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use firn_shared::clock::Clock;
+use firn_shared::crypto::{Guard, Scratch};
 use firn_shared::error::{Error, ErrorKind};
 use firn_shared::ids::{Offset, PartitionRef};
 use tokio::sync::mpsc;
@@ -104,6 +106,8 @@ pub struct Status {
 pub struct LaneRules {
     /// Which records pass.
     pub admission: Admission,
+    /// What is protected before it is uploaded; `None` when nothing is.
+    pub guard: Option<Guard>,
     /// When batches close.
     pub limits: Limits,
     /// The clock.
@@ -129,6 +133,7 @@ struct Queue {
 struct Open {
     batch: Batch,
     asked: Option<Cause>,
+    scratch: Scratch,
 }
 
 /// An assigned partition.
@@ -183,7 +188,7 @@ impl Lane {
             metrics,
             rules,
             queue: Mutex::default(),
-            open: Mutex::new(Open { batch, asked: None }),
+            open: Mutex::new(Open { batch, asked: None, scratch: Scratch::default() }),
             outgoing,
             status: Mutex::new(Status { committed: start, taken: start, watermark, ..Status::default() }),
             changed: Condvar::new(),
@@ -227,11 +232,14 @@ impl Lane {
     fn process(&self, work: Work) -> Result<(), Error> {
         let now = self.rules.clock.now();
         let mut open = lock(&self.open);
-        let Open { batch, asked } = &mut *open;
+        let Open { batch, asked, scratch } = &mut *open;
         match work {
             Work::Records(chunk) => {
+                if let Some(guard) = &self.rules.guard {
+                    guard.warm(chunk.records().filter_map(|record| record.payload()))?;
+                }
                 for record in chunk.records() {
-                    self.take(batch, &record, now)?;
+                    self.take(batch, &record, now, scratch)?;
                 }
             }
             Work::Position(position) => batch.skip_to(position, now),
@@ -250,17 +258,38 @@ impl Lane {
         Ok(())
     }
 
-    fn take(&self, batch: &mut Batch, view: &RecordView<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+    fn take(
+        &self,
+        batch: &mut Batch,
+        view: &RecordView<'_>,
+        now: DateTime<Utc>,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
         let payload = view.payload();
         let offset = view.offset();
-        let record = Record { offset, timestamp: view.timestamp(), key: view.key(), headers: view.headers() };
+        let guard = self.rules.guard.as_ref();
+        let key = match (view.key(), guard) {
+            (Some(key), Some(guard)) => Some(guard.protect_key(key, scratch)?),
+            (key, _) => key.map(Cow::Borrowed),
+        };
+        let record = Record { offset, timestamp: view.timestamp(), key: key.as_deref(), headers: view.headers() };
         match self.rules.admission.judge(payload, view.timestamp(), batch.watermark()) {
             Verdict::Admitted { event, time, hour } => {
                 let stamp = Stamp { offset, event_time: Some(time), tombstone: payload.is_none() };
+                let payload = match (payload, guard) {
+                    (Some(payload), Some(guard)) => Some(guard.protect(payload, scratch)?),
+                    (payload, _) => payload.map(Cow::Borrowed),
+                };
+                let payload = payload.as_deref();
                 batch.record(stamp, hour, now, |line| self.writer.record(line, record, event.as_deref(), payload))
             }
             Verdict::Refused { reason, detail, time } => {
                 let stamp = Stamp { offset, event_time: time, tombstone: payload.is_none() };
+                let payload = match (payload, guard) {
+                    (Some(payload), Some(guard)) => Some(guard.protect_unknown(payload, scratch)?),
+                    (payload, _) => payload.map(Cow::Borrowed),
+                };
+                let payload = payload.as_deref();
                 batch.refuse(stamp, reason, now, |line| self.writer.refused(line, record, (reason, &detail), payload))
             }
         }

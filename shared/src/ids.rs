@@ -113,6 +113,10 @@ checked_name!(
     PipelineName, "pipeline", slug
 );
 checked_name!(
+    /// A key that protects personal data; part of column names (`_key_people`).
+    KeyName, "key", sql_name
+);
+checked_name!(
     /// A column (or field of a struct column) of a destination table.
     ColumnName, "column", sql_name
 );

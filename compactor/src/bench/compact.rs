@@ -10,6 +10,7 @@ use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use clap::Args;
 use firn_shared::clock::SystemClock;
 use firn_shared::config::domain::{self, Config, MaintenanceOptions, S3Options, SortField};
+use firn_shared::crypto::Keys;
 use firn_shared::ids::{ColumnName, RunId};
 use firn_shared::store::Stores;
 use iceberg::table::Table;
@@ -123,11 +124,14 @@ async fn env(to: &Path, options: &Compact) -> Result<Env> {
         s3: S3Options::default(),
         catalog,
         warehouse: place("lake"),
+        kms: domain::KmsOptions::default(),
+        keys: BTreeMap::new(),
         landing: domain::LandingOptions::default(),
         compactor: domain::CompactorOptions::default(),
         telemetry: domain::TelemetryOptions::default(),
     };
     Ok(Env {
+        keys: Keys::new(&deployment, stores.clone(), Arc::new(SystemClock)),
         config: Arc::new(Config { deployment, pipelines: BTreeMap::new() }),
         stores,
         catalog: opened,

@@ -1,6 +1,5 @@
 //! From bytes to Parquet, each part's CPU time by itself.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -8,9 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use arrow_array::RecordBatch;
-use arrow_schema::{Field, Schema, SchemaRef};
+use arrow_schema::{Field, Schema};
 use clap::ValueEnum;
-use firn_shared::config::domain::{Column, S3Options, Step};
+use firn_shared::config::columns_after;
+use firn_shared::config::domain::{Column, Output, S3Options, Step};
 use firn_shared::functions::{self, Functions};
 use firn_shared::ids::{ClusterName, EventHour, Generation, Offset, Partition, PartitionRef, RunId, Topic, TopicRef};
 use firn_shared::raw::envelope::Envelope;
@@ -21,9 +21,10 @@ use iceberg::{NamespaceIdent, TableIdent};
 use serde::Serialize;
 
 use super::lines::{each_line, part};
-use super::{spelled, tasks};
+use super::{protect, spelled, tasks};
 use crate::arrow_types::data_type;
 use crate::decode::Decoder;
+use crate::protect::{Buffers, Protector};
 use crate::provenance::{self, Origin};
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
@@ -62,6 +63,8 @@ pub struct Options {
     pub provenance: bool,
     /// Whether the steps of [`tasks::STEPS`] run over the columns.
     pub steps: bool,
+    /// Columns that are protected.
+    pub protect: Vec<String>,
     /// zstd level of the pages.
     pub level: i32,
     /// Bytes at which a batch is encoded.
@@ -89,6 +92,8 @@ pub struct Figures {
     pub decode_seconds: f64,
     /// CPU seconds of the steps, all threads.
     pub transform_seconds: f64,
+    /// CPU seconds of protection, all threads.
+    pub protect_seconds: f64,
     /// CPU seconds of Parquet, all threads.
     pub encode_seconds: f64,
 }
@@ -100,11 +105,18 @@ pub struct Figures {
 pub fn convert(from: &Path, options: &Options) -> Result<Figures> {
     let objects = if from.is_dir() { raw_objects(from)? } else { Vec::new() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let spec = if options.stage == Stage::All { Some(table(options, runtime.handle())?) } else { None };
+    let mut output = protect::output(&options.columns, &options.protect)?;
+    output.transformations = steps(options)?;
+    let protector = match &options.to {
+        Some(to) if !options.protect.is_empty() => runtime.block_on(protect::protector(&output, to))?,
+        _ => None,
+    };
+    let protector = protector.as_ref();
+    let spec = if options.stage == Stage::All { Some(table(options, &output, runtime.handle())?) } else { None };
     let outcomes: Vec<Result<Figures>> = std::thread::scope(|scope| {
         let spawn = |i| {
             let (objects, spec) = (&objects, spec.as_ref());
-            scope.spawn(move || run_part(from, objects, i, options, spec))
+            scope.spawn(move || run_part(from, objects, i, options, (spec, protector)))
         };
         let handles: Vec<_> = (0..options.threads).map(spawn).collect();
         handles.into_iter().map(|h| h.join().unwrap_or_else(|_| bail!("a thread panicked"))).collect()
@@ -119,6 +131,7 @@ pub fn convert(from: &Path, options: &Options) -> Result<Figures> {
         all.bytes_out += part.bytes_out;
         all.decode_seconds += part.decode_seconds;
         all.transform_seconds += part.transform_seconds;
+        all.protect_seconds += part.protect_seconds;
         all.encode_seconds += part.encode_seconds;
     }
     all.refusals.truncate(3);
@@ -145,16 +158,11 @@ fn raw_objects(root: &Path) -> Result<Vec<(PathBuf, RawKey)>> {
 }
 
 /// A table of the columns, as a run would write it: unpartitioned, unsorted, local files.
-fn table(options: &Options, runtime: &tokio::runtime::Handle) -> Result<WriteSpec> {
+fn table(options: &Options, output: &Output, runtime: &tokio::runtime::Handle) -> Result<WriteSpec> {
     let to = options.to.as_ref().context("encoding needs a directory for the files")?;
     std::fs::create_dir_all(to)?;
-    let column = |c: &Column| TableColumn {
-        name: c.name.clone(),
-        r#type: c.r#type.clone(),
-        required: c.required,
-        doc: c.doc.clone(),
-    };
-    let mut columns: Vec<_> = after_steps(options)?.iter().map(column).collect();
+    let column = |c: Column| TableColumn { name: c.name, r#type: c.r#type, required: c.required, doc: c.doc };
+    let mut columns: Vec<_> = columns_after(output).into_iter().map(column).collect();
     if options.provenance {
         columns.push(TableColumn::provenance());
     }
@@ -164,7 +172,7 @@ fn table(options: &Options, runtime: &tokio::runtime::Handle) -> Result<WriteSpe
         columns,
         partition_by: Vec::new(),
         sort_by: Vec::new(),
-        properties: BTreeMap::new(),
+        properties: crate::protect::properties(output),
     };
     let table = TableMetadataBuilder::from_table_creation(definition.creation()?)?.build()?;
     Ok(WriteSpec {
@@ -187,21 +195,15 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
     Ok(functions::steps(&Functions::built_in(), &options.columns, &list)?)
 }
 
-/// The columns behind the steps.
-fn after_steps(options: &Options) -> Result<Vec<Column>> {
-    let after = |step: &Step| step.plan.after.iter().map(|(column, _)| column.clone()).collect();
-    Ok(steps(options)?.last().map_or_else(|| options.columns.clone(), after))
-}
-
 fn run_part(
     from: &Path,
     objects: &[(PathBuf, RawKey)],
     number: usize,
     options: &Options,
-    spec: Option<&WriteSpec>,
+    (spec, protector): (Option<&WriteSpec>, Option<&Protector>),
 ) -> Result<Figures> {
     let spec = spec.map(|spec| WriteSpec { slice: number.to_string(), ..spec.clone() });
-    let mut work = Part::new(options, spec)?;
+    let mut work = Part::new(options, spec, protector)?;
     if objects.is_empty() {
         work.enter(Origin { partition: plain_partition()?, hour: EventHour::from_epoch_hours(0) });
         let mut offset: Offset = 0;
@@ -235,11 +237,12 @@ fn plain_partition() -> Result<PartitionRef> {
 }
 
 /// One thread's share.
-struct Part {
+struct Part<'a> {
     decoder: Decoder,
     transformer: Transformer,
+    protector: Option<&'a Protector>,
+    buffers: Buffers,
     writer: Option<DataWriter>,
-    schema: SchemaRef,
     provenance: bool,
     decode: bool,
     batch_bytes: usize,
@@ -249,25 +252,14 @@ struct Part {
     clock: f64,
 }
 
-impl Part {
-    fn new(options: &Options, spec: Option<WriteSpec>) -> Result<Self> {
-        let decoder = Decoder::new(&options.columns)?;
-        let transformer = Transformer::new(&steps(options)?, &options.columns, &References::default())?;
-        let mut fields: Vec<_> = decoder.schema().fields().iter().cloned().collect();
-        if options.steps {
-            let made = transformer.output().iter().map(|(name, r#type)| Field::new(name, data_type(r#type), true));
-            fields = made.map(Arc::new).collect();
-        }
-        if options.provenance {
-            fields.push(Arc::new(Field::new(provenance::COLUMN, data_type(&provenance::logical_type()), false)));
-        }
-        let schema = Arc::new(Schema::new(fields));
-        let writer = spec.map(DataWriter::new).transpose()?;
+impl<'a> Part<'a> {
+    fn new(options: &Options, spec: Option<WriteSpec>, protector: Option<&'a Protector>) -> Result<Self> {
         Ok(Self {
-            decoder,
-            transformer,
-            writer,
-            schema,
+            decoder: Decoder::new(&options.columns)?,
+            transformer: Transformer::new(&steps(options)?, &options.columns, &References::default())?,
+            protector,
+            buffers: Buffers::default(),
+            writer: spec.map(DataWriter::new).transpose()?,
             provenance: options.provenance,
             decode: options.stage != Stage::Read,
             batch_bytes: options.batch_bytes,
@@ -314,13 +306,20 @@ impl Part {
         let Outcome { mut batch, rows, rejected, .. } = self.transformer.apply(batch)?;
         self.figures.rejected += rejected.len() as u64;
         self.figures.transform_seconds += self.lap()?;
+        if let Some(protector) = self.protector {
+            batch = protector.apply(batch, &mut self.buffers)?;
+            self.figures.protect_seconds += self.lap()?;
+        }
         if self.provenance {
             if let Some(rows) = rows {
                 self.positions = rows.iter().map(|row| self.positions[*row as usize]).collect();
             }
+            let column = provenance::column(&self.origins, &self.positions)?;
+            let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
+            fields.push(Arc::new(Field::new(provenance::COLUMN, data_type(&provenance::logical_type()), false)));
             let mut columns = batch.columns().to_vec();
-            columns.push(Arc::new(provenance::column(&self.origins, &self.positions)?));
-            batch = RecordBatch::try_new(self.schema.clone(), columns)?;
+            columns.push(Arc::new(column));
+            batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
             self.positions.clear();
             self.origins.drain(..self.origins.len() - 1);
         }

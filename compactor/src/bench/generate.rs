@@ -269,6 +269,7 @@ mod tests {
             columns: columns(task).unwrap(),
             stage: Stage::All,
             threads,
+            protect: Vec::new(),
             provenance: true,
             steps: false,
             level: 1,

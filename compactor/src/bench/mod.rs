@@ -13,6 +13,7 @@ mod infer;
 mod ledger;
 mod lines;
 mod planning;
+mod protect;
 mod rows;
 mod tasks;
 
@@ -103,6 +104,9 @@ pub struct Convert {
     /// Run a dozen typical steps over the columns of T1.
     #[arg(long, requires = "task")]
     pub steps: bool,
+    /// Protect this column: `NAME` is encrypted with a token beside it; or `NAME=encrypt`, `NAME=token`, `NAME=hash`.
+    #[arg(long, value_name = "NAME")]
+    pub protect: Vec<String>,
     /// zstd level of the Parquet pages.
     #[arg(long, default_value_t = 3)]
     pub level: i32,
@@ -147,6 +151,7 @@ pub fn run(command: Command) -> Result<()> {
                 threads: args.threads,
                 provenance: args.provenance,
                 steps: args.steps,
+                protect: args.protect,
                 level: args.level,
                 batch_bytes: args.batch_bytes,
                 to: args.to,

@@ -260,7 +260,7 @@ async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, form
 async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
     match env {
         Some(env) => drop(target.conversion(env).await?),
-        None => drop(target.conversion_offline().await?),
+        None => drop(target.check_steps().await?),
     }
     let definition = target.definition();
     definition.creation()?;

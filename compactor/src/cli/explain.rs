@@ -54,8 +54,8 @@ impl From<&Column> for Shown {
 pub async fn explain(config: &Config, which: &Which, format: Format) -> Result<u8> {
     let mut found = Vec::new();
     for target in Target::select(config, which.pipeline.as_deref(), which.table.as_deref())? {
-        let conversion = target.conversion_offline().await?;
-        let steps = target.output.transformations.iter().zip(conversion.engines());
+        let engines = target.check_steps().await?;
+        let steps = target.output.transformations.iter().zip(engines);
         found.push(Explained {
             table: target.name(),
             decoded: decoded_columns(target.output).iter().map(Shown::from).collect(),

@@ -3,25 +3,29 @@
 //! The caller pushes an object's bytes and takes [`Step`]s until more bytes are needed, so that at most one batch exists
 //! at a time. Every record of an object ends as exactly one of: row, reject, tombstone, filtered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, StructArray, UInt32Array};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
-use firn_shared::config::decoded_columns;
-use firn_shared::config::domain::{Column, Output};
+use firn_shared::config::domain::{Column, Output, Protection};
+use firn_shared::config::protected::unprotected_name;
+use firn_shared::config::{change_columns, decoded_columns};
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::{Offset, PartitionRef};
+use firn_shared::ids::{ColumnName, Offset, PartitionRef};
 use firn_shared::raw::envelope::Envelope;
 use firn_shared::raw::manifest::RawObject;
 
 use super::effect::Effect;
+use super::events::Events;
 use super::inflate::Inflate;
 use crate::decode::change::{Changes, Marks, Op, Places, Taken};
 use crate::decode::{Decoder, Rejected};
 use crate::plan::SliceObject;
+use crate::protect::{self, Protector};
 use crate::provenance::{self, Origin};
 use crate::quarantine::{Reject, Rejects};
 use crate::reconcile::account::{Fate, OTHER_EVENT};
@@ -37,35 +41,60 @@ pub struct Conversion {
     columns: Vec<Column>,
     effect: Option<Box<Effect>>,
     transformer: Transformer,
-    events: Option<BTreeSet<String>>,
+    protector: Option<Protector>,
+    events: Events,
     provenance: bool,
     line_max: usize,
     held_bytes: u64,
 }
 
 impl Conversion {
-    /// Builds the transformations; `references` holds what their look-ups read. Records of up to `record_bytes_max` bytes pass.
+    /// Builds the transformations; `references` holds what their look-ups read. Records of up to `record_bytes_max` bytes
+    /// pass. A table with protections needs its `protector`: without it, plaintext would go into files.
     ///
     /// # Errors
     /// `Config`, naming the step.
-    pub fn new(output: &Output, record_bytes_max: u64, references: &References) -> Result<Self> {
+    pub fn new(
+        output: &Output,
+        record_bytes_max: u64,
+        references: &References,
+        protector: Option<Protector>,
+    ) -> Result<Self> {
+        if protector.is_none() && output.table.protections.iter().any(Protection::protects) {
+            return Err(Error::bug(format!("{} has protections and nobody opened their keys", output.table.name)));
+        }
         let effect = Effect::new(output).map(Box::new);
-        let transformer = Transformer::new(&output.transformations, &decoded_columns(output), references)?;
+        let columns = protect::decoded_columns(output, protector.as_ref().is_some_and(Protector::is_landed));
+        let entering: Vec<Column> =
+            columns.iter().cloned().chain(change_columns(output.format, &output.table.mode)).collect();
+        let transformer = Self::transformer(output, &entering, references)?;
         Ok(Self {
             held_bytes: transformer.held_bytes() + references.held_bytes(),
-            transformer: transformer.requiring(output.table.mode.upsert().map_or(&[], |upsert| &upsert.keys))?,
-            columns: output.table.columns.clone(),
+            transformer,
+            columns,
             effect,
-            events: output.events.as_ref().map(|events| events.iter().cloned().collect()),
+            protector,
+            events: Events::of(output),
             provenance: output.table.provenance,
             // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them.
             line_max: usize::try_from(record_bytes_max.saturating_mul(4)).unwrap_or(usize::MAX).max(1 << 20),
         })
     }
 
-    /// What works on each step of the pipeline.
-    pub fn engines(&self) -> impl Iterator<Item = Engine> + '_ {
-        self.transformer.engines()
+    /// Builds the transformations of `output`, without any file of look-ups or key.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn check(output: &Output) -> Result<Vec<Engine>> {
+        let transformer = Self::transformer(output, &decoded_columns(output), &References::unread())?;
+        Ok(transformer.engines().collect())
+    }
+
+    fn transformer(output: &Output, columns: &[Column], references: &References) -> Result<Transformer> {
+        // Of a token, the value that it is made of must be there.
+        let keys = output.table.mode.upsert().map_or(&[][..], |upsert| &upsert.keys);
+        let keys = keys.iter().map(|key| ColumnName::new(unprotected_name(&output.table.protections, key.as_str())));
+        Transformer::new(&output.transformations, columns, references)?.requiring(&keys.collect::<Result<Vec<_>>>()?)
     }
 
     /// What its steps may come to hold in the course of a run, bytes.
@@ -77,11 +106,7 @@ impl Conversion {
     /// Whether records of this event belong to the table.
     #[must_use]
     pub fn wants(&self, event: Option<&str>) -> bool {
-        match (&self.events, event) {
-            (None, _) => true,
-            (Some(events), Some(event)) => events.contains(event),
-            (Some(_), None) => false,
-        }
+        self.events.wants(event)
     }
 }
 
@@ -131,6 +156,8 @@ struct Sink {
     kept: Kept,
     rejects: Rejects,
     truncations: Vec<Truncation>,
+    /// Of the protector.
+    buffers: protect::Buffers,
     /// What became of the records of each origin.
     fates: Vec<Fate>,
     tombstones: u64,
@@ -167,6 +194,7 @@ impl Converter {
             kept: Kept::default(),
             rejects: Rejects::default(),
             truncations: Vec::new(),
+            buffers: protect::Buffers::default(),
             fates: Vec::new(),
             tombstones: 0,
             last: None,
@@ -317,8 +345,12 @@ impl Sink {
             }
             Ok(Taken::Skipped(reason)) => count(&mut self.fate(origin).filtered, reason),
             Err(why) => {
+                let safe = match &self.conversion.protector {
+                    Some(protector) => protector.payload(&payload, &mut self.buffers).map_err(|e| e.to_string())?,
+                    None => Cow::Borrowed(&*payload),
+                };
                 self.rejects.push(&Reject {
-                    payload: &payload,
+                    payload: &safe,
                     why: &why,
                     step: None,
                     event: envelope.event.as_deref(),
@@ -410,6 +442,10 @@ impl Sink {
         if left.is_empty() {
             return Ok(None);
         }
+        let batch = match &conversion.protector {
+            Some(protector) => protector.apply(batch, &mut self.buffers)?,
+            None => batch,
+        };
         let batch = match places {
             _ if !conversion.provenance => batch,
             Some(places) => with_provenance(batch, provenance::column_of_changes(&self.origins, &left, places)?)?,
@@ -433,8 +469,13 @@ impl Sink {
             kept.records.get(at).ok_or_else(|| Error::bug(format!("step {step} rejected a row that was not kept")))?;
         let start = at.checked_sub(1).map_or(0, |before| kept.records[before].0);
         let (origin, offset) = entered[at];
+        let payload = &kept.bytes[start..*end];
+        let safe = match &self.conversion.protector {
+            Some(protector) => protector.payload(payload, &mut self.buffers)?,
+            None => Cow::Borrowed(payload),
+        };
         self.rejects.push(&Reject {
-            payload: &kept.bytes[start..*end],
+            payload: &safe,
             why,
             step: Some(step),
             event: event.as_deref(),
@@ -497,7 +538,8 @@ mod tests {
             columns: vec![column],
             transformer,
             effect: None,
-            events: None,
+            protector: None,
+            events: Events::default(),
             provenance: false,
             line_max: 1 << 20,
             held_bytes: 0,

@@ -7,7 +7,8 @@ use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, Strin
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
 use firn_shared::config::domain::{Column, Output, PayloadFormat};
-use firn_shared::config::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after};
+use firn_shared::config::protected::unprotected_name;
+use firn_shared::config::{DELETED, DELETED_AT, OPERATION, change_columns, shaped_columns};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::origins;
 
@@ -38,8 +39,11 @@ impl Effect {
         }
         let upsert = output.table.mode.upsert();
         let wanted = upsert.iter().flat_map(|upsert| upsert.keys.iter().chain(&upsert.versions));
-        let after = columns_after(output);
-        let wanted = wanted.filter_map(|name| after.iter().position(|column| column.name == name.as_str()));
+        let after = shaped_columns(output);
+        let wanted = wanted.filter_map(|name| {
+            let name = unprotected_name(&output.table.protections, name.as_str());
+            after.iter().position(|column| column.name == name)
+        });
         let sources: BTreeSet<usize> = wanted.flat_map(|at| origins(&output.transformations, at)).collect();
         let deletes = upsert.is_some_and(|upsert| !upsert.soft_delete);
         Some(Self {

@@ -54,6 +54,7 @@ fn output(format: PayloadFormat, mode: Mode) -> Output {
             location: Some(StoreUrl::File("/t".into())),
             mode,
             columns: vec![column("id", LogicalType::Long, true), column("name", LogicalType::String, true)],
+            protections: Vec::new(),
             partition_by: Vec::new(),
             sort_by: Vec::new(),
             provenance: true,
@@ -106,7 +107,8 @@ fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, 
     };
     let object = SliceObject { topic: "events/t/1".parse().unwrap(), partition: Partition(0), object };
     let mut converter =
-        Converter::new(Arc::new(Conversion::new(output, 1 << 20, &References::default()).unwrap()), 1 << 20).unwrap();
+        Converter::new(Arc::new(Conversion::new(output, 1 << 20, &References::default(), None).unwrap()), 1 << 20)
+            .unwrap();
     converter.begin(&object, "file:///raw/k").unwrap();
     converter.push(Bytes::from(bytes));
     assert!(matches!(converter.step(&object.object).unwrap(), Step::NeedBytes));

@@ -9,6 +9,7 @@ pub mod convert;
 mod effect;
 #[cfg(test)]
 mod effect_tests;
+mod events;
 mod inflate;
 mod progress;
 
@@ -26,6 +27,7 @@ use iceberg::table::Table;
 use tokio::sync::OnceCell;
 
 pub use convert::{Conversion, Rows};
+pub use events::Events;
 pub use progress::Progress;
 
 use crate::plan::{Plan, Slice};

@@ -273,6 +273,7 @@ fn topics_are_read_in_every_generation_up_to_the_configured_one() {
         max_record_bytes: 1,
         rotate_size: 1,
         rotate_age: Duration::ZERO,
+        protect_at_landing: false,
     };
     let pattern = |pattern: &str| TopicSelector::Pattern(pattern.into());
     run(async {

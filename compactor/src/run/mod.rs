@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use firn_shared::clock::Clock;
 use firn_shared::config::Config;
+use firn_shared::crypto::Keys;
 use firn_shared::error::Result;
 use firn_shared::store::{Store, Stores};
 
@@ -36,6 +37,8 @@ pub struct Env {
     pub stores: Stores,
     /// Where tables are found.
     pub catalog: Arc<dyn Catalog>,
+    /// Keys for personal data.
+    pub keys: Arc<Keys>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Worker threads and memory.
@@ -54,7 +57,8 @@ impl Env {
         let catalog = crate::table::catalog::open(&config.deployment.catalog, &stores).await?;
         let options = &config.deployment.compactor;
         let cpu = Cpu::new(options.threads, options.memory.saturating_sub(PROGRAM))?;
-        Ok(Self { config, stores, catalog, clock, cpu, bars: true })
+        let keys = Keys::new(&config.deployment, stores.clone(), Arc::clone(&clock));
+        Ok(Self { config, stores, catalog, keys, clock, cpu, bars: true })
     }
 
     /// The raw zone.

@@ -11,6 +11,7 @@ use iceberg::table::Table;
 use serde::Serialize;
 
 use super::{Env, Target};
+use crate::execute::Events;
 use crate::plan::position::Position;
 use crate::plan::read::topics;
 use crate::provenance;
@@ -79,8 +80,8 @@ pub async fn reconcile(env: &Env, target: Target<'_>, deep: bool) -> Result<Proo
         // Rows at or past the table's position belong to a run that has yet to commit its table.
         feed(&quarantine, &position, |partition, offsets| check.quarantined(partition, offsets)).await?;
     }
-    let conversion = target.conversion(env).await?;
-    let wanted: crate::reconcile::deep::Wanted = Arc::new(move |event| conversion.wants(event));
+    let events = Events::of(target.output);
+    let wanted: crate::reconcile::deep::Wanted = Arc::new(move |event| events.wants(event));
     let deep = check.against_ledger(&raw, &env.cpu, (&position, &account), &wanted).await?;
     Ok(Proof { account: report, deep: Some(deep) })
 }

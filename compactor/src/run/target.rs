@@ -10,11 +10,12 @@ use iceberg::TableIdent;
 
 use super::{Env, references};
 use crate::execute::Conversion;
+use crate::protect::{self, Protector};
 use crate::quarantine;
 use crate::seam::Cpu;
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
-use crate::transform::References;
+use crate::transform::Engine;
 
 /// A pipeline's output.
 #[derive(Debug, Clone, Copy)]
@@ -61,26 +62,25 @@ impl<'a> Target<'a> {
     /// What becomes of its records, with the files that its look-ups read.
     ///
     /// # Errors
-    /// `Config`, naming every step that cannot work; those of the stores.
+    /// `Config`, naming every step that cannot work; those of the stores, and of the keys that its protections need.
     pub async fn conversion(&self, env: &Env) -> Result<Conversion> {
         let folder = self.pipeline.file.parent().unwrap_or(Path::new(""));
         let references = references::load(&env.stores, &self.output.transformations, folder).await?;
-        self.conversion_with(&env.cpu, references).await
+        let protector = Protector::new(self.output, self.pipeline.ingestion.protect_at_landing, &env.keys).await?;
+        let (output, record_bytes_max) = (self.output.clone(), self.pipeline.ingestion.max_record_bytes);
+        // Built on a worker thread, because Polars has a say in it.
+        let permit = env.cpu.permit(1).await?;
+        env.cpu.run(&permit, move || Conversion::new(&output, record_bytes_max, &references, protector)).await?
     }
 
-    /// The same without a server: look-ups find nothing.
+    /// What works on each of its transformations; asks no server.
     ///
     /// # Errors
     /// `Config`, naming every step that cannot work.
-    pub async fn conversion_offline(&self) -> Result<Conversion> {
-        self.conversion_with(&Cpu::new(1, 1)?, References::unread()).await
-    }
-
-    /// Built on a worker thread, because Polars has a say in it.
-    async fn conversion_with(&self, cpu: &Cpu, references: References) -> Result<Conversion> {
-        let (output, record_bytes_max) = (self.output.clone(), self.pipeline.ingestion.max_record_bytes);
+    pub async fn check_steps(&self) -> Result<Vec<Engine>> {
+        let (cpu, output) = (Cpu::new(1, 1)?, self.output.clone());
         let permit = cpu.permit(1).await?;
-        cpu.run(&permit, move || Conversion::new(&output, record_bytes_max, &references)).await?
+        cpu.run(&permit, move || Conversion::check(&output)).await?
     }
 
     /// The catalog's name.
@@ -124,7 +124,7 @@ impl<'a> Target<'a> {
             columns: self.columns(),
             partition_by: table.partition_by.clone(),
             sort_by: table.sort_by.clone(),
-            properties: table.properties.clone(),
+            properties: protect::properties(self.output).into_iter().chain(table.properties.clone()).collect(),
         }
     }
 

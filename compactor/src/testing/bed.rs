@@ -78,7 +78,7 @@ impl Record {
 pub async fn run(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> Result<Outcome> {
     let folder = tempfile::tempdir()
         .map_err(|e| Error::unavailable("cannot make a temporary directory for a test").with_source(e))?;
-    let config = Arc::new(deployment(folder.path(), pipeline));
+    let config = Arc::new(deployment(folder.path(), pipeline)?);
     let clock = Arc::new(ManualClock::new(tests.now));
     let env = Env { bars: false, ..Env::open(Arc::clone(&config), clock).await? };
     let mut land = Land::new(&pipeline.ingestion, env.raw().await?)?;
@@ -106,7 +106,7 @@ pub async fn run(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> Res
 }
 
 /// The pipeline on local files. Provenance tells which record became which row.
-fn deployment(folder: &Path, pipeline: &Pipeline) -> Config {
+fn deployment(folder: &Path, pipeline: &Pipeline) -> Result<Config> {
     let mut pipeline = pipeline.clone();
     for output in &mut pipeline.outputs {
         output.table.location = None;
@@ -115,7 +115,10 @@ fn deployment(folder: &Path, pipeline: &Pipeline) -> Config {
     let mut deployment = Deployment::local(folder);
     deployment.compactor.threads = 1;
     deployment.compactor.memory = 128 << 20;
-    Config { deployment, pipelines: [(pipeline.name.clone(), pipeline)].into() }
+    let protections = pipeline.outputs.iter().flat_map(|output| &output.table.protections);
+    let keys: Vec<_> = protections.filter_map(|protection| protection.key.clone()).collect();
+    deployment.keys = crate::protect::fixed::keys(folder, keys)?;
+    Ok(Config { deployment, pipelines: [(pipeline.name.clone(), pipeline)].into() })
 }
 
 /// Every record must be somewhere.

@@ -32,7 +32,7 @@ use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use firn_shared::config::domain::{Column, Step};
 use firn_shared::error::{Error, Result};
-use firn_shared::functions::Planned;
+use firn_shared::functions::{Planned, Source};
 use firn_shared::ids::ColumnName;
 
 use crate::arrow_types::data_type;
@@ -88,7 +88,7 @@ impl Transformer {
                 Ok(step) => built.push(step),
                 Err(message) => wrong.push(message),
             }
-            now = step.plan.after.iter().map(|(column, _)| (column.name.clone(), column.r#type.clone())).collect();
+            now = after(step, &now);
         }
         if !wrong.is_empty() {
             return Err(Error::config(wrong.join("\n")));
@@ -209,7 +209,7 @@ impl Built {
     /// A step that rejects rows whose column at `at` has no value.
     fn present(at: usize, output: &[Typed]) -> Self {
         let after = output.iter().enumerate().map(|(i, (name, r#type))| (outcome::kept(name, r#type), i));
-        let after = after.map(|(column, i)| (column, firn_shared::functions::Source::Kept(i))).collect();
+        let after = after.map(|(column, i)| (column, Source::Kept(i))).collect();
         Self {
             at: "idColumns".into(),
             work: Work::Make(Box::new(outcome::Present)),
@@ -292,6 +292,16 @@ impl Built {
         }
         Err(Error::bug(format!("the step made columns of types {made:?}, planned were {:?}", self.makes)))
     }
+}
+
+/// Names and types of the columns behind a step. What it keeps is of the type that it really has: a column that landing
+/// has protected comes as text, whatever was planned.
+fn after(step: &Step, now: &[Typed]) -> Vec<Typed> {
+    let typed = |(column, source): &(Column, Source)| match source {
+        Source::Kept(at) => (column.name.clone(), now.get(*at).map_or(&column.r#type, |(_, r#type)| r#type).clone()),
+        Source::Made(_) => (column.name.clone(), column.r#type.clone()),
+    };
+    step.plan.after.iter().map(typed).collect()
 }
 
 /// Whether any value of `array` is null where `before` had one.

@@ -1,17 +1,22 @@
 //! How Parquet files are written, in one place.
 
 use firn_shared::error::{Error, Result};
-use iceberg::spec::TableMetadata;
+use iceberg::spec::{Schema, TableMetadata, Type};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use crate::protect::{BLOOM, METRICS};
 use crate::provenance;
 
 /// A row group is closed at this many rows, whatever its size.
 pub const ROW_GROUP_ROWS_MAX: usize = 1 << 20;
 /// A row group is closed when it holds about this many encoded bytes, so that a writer's memory is bounded.
 pub const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
+
+/// Bloom filters are made for this many values of a row group, 150 KB of them, and are wrong about one in a hundred.
+const BLOOM_VALUES: u64 = 1 << 17;
+const BLOOM_FPP: f64 = 0.01;
 
 /// Properties of every data file: zstd pages, statistics, bounded row groups, offsets as differences.
 ///
@@ -48,7 +53,51 @@ pub fn for_table(metadata: &TableMetadata, zstd_level: i32) -> Result<WriterProp
             properties = properties.set_column_statistics_enabled(path(name), EnabledStatistics::Page);
         }
     }
+    for (key, value) in metadata.properties() {
+        // As the specification of Iceberg's table properties says; `full`, `counts` and `truncate(n)` are less than ours.
+        if let Some(name) = key.strip_prefix(METRICS)
+            && value == "none"
+            && let Some(path) = parquet_path(schema, name)
+        {
+            // Random text: a dictionary of it would be thrown away.
+            properties = properties
+                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+                .set_column_dictionary_enabled(path, false);
+        }
+        if let Some(name) = key.strip_prefix(BLOOM)
+            && value == "true"
+            && let Some(path) = parquet_path(schema, name)
+        {
+            properties = properties
+                .set_column_bloom_filter_enabled(path.clone(), true)
+                .set_column_bloom_filter_fpp(path.clone(), BLOOM_FPP)
+                .set_column_bloom_filter_ndv(path, BLOOM_VALUES);
+        }
+    }
     Ok(properties.build())
+}
+
+/// The column of Parquet that holds a field, by the field's full name in Iceberg.
+fn parquet_path(schema: &Schema, name: &str) -> Option<ColumnPath> {
+    let mut parts = name.split('.');
+    let mut field = schema.as_struct().field_by_name(parts.next()?)?;
+    let mut path = vec![field.name.clone()];
+    for part in parts {
+        field = match field.field_type.as_ref() {
+            Type::Struct(of) => of.field_by_name(part)?,
+            Type::List(of) if part == "element" => {
+                path.push("list".to_owned());
+                &of.element_field
+            }
+            Type::Map(of) if part == "value" => {
+                path.push("key_value".to_owned());
+                &of.value_field
+            }
+            _ => return None,
+        };
+        path.push(part.to_owned());
+    }
+    matches!(field.field_type.as_ref(), Type::Primitive(_)).then(|| ColumnPath::new(path))
 }
 
 fn path(name: &str) -> ColumnPath {

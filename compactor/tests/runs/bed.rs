@@ -19,6 +19,7 @@ use firn_compactor::table::read::{self, Origins, Rows};
 use firn_compactor::table::{Catalog, CommitOutcome};
 use firn_shared::clock::SystemClock;
 use firn_shared::config::{self, Config};
+use firn_shared::crypto::Keys;
 use firn_shared::error::Result;
 use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef, Topic};
 use firn_shared::raw::chain::{AppendOutcome, Chain};
@@ -100,6 +101,14 @@ impl Bed {
         Self { dir, config }
     }
 
+    /// A deployment with the key `people`, from a key ring; spilled rows go to `tmp`.
+    pub fn protected(pipeline: &str) -> Self {
+        let keys = "keys: {people: {file: DIR/keys.yaml}}\n";
+        let bed = Self::on(&format!("{}{keys}", FIRN.replace("threads: 2", "threads: 2, tempDir: DIR/tmp")), pipeline);
+        write_ring(bed.dir.path(), &[1]);
+        bed
+    }
+
     /// The same place under another pipeline.
     pub fn reconfigure(&mut self, pipeline: &str) {
         self.config = load(self.dir.path(), pipeline);
@@ -113,6 +122,7 @@ impl Bed {
         let options = &self.config.deployment.compactor;
         Env {
             config: Arc::clone(&self.config),
+            keys: Keys::new(&self.config.deployment, stores.clone(), Arc::new(SystemClock)),
             stores,
             catalog,
             clock: Arc::new(SystemClock),
@@ -292,6 +302,18 @@ pub async fn rows_of(table: &Table, ids: bool) -> Vec<(Place, Option<i64>)> {
     }
     rows.sort_unstable();
     rows
+}
+
+/// A key ring with these versions of `people`: version `n` is 32 times the byte `n`, the secret of tokens 32 times 7.
+pub fn write_ring(dir: &Path, versions: &[u8]) {
+    use base64::Engine as _;
+    use std::os::unix::fs::PermissionsExt;
+    let of = |byte: u8| base64::engine::general_purpose::STANDARD.encode([byte; 32]);
+    let list: Vec<String> = versions.iter().map(|n| format!("{n}: '{}'", of(*n))).collect();
+    let text =
+        format!("keys: {{people: {{versions: {{{}}}, token: '{}'}}}}\nsigning: '{}'\n", list.join(", "), of(7), of(9));
+    std::fs::write(dir.join("keys.yaml"), text).unwrap();
+    std::fs::set_permissions(dir.join("keys.yaml"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn load(dir: &Path, pipeline: &str) -> Arc<Config> {

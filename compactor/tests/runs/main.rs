@@ -8,6 +8,7 @@
 //! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` and `peers` have what went wrong in
 //! other programs, with tables that change and with what comes in.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
+//! `protect` looks for plaintext of protected columns wherever a run leaves something.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -25,6 +26,7 @@ mod model_test;
 mod peers;
 mod pii_scan;
 mod pipeline_tests;
+mod protect;
 mod races;
 mod seen_elsewhere;
 mod truncate;

@@ -203,7 +203,7 @@ async fn tags_branches_and_what_they_hold_outlive_expiry() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_consumed_offsets_outlive_expiry_after_a_rollback_and_foreign_commits() {
     for foreign in [&["someone"][..], &["someone", "someone-again"]] {
-        rolled_back_and_expired(foreign).await;
+        Box::pin(rolled_back_and_expired(foreign)).await;
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 pub use super::maintenance::{Maintenance, MaintenanceOptions};
 pub use super::payload::{Format, PayloadFormat, TimeFormat};
+pub use super::protection::{ColumnPath, KeySource, KeySpec, KmsOptions, Mask, PathStep, Protect, Protection, Reuse};
 use crate::functions::{Args, Function, Planned, Shape};
-use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, PipelineName, TableName, Topic};
+use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, KeyName, PipelineName, TableName, Topic};
 use crate::types::LogicalType;
 
 /// Text that must not be printed.
@@ -57,6 +58,10 @@ pub struct Deployment {
     pub catalog: Catalog,
     /// Where tables go that give no `s3Location`: `{warehouse}/{database}/{table}`.
     pub warehouse: StoreUrl,
+    /// Access to AWS KMS.
+    pub kms: KmsOptions,
+    /// Keys that protect personal data.
+    pub keys: BTreeMap<KeyName, KeySpec>,
     /// Settings of the landing daemon.
     pub landing: LandingOptions,
     /// Settings of the compactor.
@@ -75,6 +80,8 @@ impl Deployment {
             s3: S3Options::default(),
             catalog: Catalog::Sqlite { path: folder.join("catalog.db"), name: "firn".to_owned() },
             warehouse: StoreUrl::File(folder.join("tables")),
+            kms: KmsOptions::default(),
+            keys: BTreeMap::new(),
             landing: LandingOptions::default(),
             compactor: CompactorOptions { temp_dir: folder.join("tmp"), ..CompactorOptions::default() },
             telemetry: TelemetryOptions::default(),
@@ -297,6 +304,8 @@ pub struct Ingestion {
     pub rotate_size: u64,
     /// A batch is closed at this age.
     pub rotate_age: Duration,
+    /// Whether personal data is protected before it is uploaded, not first on its way into tables.
+    pub protect_at_landing: bool,
 }
 
 /// Which topics a pipeline reads.
@@ -392,6 +401,8 @@ pub struct Table {
     pub mode: Mode,
     /// Columns as decoded from JSON, before the transformations.
     pub columns: Vec<Column>,
+    /// What becomes of personal data, after the transformations.
+    pub protections: Vec<Protection>,
     /// Hidden partitioning of the table.
     pub partition_by: Vec<PartitionField>,
     /// Sort order inside files.

@@ -99,7 +99,8 @@ pub fn load_pipeline(path: &Path, functions: &Functions) -> std::result::Result<
     let mut problems = Problems::default();
     let Some((path, text)) = read(path.to_owned(), &mut problems) else { return Err(problems) };
     let (file, yaml) = read_file::<PipelineYaml>(&path, &text, &schema::pipeline(functions), &env::variable);
-    let pipeline = check::pipeline(&file, &yaml.unwrap_or_default(), None, functions);
+    let known = check::Known { clusters: None, keys: None, functions };
+    let pipeline = check::pipeline(&file, &yaml.unwrap_or_default(), known);
     whole(file, pipeline, problems)
 }
 
@@ -161,22 +162,25 @@ pub(super) fn check_texts(
 ) -> std::result::Result<Config, Problems> {
     let (firn_schema, pipeline_schema) = (schema::firn(), schema::pipeline(functions));
     let mut found: Vec<Problem> = Vec::new();
-    let mut clusters = None;
+    let mut names = None;
     let mut deployment = None;
     if let Some((path, text)) = firn {
         let (file, yaml) = read_file::<FirnYaml>(path, text, &firn_schema, lookup);
         if let Some(yaml) = yaml {
-            let (names, built) = check::deployment(&file, &yaml);
+            let (clusters, built) = check::deployment(&file, &yaml);
             deployment = built;
-            clusters = (!file.is_cut("clusters")).then_some(names);
+            let keys = yaml.keys.iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            names = Some(((!file.is_cut("clusters")).then_some(clusters), (!file.is_cut("keys")).then_some(keys)));
         }
         found.extend(file.into_problems());
     }
+    let (clusters, keys) = names.unwrap_or_default();
+    let known = check::Known { clusters: clusters.as_deref(), keys: keys.as_deref(), functions };
     let mut files = Vec::new();
     for (path, text) in pipelines {
         let (file, yaml) = read_file::<PipelineYaml>(path, text, &pipeline_schema, lookup);
         let yaml = yaml.unwrap_or_default();
-        let pipeline = check::pipeline(&file, &yaml, clusters.as_deref(), functions);
+        let pipeline = check::pipeline(&file, &yaml, known);
         files.push((file, yaml, pipeline));
     }
     check::across(&files);
@@ -224,7 +228,7 @@ pub fn yaml_as_json(text: &str) -> Result<Json> {
 type Unset = (Position, String, String);
 
 /// As [`read_text`], with `${…}` replaced.
-fn read_file<T: DeserializeOwned>(
+pub(super) fn read_file<T: DeserializeOwned>(
     path: &Path,
     text: &str,
     schema: &Json,

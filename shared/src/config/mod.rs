@@ -14,18 +14,26 @@ mod load;
 mod maintenance;
 mod payload;
 mod problems;
+pub mod protected;
+mod protection;
+mod ring;
 pub mod schema;
 mod shape;
 mod show;
+mod show_keys;
 #[cfg(test)]
 mod tests;
 pub mod units;
 mod wire;
 mod yaml;
 
-pub use check::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns, event_hour_partition};
+pub use check::{
+    DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns, event_hour_partition,
+    shaped_columns,
+};
 pub use domain::Config;
 pub use load::{Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, load_with, read_tests, yaml_as_json};
 pub use problems::{Problem, Problems};
+pub use ring::{Ring, RingKey, read_ring};
 pub(crate) use shape::join;
 pub use show::show;

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::wire::{FirnYaml, PipelineYaml, TestFileYaml};
+use super::wire::{FirnYaml, PipelineYaml, RingYaml, TestFileYaml};
 use crate::functions::Functions;
 
 /// The schema of `firn.yaml`.
@@ -28,6 +28,12 @@ pub fn test() -> Value {
     titled(schemars::schema_for!(TestFileYaml), "Tests of a Firn pipeline")
 }
 
+/// The schema of a key ring.
+#[must_use]
+pub fn ring() -> Value {
+    titled(schemars::schema_for!(RingYaml), "Firn key ring")
+}
+
 fn titled(schema: schemars::Schema, title: &str) -> Value {
     let mut value = schema.to_value();
     value["title"] = title.into();
@@ -45,7 +51,9 @@ mod tests {
     #[test]
     fn checked_in_schemas_are_current() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schema");
-        for (name, schema) in [("firn", firn()), ("pipeline", pipeline(&Functions::built_in())), ("test", test())] {
+        let all =
+            [("firn", firn()), ("pipeline", pipeline(&Functions::built_in())), ("test", test()), ("key-ring", ring())];
+        for (name, schema) in all {
             let path = folder.join(format!("{name}.schema.json"));
             let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
             if super::super::env::variable("FIRN_UPDATE").is_some() {

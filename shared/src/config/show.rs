@@ -7,14 +7,15 @@ use super::domain::{
     LateThen, LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Step, Table, TopicSelector,
     WriteStrategy,
 };
+use super::show_keys;
 use super::units::{ByteSize, Period};
 use super::wire::{
     AthenaGuardYaml, AthenaYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml, DeleteFilesYaml,
     EventTimeFieldYaml, EventTimeYaml, ExpireYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml,
     LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, MaintenanceYaml, ManifestsYaml, Mechanism, ModeYaml, OneOrMany,
-    OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, Protocol, R53Yaml, RawYaml, RestYaml, RotateYaml, S3Yaml,
-    SecurityYaml, SqliteYaml, StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml, WhitelistYaml,
-    WriteStrategyYaml,
+    OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, ProtectAt, Protocol, R53Yaml, RawYaml, RestYaml,
+    RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml,
+    WhitelistYaml, WriteStrategyYaml,
 };
 use super::yaml;
 use crate::ids::ColumnName;
@@ -49,7 +50,7 @@ fn mask(secret: &Secret) -> String {
 }
 
 /// Key id and masked secret.
-fn keys(credentials: Option<&(String, Secret)>) -> (Option<String>, Option<String>) {
+pub(super) fn keys(credentials: Option<&(String, Secret)>) -> (Option<String>, Option<String>) {
     credentials.map(|(id, secret)| (id.clone(), mask(secret))).unzip()
 }
 
@@ -85,7 +86,8 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
             maintenance: maintenance(&compactor.maintenance),
         }),
         registry: None,
-        keys: None,
+        kms: (!deployment.keys.is_empty()).then(|| show_keys::kms(&deployment.kms)),
+        keys: (!deployment.keys.is_empty()).then(|| show_keys::keys(&deployment.keys)),
         telemetry: Some(TelemetryYaml {
             log: Some(deployment.telemetry.log.clone()),
             format: Some(match deployment.telemetry.format {
@@ -210,7 +212,7 @@ fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
                 age: text(&Period(ingestion.rotate_age)),
             }),
         }),
-        protect_at: None,
+        protect_at: ingestion.protect_at_landing.then_some(ProtectAt::Landing),
     }
 }
 
@@ -250,6 +252,8 @@ fn table(table: &Table) -> TableYaml {
         timestamp_columns: upsert.filter(|u| !u.versions.is_empty()).map(|u| names(&u.versions)),
         delete_memory: upsert.and_then(|u| text(&Period(u.delete_memory))),
         soft_delete: upsert.map(|u| u.soft_delete),
+        pii_columns: (!table.protections.is_empty())
+            .then(|| table.protections.iter().map(|p| Some(show_keys::protection(p))).collect()),
         partition_by: Some(table.partition_by.iter().map(ToString::to_string).collect()),
         sort_by: Some(table.sort_by.iter().map(ToString::to_string).collect()),
         columns: Some(table.columns.iter().map(|column| Some(self::column(column))).collect()),

@@ -208,7 +208,7 @@ impl Planner<'_> {
     pub fn read_mentioned(&mut self, arg: &str) {
         let text = self.args.opt_text(arg).unwrap_or_default();
         let columns = self.before.list.iter().enumerate();
-        let mentioned = columns.filter(|(_, tracked)| tracked.type_known && text.contains(&tracked.column.name));
+        let mentioned = columns.filter(|(_, tracked)| tracked.type_known && mentions(text, &tracked.column.name));
         self.reads.extend(mentioned.map(|(at, _)| at));
     }
 
@@ -375,6 +375,17 @@ impl Planner<'_> {
         let found: Vec<Option<usize>> = names.iter().enumerate().map(read).collect();
         found.into_iter().collect()
     }
+}
+
+/// Whether `name` stands somewhere in `text`, not as a part of a longer word.
+fn mentions(text: &str, name: &str) -> bool {
+    let word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (text[..at].chars().next_back(), text[at + name.len()..].chars().next());
+        let (first, last) = (name.chars().next(), name.chars().next_back());
+        let longer = word(before) && word(first) || word(after) && word(last);
+        !longer
+    })
 }
 
 fn made(name: &str, r#type: Option<LogicalType>, named_at: String) -> Tracked {

@@ -133,6 +133,7 @@ mod tests {
             max_record_bytes: 40,
             rotate_size: 1,
             rotate_age: Duration::from_secs(1),
+            protect_at_landing: false,
         };
         change(&mut ingestion);
         Admission::of(&ingestion).unwrap()

@@ -346,7 +346,8 @@ fn each<T>(mut results: impl Iterator<Item = std::result::Result<T, String>>) ->
     results.try_for_each(|r| r.map(drop).map_err(anyhow::Error::msg))
 }
 
-pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+/// Runs a future to its end, on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be built").block_on(future)
 }

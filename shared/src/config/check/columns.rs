@@ -1,7 +1,8 @@
 //! The columns of a table, step by step: names and types after each transformation.
 
 use super::File;
-use crate::config::domain::{Column, Format, JsonPath, Mode, Output, PayloadFormat};
+use crate::config::domain::{Column, Format, JsonPath, Mode, Output, PayloadFormat, Protect, Protection};
+use crate::config::protected;
 use crate::functions::Columns;
 use crate::ids::ColumnName;
 use crate::types::LogicalType;
@@ -70,14 +71,22 @@ pub fn decoded_columns(output: &Output) -> Vec<Column> {
     output.table.columns.iter().cloned().chain(added).collect()
 }
 
+/// The columns behind the last step, before the table's protections.
+#[must_use]
+pub fn shaped_columns(output: &Output) -> Vec<Column> {
+    match output.transformations.last() {
+        Some(step) => step.plan.after.iter().map(|(column, _)| column.clone()).collect(),
+        None => decoded_columns(output),
+    }
+}
+
 /// The columns of an output's table in order, after all transformations and without provenance. Names are valid
 /// [`ColumnName`]s; `path` and `format` tell where the value came from.
 #[must_use]
 pub fn columns_after(output: &Output) -> Vec<Column> {
-    let mut columns: Vec<Column> = match output.transformations.last() {
-        Some(step) => step.plan.after.iter().map(|(column, _)| column.clone()).collect(),
-        None => decoded_columns(output),
-    };
+    let columns = shaped_columns(output);
+    // Checked: every protection finds its column.
+    let mut columns = protected::protect_columns(columns.clone(), &output.table.protections).unwrap_or(columns);
     // Of a deleted row nothing is sure to be known but its key, and here it stays.
     if let Some(keys) = keys_of_kept_deletes(output) {
         for column in &mut columns {
@@ -95,6 +104,37 @@ fn keys_of_kept_deletes(output: &Output) -> Option<Vec<&str>> {
         Mode::Upsert(upsert) if upsert.soft_delete => Some(upsert.keys.iter().map(ColumnName::as_str).collect()),
         Mode::Upsert(_) | Mode::TruncateLoad { .. } => None,
     }
+}
+
+/// Changes the columns as the table's protections do.
+///
+/// # Errors
+/// The number of the protection that cannot be applied, and why; the columns are then as they were.
+pub(super) fn protect(columns: &mut Columns, protections: &[Protection]) -> Result<(), (usize, String)> {
+    if columns.incomplete || columns.iter().any(|tracked| !tracked.type_known) {
+        return Ok(());
+    }
+    for (i, protection) in protections.iter().enumerate() {
+        columns.missing(&protection.path.column).map_or(Ok(()), |message| Err((i, message)))?;
+    }
+    let plain = columns.iter().map(|tracked| tracked.column.clone()).collect();
+    let after = protected::protect_columns(plain, protections)?;
+    let gone = |name: &str| {
+        protections.iter().any(|p| p.how == Protect::Drop && p.path.inside.is_empty() && p.path.column == name)
+    };
+    let mut made = Columns::default();
+    for tracked in columns.iter().filter(|tracked| !gone(&tracked.column.name)) {
+        // Two of one name are told apart by neither; their check comes later.
+        let column = after.iter().find(|column| column.name == tracked.column.name).unwrap_or(&tracked.column);
+        made.push(column.clone(), tracked.named_at.clone());
+    }
+    for column in after {
+        if !made.has(&column.name) {
+            made.push(column, String::new());
+        }
+    }
+    *columns = made;
+    Ok(())
 }
 
 /// Checks the final names against Athena's rules and each other.

@@ -51,9 +51,9 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
         landing(file, &yaml.landing.clone().unwrap_or_default()),
         compactor(file, &yaml.compactor.clone().unwrap_or_default()),
         telemetry(file, &yaml.telemetry.clone().unwrap_or_default()),
+        super::keys::keys(file, yaml),
     );
     file.refuse(yaml.registry.as_ref(), "registry", "a schema registry");
-    file.refuse(yaml.keys.as_ref(), "keys", "keys for personal data");
     if let (Some(raw), Some(warehouse)) = (&parts.1, &parts.4)
         && raw == warehouse
     {
@@ -69,13 +69,14 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
             Some(landing),
             Some(compactor),
             Some(telemetry),
-        ) => Some(Deployment { clusters, raw, s3, catalog, warehouse, landing, compactor, telemetry }),
+            Some((kms, keys)),
+        ) => Some(Deployment { clusters, raw, s3, catalog, warehouse, kms, keys, landing, compactor, telemetry }),
         _ => None,
     };
     (names, deployment)
 }
 
-fn store(file: &File, path: &str, text: Option<&String>) -> Option<StoreUrl> {
+pub(super) fn store(file: &File, path: &str, text: Option<&String>) -> Option<StoreUrl> {
     file.take(path, StoreUrl::parse(text?, file.folder()))
 }
 
@@ -221,7 +222,7 @@ fn security(file: &File, path: &str, yaml: &SecurityYaml) -> Option<BTreeMap<Str
 
 /// A static key pair: both, or neither; the outer `None` only after a report.
 #[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not given`")]
-fn credentials(
+pub(super) fn credentials(
     file: &File,
     path: &str,
     id: Option<&String>,
@@ -240,7 +241,7 @@ fn credentials(
 }
 
 /// Reports an address that is not `http://…` or `https://…`.
-fn url(file: &File, path: &str, text: Option<&String>) {
+pub(super) fn url(file: &File, path: &str, text: Option<&String>) {
     if let Some(text) = text
         && text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).is_none_or(str::is_empty)
     {

@@ -7,9 +7,11 @@ mod across;
 mod cases;
 mod columns;
 mod firn;
+mod keys;
 mod maintenance;
 mod mode;
 mod pipeline;
+mod protect;
 mod table;
 
 use std::cell::RefCell;
@@ -20,9 +22,9 @@ use std::str::FromStr;
 
 pub(super) use across::across;
 pub(super) use cases::tests;
-pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns};
+pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns, shaped_columns};
 pub(super) use firn::deployment;
-pub(super) use pipeline::pipeline;
+pub(super) use pipeline::{Known, pipeline};
 pub use table::event_hour_partition;
 
 use super::problems::Problem;

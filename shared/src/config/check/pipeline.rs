@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::columns::check_names;
-use super::{File, table};
+use super::{File, protect, table};
 use crate::config::domain::{
     EventTime, Ingestion, JsonPath, LateThen, Output, PayloadFormat, Pipeline, Step, TimeFormat, TopicSelector,
     WhitelistEntry,
@@ -25,15 +25,21 @@ const ROTATE_SIZE: ByteSize = ByteSize(128_000_000);
 const ROTATE_AGE: Period = Period(Duration::from_mins(5));
 const KAFKA_TIMESTAMP: &str = "kafkaTimestamp";
 
-/// The pipeline, if all of it could be built; `clusters` are the names in `firn.yaml`, `None` when they are not known.
-pub(in crate::config) fn pipeline(
-    file: &File,
-    yaml: &PipelineYaml,
-    clusters: Option<&[String]>,
-    functions: &Functions,
-) -> Option<Pipeline> {
+/// Names in `firn.yaml` that pipelines refer to, `None` when they are not known; and the functions that steps call.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::config) struct Known<'a> {
+    /// Clusters.
+    pub(in crate::config) clusters: Option<&'a [String]>,
+    /// Keys for personal data.
+    pub(in crate::config) keys: Option<&'a [String]>,
+    /// Functions.
+    pub(in crate::config) functions: &'a Functions,
+}
+
+/// The pipeline, if all of it could be built.
+pub(in crate::config) fn pipeline(file: &File, yaml: &PipelineYaml, known: Known<'_>) -> Option<Pipeline> {
     let name = yaml.name.clone().and_then(|name| file.take("name", PipelineName::new(name)));
-    let ingestion = yaml.ingestion_unit.as_ref().and_then(|yaml| ingestion(file, yaml, clusters));
+    let ingestion = yaml.ingestion_unit.as_ref().and_then(|yaml| ingestion(file, yaml, known.clusters));
     let incoming = yaml.ingestion_unit.as_ref().and_then(|yaml| yaml.incoming_data.as_ref());
     let format = incoming.and_then(|yaml| yaml.format).map(payload_format);
     for i in 0..yaml.streams.as_ref().map_or(0, Vec::len) {
@@ -42,20 +48,21 @@ pub(in crate::config) fn pipeline(
     let mut outputs = Vec::new();
     let mut whole = true;
     for (i, yaml) in yaml.outsourcing_unit.iter().flatten().enumerate() {
-        let output = yaml.as_ref().and_then(|yaml| {
-            output(file, &format!("outsourcingUnit[{i}]"), yaml, (ingestion.as_ref(), format), functions)
-        });
+        let output = yaml
+            .as_ref()
+            .and_then(|yaml| output(file, &format!("outsourcingUnit[{i}]"), yaml, (ingestion.as_ref(), format), known));
         whole &= output.is_some();
-        outputs.extend(output);
+        outputs.extend(output.map(|output| (format!("outsourcingUnit[{i}].table"), output)));
     }
+    if let (true, Some(ingestion)) = (whole, &ingestion) {
+        protect::check_landing(file, ingestion, &outputs);
+    }
+    let outputs = outputs.into_iter().map(|(_, output)| output).collect();
     let pipeline = Pipeline { name: name?, file: file.path.clone(), ingestion: ingestion?, outputs };
     whole.then_some(pipeline)
 }
 
 fn ingestion(file: &File, yaml: &IngestionYaml, clusters: Option<&[String]>) -> Option<Ingestion> {
-    if yaml.protect_at == Some(ProtectAt::Landing) {
-        file.unsupported("ingestionUnit.protectAt", "protecting columns in the raw zone");
-    }
     let rotate = yaml.raw.as_ref().and_then(|raw| raw.rotate.clone()).unwrap_or_default();
     let (rotate_size, rotate_age) = self::rotate(file, &rotate);
     let kafka = yaml.kafka.as_ref().map(|yaml| kafka(file, yaml, clusters));
@@ -77,6 +84,7 @@ fn ingestion(file: &File, yaml: &IngestionYaml, clusters: Option<&[String]>) -> 
         max_record_bytes: incoming.max_record_bytes?,
         rotate_size: rotate_size?,
         rotate_age: rotate_age?,
+        protect_at_landing: yaml.protect_at == Some(ProtectAt::Landing),
     })
 }
 
@@ -254,7 +262,7 @@ fn output(
     path: &str,
     yaml: &OutputYaml,
     (ingestion, format): (Option<&Ingestion>, Option<PayloadFormat>),
-    functions: &Functions,
+    known: Known<'_>,
 ) -> Option<Output> {
     if let (Some(events), Some(ingestion)) = (&yaml.events, ingestion) {
         table::check_events(file, &format!("{path}.events"), events, ingestion);
@@ -274,15 +282,26 @@ fn output(
             columns.incomplete = true;
             continue;
         };
-        steps.extend(self::step(file, &path, yaml, &mut columns, functions));
+        steps.extend(self::step(file, &path, yaml, &mut columns, known.functions));
     }
     let planned = steps.len() == yaml.transformations.as_ref().map_or(0, Vec::len);
     let upsert = table_yaml.mode == Some(ModeYaml::Upsert);
-    refuse_steps(file, path, yaml, (upsert, format.is_some_and(PayloadFormat::is_change)), functions);
+    refuse_steps(file, path, yaml, (upsert, format.is_some_and(PayloadFormat::is_change)), known.functions);
+    let plain: Vec<String> = columns.iter().map(|tracked| tracked.column.name.clone()).collect();
+    let protections = protect::protections(file, &table_path, table_yaml, &mut columns, known.keys);
     check_names(&columns, file);
-    let table = table::table(file, &table_path, table_yaml, decoded, (&columns, format))?;
+    let table = table::table(file, &table_path, table_yaml, (decoded, protections), (&columns, format))?;
     let output =
         Output { format: format.unwrap_or_default(), events: yaml.events.clone(), table, transformations: steps };
+    if planned && !columns.incomplete {
+        protect::check_copies(file, &table_path, &output, &plain);
+    } else if known.functions.is_open()
+        && ingestion.is_some_and(|ingestion| ingestion.protect_at_landing)
+        && !output.table.protections.is_empty()
+    {
+        let message = "landing cannot follow protected columns through steps that only another program knows";
+        file.report(&format!("{path}.transformations"), format!("{message}; use `protectAt: conversion`"));
+    }
     if let Some(ingestion) = ingestion
         && !output.table.provenance
         && planned

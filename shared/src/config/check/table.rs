@@ -7,12 +7,11 @@ use super::columns::{marks, misplaced};
 use super::maintenance::maintenance;
 use crate::config::domain::{
     AthenaGuard, Column, DeleteFiles, EventTime, Format, Ingestion, JsonPath, Mode, Output, PartitionField,
-    PayloadFormat, SortField, StoreUrl, Table, Transform, WriteStrategy,
+    PayloadFormat, Protection, SortField, StoreUrl, Table, Transform, WriteStrategy,
 };
 use crate::config::units::ByteSize;
 use crate::config::wire::{
-    AthenaGuardYaml, ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, Protect, RemovedColumn, TableYaml,
-    TypeChange,
+    AthenaGuardYaml, ColumnYaml, ContractYaml, Incompatible, ModeYaml, NewColumn, RemovedColumn, TableYaml, TypeChange,
 };
 use crate::cursor::did_you_mean;
 use crate::functions::Columns;
@@ -129,7 +128,7 @@ pub(super) fn table(
     file: &File,
     path: &str,
     yaml: &TableYaml,
-    decoded: Vec<Column>,
+    (decoded, protections): (Vec<Column>, Option<Vec<Protection>>),
     (after, format): (&Columns, Option<PayloadFormat>),
 ) -> Option<Table> {
     let at = |key: &str| format!("{path}.{key}");
@@ -157,6 +156,7 @@ pub(super) fn table(
         location: location?,
         mode: mode?,
         columns: decoded,
+        protections: protections?,
         partition_by: partition_by?,
         sort_by: sort_by?,
         provenance: yaml.provenance.unwrap_or(true),
@@ -172,13 +172,6 @@ pub(super) fn table(
 /// Reports every option that a later version understands.
 fn refuse_later(file: &File, path: &str, yaml: &TableYaml) {
     let at = |key: &str| format!("{path}.{key}");
-    for (i, pii) in yaml.pii_columns.iter().flatten().enumerate() {
-        let what = match pii.as_ref().and_then(|pii| pii.protect) {
-            Some(Protect::Drop) => "protecting columns; use the step `drop`",
-            _ => "protecting columns",
-        };
-        file.unsupported(&format!("{}[{i}]", at("piiColumns")), what);
-    }
     let Some(contract) = &yaml.contract else { return };
     let ContractYaml { new_column, removed_column, type_change, incompatible } = contract;
     let changed = [

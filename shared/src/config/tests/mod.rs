@@ -10,6 +10,7 @@ mod cases;
 mod deployments;
 mod maintenance;
 mod meanings;
+mod protection;
 mod shapes;
 
 mod examples {
@@ -30,6 +31,9 @@ mod examples {
         let config = example("zeek").unwrap_or_else(|problems| panic!("{problems}"));
         let columns = columns_after(&config.pipelines.values().next().unwrap().outputs[0]);
         assert_eq!((columns[2].name.as_str(), columns[2].path.to_string().as_str()), ("orig_h", "$['id.orig_h']"));
+        let config = example("protected").unwrap_or_else(|problems| panic!("{problems}"));
+        let protected = columns_after(&config.pipelines.values().next().unwrap().outputs[0]);
+        assert!(protected.iter().any(|column| column.name == "_key_people"));
         let config = example("customers").unwrap_or_else(|problems| panic!("{problems}"));
         let customers = &config.pipelines.values().next().unwrap().outputs[0].table;
         assert_eq!(customers.mode.upsert().map(|upsert| upsert.keys.len()), Some(1));
@@ -44,18 +48,14 @@ mod examples {
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         33:11: registry: not supported yet: a schema registry
-        35:3: keys: not supported yet: keys for personal data
         17:30: ingestionUnit.incomingData.whitelist.OrderPlaced.subject: not supported yet: checking against a schema registry
         19:31: ingestionUnit.incomingData.late.then: not supported yet: `sideTable`; use `accept` or `quarantine`
-        22:14: ingestionUnit.protectAt: not supported yet: protecting columns in the raw zone
-        37:11: outsourcingUnit[0].table.piiColumns[0]: not supported yet: protecting columns
-        38:11: outsourcingUnit[0].table.piiColumns[1]: not supported yet: protecting columns
-        45:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists
-        50:29: outsourcingUnit[0].table.contract.newColumn: not supported yet: anything but `ignore`
-        50:52: outsourcingUnit[0].table.contract.removedColumn: not supported yet: anything but `keep`
-        50:70: outsourcingUnit[0].table.contract.typeChange: not supported yet: anything but `fail`
-        50:91: outsourcingUnit[0].table.contract.incompatible: not supported yet: anything but `quarantine`
-        66:5: streams[0]: not supported yet: streams
+        47:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists
+        53:29: outsourcingUnit[0].table.contract.newColumn: not supported yet: anything but `ignore`
+        53:52: outsourcingUnit[0].table.contract.removedColumn: not supported yet: anything but `keep`
+        53:70: outsourcingUnit[0].table.contract.typeChange: not supported yet: anything but `fail`
+        53:91: outsourcingUnit[0].table.contract.incompatible: not supported yet: anything but `quarantine`
+        69:5: streams[0]: not supported yet: streams
         "#);
     }
 }

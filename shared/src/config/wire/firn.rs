@@ -30,7 +30,9 @@ wire! {
         compactor: Option<CompactorYaml>,
         /// Schema registry.
         registry: Option<RegistryYaml>,
-        /// Keys that protect personal data, by name.
+        /// Access to AWS KMS.
+        kms: Option<KmsYaml>,
+        /// Keys that protect personal data, by name: lower-case letters, digits and `_`.
         keys: Option<BTreeMap<String, Option<KeyYaml>>>,
         /// Logs.
         telemetry: Option<TelemetryYaml>,
@@ -159,12 +161,39 @@ wire! {
         /// Password.
         password: Option<String>,
     }
-    /// A key that protects personal data: `kms` or `file`.
+    /// Access to AWS KMS; without keys, the default credential chain of AWS.
+    struct KmsYaml {
+        /// Another endpoint than AWS's, for emulators.
+        endpoint: Option<String>,
+        /// Region; else from the environment.
+        region: Option<String>,
+        /// Static access key; needs `secretAccessKey`.
+        access_key_id: Option<String>,
+        /// Secret of the static access key.
+        secret_access_key: Option<String>,
+    }
+    /// A key that protects personal data: `kms` or `file`. One key is one domain: tokens under it are equal everywhere.
     struct KeyYaml {
-        /// A KMS key id, ARN or alias.
+        /// A KMS key id, ARN or alias, which wraps the data keys.
         kms: Option<String>,
-        /// A local key ring.
+        /// A key ring: a file that nobody else may read, with the versions of this key under its name.
         file: Option<String>,
+        /// Where wrapped keys are kept (default `{warehouse}/_keys`).
+        store: Option<String>,
+        /// Encryption context for KMS, besides ours.
+        context: Option<BTreeMap<String, String>>,
+        /// When a data key from KMS is followed by a new one.
+        reuse: Option<ReuseYaml>,
+    }
+    /// When a data key from KMS is followed by a new one.
+    struct ReuseYaml {
+        /// At this age (default 1d).
+        age: Option<String>,
+        /// When one process has sealed so many values with it (default 16777216).
+        #[schemars(range(min = 1, max = 4_294_967_296_u64))]
+        values: Option<u64>,
+        /// When one process has sealed so many bytes with it (default 64GiB).
+        bytes: Option<String>,
     }
     /// Logs.
     struct TelemetryYaml {
@@ -218,4 +247,23 @@ pub(in crate::config) enum OneOrMany {
     One(String),
     /// Several.
     Many(Vec<String>),
+}
+
+wire! {
+    /// A key ring.
+    struct RingYaml {
+        /// Keys by the names they have in firn.yaml.
+        #[schemars(required)]
+        keys: Option<BTreeMap<String, Option<RingKeyYaml>>>,
+        /// Seed of the Ed25519 key that signs certificates of erasure: base64 of 32 bytes.
+        signing: Option<String>,
+    }
+    /// A key of a ring.
+    struct RingKeyYaml {
+        /// Versions by number, each base64 of 32 bytes; the largest number seals, the others open what they sealed.
+        #[schemars(required)]
+        versions: Option<BTreeMap<String, String>>,
+        /// The secret behind tokens and hashes: base64 of 32 bytes. It never changes.
+        token: Option<String>,
+    }
 }

@@ -210,18 +210,28 @@ wire! {
     }
     /// A column with personal data.
     struct PiiYaml {
-        /// The table column.
+        /// The table column, or a place in it: `email`, `user.email`, `phones[]`, `contacts[].phone`.
         #[schemars(required)]
         name: Option<String>,
-        /// How it is protected.
+        /// How it is protected. `encrypt`: AES-256-GCM, can be opened again. `token`: HMAC, equal in all tables. `hash`: HMAC,
+        /// equal in this column only. `mask`: partly hidden. `redact`: text without what patterns find. `drop`: not in the
+        /// table. `keep`: as it is, on purpose.
         #[schemars(required)]
-        protect: Option<Protect>,
-        /// Add a token column for joins.
+        protect: Option<ProtectYaml>,
+        /// Add a column `NAME_token` for joins (default false).
         token: Option<bool>,
-        /// The key, a name in firn.yaml.
+        /// The key, a name in firn.yaml (default: the only one there).
         key: Option<String>,
-        /// Pattern for `redact`.
+        /// What `mask` leaves: `all` (default, nothing), `first(n)`, `last(n)`, `email`, `ip`.
+        mask: Option<String>,
+        /// Pattern for `redact`: a regular expression, or `email`, `card`, `phone`, `ipv4`, `iban`.
         pattern: Option<String>,
+        /// Several patterns for `redact`.
+        patterns: Option<Vec<String>>,
+        /// The column that says whose data it is: each subject has a key of its own in the key store.
+        subject: Option<String>,
+        /// Additional authenticated data of the ciphertext; readers must give the same text.
+        aad: Option<String>,
     }
     /// What happens when data and table differ.
     struct ContractYaml {
@@ -305,7 +315,7 @@ words! {
     enum PayloadFormatYaml { Json, Debezium, Dynamodb, Avro, Protobuf, }
     /// What becomes of records later than allowed.
     enum LateThenYaml { Accept, SideTable, Quarantine, }
-    /// Where personal data is protected.
+    /// Where personal data is protected: on its way into tables, or before anything is uploaded to the raw zone.
     enum ProtectAt { Conversion, Landing, }
     /// File format of a table.
     enum FileFormat { Parquet, }
@@ -318,7 +328,7 @@ words! {
     /// How delete files name rows.
     enum DeleteFilesYaml { Position, Equality, }
     /// How a column is protected.
-    enum Protect { Encrypt, Token, Hash, Mask, Drop, Redact, }
+    enum ProtectYaml { Encrypt, Token, Hash, Mask, Drop, Redact, Keep, }
     /// What happens to a field that no column takes.
     enum NewColumn { Ignore, Evolve, Capture, Fail, }
     /// What happens to a column that the pipeline no longer has.

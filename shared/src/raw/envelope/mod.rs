@@ -16,7 +16,7 @@
 
 mod quarantine;
 mod read;
-mod text;
+pub(crate) mod text;
 mod write;
 
 pub use quarantine::QuarantineLine;

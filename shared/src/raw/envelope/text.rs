@@ -61,7 +61,7 @@ pub(super) fn push_bytes(line: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// Appends a JSON string.
-pub(super) fn push_string(line: &mut Vec<u8>, text: &str) {
+pub(crate) fn push_string(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
     let bytes = text.as_bytes();
     let mut plain_from = 0;

@@ -1,0 +1,281 @@
+//! Personal data on its way into the table: after the transformations, before anything is written, spilled or shuffled.
+//!
+//! A table's protections see the batch as one struct of its columns. [`column`] follows each path to the values, [`text`]
+//! gives every value its canonical text, and `firn_shared::crypto` makes of the text what the protection says. What a
+//! row's values were sealed with stands in a column of its own for each key (`_key_people`), so that a reader finds the
+//! key, and rotation touches new rows only. Rejected records pass a [`Guard`], which does the same inside their bytes.
+
+mod column;
+pub mod fixed;
+mod text;
+
+pub use text::canonical;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field, Schema};
+use firn_shared::config::domain::{Column, Output, PathStep, Protect};
+use firn_shared::config::protected::{decoded_name, key_column, protected, sealing_keys, steps};
+use firn_shared::crypto::payload::text_of;
+use firn_shared::crypto::{DataKey, Guard, Key, Keys, Scratch, Sealer, Treatment};
+use firn_shared::error::{Error, Result};
+use firn_shared::types::{LogicalType, StructField};
+
+use column::{Cells, RowKeys};
+
+/// Protects the batches of one table; shared by all slices of a run.
+#[derive(Debug)]
+pub struct Protector {
+    works: Vec<Work>,
+    sealing: Vec<Sealing>,
+    /// Values may have been protected by landing: they come as JSON text.
+    landed: bool,
+    guard: Guard,
+}
+
+/// One protection.
+#[derive(Debug)]
+struct Work {
+    steps: Vec<PathStep>,
+    treatment: Treatment,
+    token_name: Option<String>,
+    /// Which of [`Protector::sealing`] seals.
+    sealing: Option<usize>,
+}
+
+/// A key that seals values of the table.
+#[derive(Debug)]
+struct Sealing {
+    key: Arc<Key>,
+    /// The column that names the subject whose key it is.
+    subject: Option<String>,
+    /// The table's column that names the key.
+    column: String,
+    /// Columns with values to seal.
+    values: Vec<String>,
+}
+
+/// A slice's buffers.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    sealer: Sealer,
+    scratch: Scratch,
+}
+
+impl Protector {
+    /// What the table's protections need, keys included; `None` for a table without any.
+    ///
+    /// # Errors
+    /// `Config` for keys that cannot be used, else as their provider says.
+    pub async fn new(output: &Output, landed: bool, keys: &Keys) -> Result<Option<Self>> {
+        let protections = &output.table.protections;
+        let protected = protected(output);
+        let Some(guard) = Guard::new(&protected, keys).await? else { return Ok(None) };
+        let names = sealing_keys(protections);
+        let mut sealing = Vec::new();
+        for name in names.iter().copied() {
+            let sealed = || protections.iter().filter(move |p| p.key.as_ref() == Some(name) && p.seals());
+            sealing.push(Sealing {
+                key: keys.key(name).await?,
+                subject: sealed().find_map(|p| p.subject.as_ref()).map(ToString::to_string),
+                column: key_column(name),
+                values: sealed().map(|p| p.path.column.clone()).collect(),
+            });
+        }
+        let mut works = Vec::new();
+        for (protection, place) in protections.iter().zip(&protected) {
+            let treatment = Treatment::new(protection, keys, &place.column).await?;
+            if treatment.keeps() {
+                continue;
+            }
+            works.push(Work {
+                steps: steps(&protection.path),
+                token_name: protection.token.then(|| protection.token_name()),
+                sealing: protection
+                    .seals()
+                    .then(|| names.iter().position(|n| Some(*n) == protection.key.as_ref()))
+                    .flatten(),
+                treatment,
+            });
+        }
+        Ok(Some(Self { works, sealing, landed, guard }))
+    }
+
+    /// Whether landing may have protected values.
+    #[must_use]
+    pub fn is_landed(&self) -> bool {
+        self.landed
+    }
+
+    /// The bytes of a rejected record without plaintext of protected values.
+    ///
+    /// # Errors
+    /// Those of keys that had to be fetched.
+    pub fn payload<'a>(&self, payload: &'a [u8], buffers: &mut Buffers) -> Result<Cow<'a, [u8]>> {
+        self.guard.protect_unknown(payload, &mut buffers.scratch)
+    }
+
+    /// The batch in the table's columns.
+    ///
+    /// # Errors
+    /// Those of keys that had to be fetched; `Bug` for a batch of other columns.
+    pub fn apply(&self, batch: RecordBatch, buffers: &mut Buffers) -> Result<RecordBatch> {
+        let mut row_keys = self.sealing.iter().map(|s| self.row_keys(s, &batch)).collect::<Result<Vec<_>>>()?;
+        let (schema, arrays, rows) = batch.into_parts();
+        let mut columns: Vec<(Arc<Field>, ArrayRef)> = schema.fields().iter().cloned().zip(arrays).collect();
+        for work in &self.works {
+            let mut none = RowKeys::default();
+            let keys = match work.sealing {
+                Some(at) => &mut row_keys[at],
+                None => &mut none,
+            };
+            let mut cells = Cells { work: &work.treatment, keys, landed: self.landed, sealer: &mut buffers.sealer };
+            columns = column::protect(columns, &work.steps, work.token_name.as_deref(), None, &mut cells)?;
+        }
+        for (sealing, keys) in self.sealing.iter().zip(&row_keys) {
+            columns.push((Arc::new(Field::new(&sealing.column, DataType::Utf8, true)), Arc::new(keys.column(rows))));
+        }
+        let (fields, arrays): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+            .map_err(|e| Error::bug("protected columns make no batch").with_source(e))
+    }
+
+    /// The text of a subject, which is JSON when the column itself may have been protected by landing.
+    fn subject_text<'a>(&self, column: &str, text: &'a str) -> Cow<'a, str> {
+        let protected =
+            self.works.iter().any(|work| matches!(&work.steps[..], [PathStep::Field(name)] if name == column));
+        if self.landed && protected { text_of(text.as_bytes()).unwrap_or_default() } else { Cow::Borrowed(text) }
+    }
+
+    /// The key of every row: the newest version, or that of the row's subject.
+    fn row_keys(&self, sealing: &Sealing, batch: &RecordBatch) -> Result<RowKeys> {
+        let column = |name: &str| {
+            batch.column_by_name(name).ok_or_else(|| Error::bug(format!("no column `{name}` in a batch to protect")))
+        };
+        let values = sealing.values.iter().map(|name| column(name)).collect::<Result<Vec<_>>>()?;
+        // Those that landing has sealed need no key here, and a subject who was erased gets none again.
+        let sealed = |values: &ArrayRef, row: usize| {
+            self.landed && values.as_string_opt::<i32>().is_some_and(|text| text.value(row).starts_with(SEALED))
+        };
+        let has_value = |row: usize| values.iter().any(|values| values.is_valid(row) && !sealed(values, row));
+        let newest = sealing.key.current_blocking()?;
+        let Some(subject) = &sealing.subject else {
+            return Ok(RowKeys::all(newest, (0..batch.num_rows()).map(has_value)));
+        };
+        let subjects = canonical(column(subject)?)?;
+        let token = sealing.key.token_key_opened()?;
+        let mut names: HashMap<&str, String> = HashMap::new();
+        for row in (0..batch.num_rows()).filter(|row| subjects.is_valid(*row) && has_value(*row)) {
+            let text = subjects.value(row);
+            names.entry(text).or_insert_with(|| token.subject(self.subject_text(subject, text).as_bytes()));
+        }
+        let wanted: Vec<String> = names.values().cloned().collect();
+        let keys = sealing.key.subjects_blocking(&wanted)?;
+        let key_of = |row: usize| -> Result<Option<Arc<DataKey>>> {
+            if !has_value(row) {
+                return Ok(None);
+            }
+            // Data of nobody: only rows that delete lack what is required of others.
+            if subjects.is_null(row) {
+                return Ok(Some(Arc::clone(&newest)));
+            }
+            let found = names.get(subjects.value(row)).and_then(|name| keys.get(name));
+            found.cloned().map(Some).ok_or_else(|| Error::bug("a subject without a key"))
+        };
+        RowKeys::by_row((0..batch.num_rows()).map(key_of))
+    }
+}
+
+/// How JSON text begins that landing has sealed.
+const SEALED: &str = "\"firn:1:";
+
+/// Iceberg's property that says which statistics a column has.
+pub const METRICS: &str = "write.metadata.metrics.column.";
+/// Iceberg's property that asks for a bloom filter.
+pub const BLOOM: &str = "write.parquet.bloom-filter-enabled.column.";
+
+/// Iceberg's properties for all writers of the table: no statistics of ciphertext, whose bounds say nothing and cost
+/// space, and bloom filters on tokens, which are looked for one by one.
+#[must_use]
+pub fn properties(output: &Output) -> BTreeMap<String, String> {
+    let columns = firn_shared::config::columns_after(output);
+    let fields = columns.into_iter().map(|c| StructField { name: c.name, r#type: c.r#type, required: c.required });
+    let table = LogicalType::Struct(fields.collect());
+    let mut properties = BTreeMap::new();
+    for protection in output.table.protections.iter().filter(|p| p.protects()) {
+        let path = steps(&protection.path);
+        if protection.seals() {
+            properties.insert(format!("{METRICS}{}", field_name(&table, &path)), "none".to_owned());
+        }
+        let mut beside = path.clone();
+        if let Some(last) = beside.iter_mut().rfind(|step| matches!(step, PathStep::Field(_))) {
+            *last = PathStep::Field(protection.token_name());
+        }
+        let token = match &protection.how {
+            Protect::Token => Some(path),
+            _ => protection.token.then_some(beside),
+        };
+        if let Some(path) = token {
+            properties.insert(format!("{BLOOM}{}", field_name(&table, &path)), "true".to_owned());
+        }
+    }
+    properties
+}
+
+/// The full name that Iceberg gives a field.
+fn field_name(of: &LogicalType, path: &[PathStep]) -> String {
+    let Some((step, rest)) = path.split_first() else { return String::new() };
+    let (name, inner) = match (step, of) {
+        (PathStep::Field(name), LogicalType::Struct(fields)) => {
+            (name.as_str(), fields.iter().find(|field| field.name == *name).map(|field| &field.r#type))
+        }
+        (PathStep::Each, LogicalType::Map(value)) => ("value", Some(&**value)),
+        (PathStep::Each, LogicalType::List(element)) => ("element", Some(&**element)),
+        (PathStep::Field(name), _) => (name.as_str(), None),
+        (PathStep::Each, _) => ("element", None),
+    };
+    match inner {
+        Some(inner) if !rest.is_empty() => format!("{name}.{}", field_name(inner, rest)),
+        _ => name.to_owned(),
+    }
+}
+
+/// The columns to decode: where landing may have protected a value, it is read as the JSON that stands there.
+#[must_use]
+pub fn decoded_columns(output: &Output, landed: bool) -> Vec<Column> {
+    let mut columns = output.table.columns.clone();
+    if !landed {
+        return columns;
+    }
+    for protection in output.table.protections.iter().filter(|p| p.protects()) {
+        let name = decoded_name(output, &protection.path.column);
+        if let Some(column) = columns.iter_mut().find(|column| Some(column.name.as_str()) == name) {
+            column.r#type = as_json(&column.r#type, &protection.path.inside);
+            column.format = None;
+        }
+    }
+    columns
+}
+
+/// The type with JSON where `path` leads.
+fn as_json(r#type: &LogicalType, path: &[PathStep]) -> LogicalType {
+    match (path.split_first(), r#type) {
+        (Some((PathStep::Each, rest)), LogicalType::List(element)) => {
+            LogicalType::List(Box::new(as_json(element, rest)))
+        }
+        (Some((PathStep::Each, rest)), LogicalType::Map(value)) => LogicalType::Map(Box::new(as_json(value, rest))),
+        (Some((PathStep::Field(name), rest)), LogicalType::Struct(fields)) => {
+            let inside = |field: &StructField| {
+                let r#type = if field.name == *name { as_json(&field.r#type, rest) } else { field.r#type.clone() };
+                StructField { r#type, ..field.clone() }
+            };
+            LogicalType::Struct(fields.iter().map(inside).collect())
+        }
+        _ => LogicalType::Json,
+    }
+}

@@ -1,0 +1,395 @@
+//! `piiColumns` and `protectAt`: that protections can be carried out, and that no plaintext is left beside them.
+
+use super::{File, columns};
+use crate::config::domain::{
+    ColumnPath, EventTime, Ingestion, JsonPath, Mask, Output, PartitionField, PathStep, PayloadFormat, Protect,
+    Protection, SortField,
+};
+use crate::config::protected::{Traced, decoded_name, protected, source, traces};
+use crate::config::wire::{PiiYaml, ProtectYaml, TableYaml};
+use crate::crypto::mask::Redactor;
+use crate::cursor::did_you_mean;
+use crate::functions::Columns;
+use crate::ids::{ColumnName, KeyName};
+use crate::types::LogicalType;
+
+/// Reads the protections of a table and applies them to its columns; `keys` are the names in `firn.yaml`, `None` when
+/// they are not known.
+pub(super) fn protections(
+    file: &File,
+    path: &str,
+    yaml: &TableYaml,
+    after: &mut Columns,
+    keys: Option<&[String]>,
+) -> Option<Vec<Protection>> {
+    let at = |i: usize| format!("{path}.piiColumns[{i}]");
+    let mut out: Vec<Protection> = Vec::new();
+    let mut whole = !file.is_cut(&format!("{path}.piiColumns"));
+    let before = yaml.pii_columns.iter().flatten().enumerate();
+    for (i, yaml) in before {
+        let protection = yaml.as_ref().and_then(|yaml| protection(file, &at(i), yaml, keys));
+        let Some(protection) = protection else {
+            whole = false;
+            after.incomplete = true;
+            continue;
+        };
+        if let Some(other) = out.iter().find(|other| other.path.overlaps(&protection.path)) {
+            file.report(
+                &format!("{}.name", at(i)),
+                format!("`{}` is protected already, as `{}`", protection.path, other.path),
+            );
+            whole = false;
+            continue;
+        }
+        if let Some(other) = out
+            .iter()
+            .find(|o| o.seals() && protection.seals() && o.key == protection.key && o.subject != protection.subject)
+        {
+            let key = protection.key.as_ref().map(ToString::to_string).unwrap_or_default();
+            let message = format!(
+                "`{}` is sealed with `{key}` for another `subject`; a row has one key of each name, so use another key",
+                other.path
+            );
+            file.report(&format!("{}.subject", at(i)), message);
+        }
+        if let Some(subject) = &protection.subject {
+            check_subject(file, &format!("{}.subject", at(i)), subject, after);
+            if protection.protects() && is_required(after, &protection.path.column) {
+                let column = &protection.path.column;
+                file.report(
+                    &format!("{}.subject", at(i)),
+                    format!(
+                        "column `{column}` is required, and a value whose key is destroyed is null; make it optional"
+                    ),
+                );
+            }
+        }
+        out.push(protection);
+    }
+    if let Err((i, why)) = columns::protect(after, &out) {
+        let name = format!("{}.name", at(position(yaml, &out[i])));
+        file.report(&name, why);
+        whole = false;
+    }
+    check_uses(file, path, yaml, &out);
+    whole.then_some(out)
+}
+
+/// Which entry of the file a protection came from.
+fn position(yaml: &TableYaml, protection: &Protection) -> usize {
+    let name = protection.path.to_string();
+    let all = yaml.pii_columns.iter().flatten();
+    all.enumerate().find(|(_, y)| y.as_ref().and_then(|y| y.name.as_ref()) == Some(&name)).map_or(0, |(i, _)| i)
+}
+
+fn protection(file: &File, path: &str, yaml: &PiiYaml, keys: Option<&[String]>) -> Option<Protection> {
+    let at = |key: &str| format!("{path}.{key}");
+    let name: Option<ColumnPath> = file.parse(&at("name"), yaml.name.as_ref());
+    let how = how(file, path, yaml);
+    refuse_foreign(file, path, yaml);
+    let token = yaml.token.unwrap_or_default();
+    match yaml.protect {
+        Some(ProtectYaml::Token) if token => file.report(&at("token"), "`protect: token` is the token already"),
+        Some(ProtectYaml::Drop) if token => file.report(&at("token"), "write `protect: token` to keep only the token"),
+        Some(ProtectYaml::Keep) if token => file.report(&at("token"), "a column that stays as it is needs no token"),
+        _ => {}
+    }
+    let needs_key =
+        token || matches!(yaml.protect, Some(ProtectYaml::Encrypt | ProtectYaml::Token | ProtectYaml::Hash));
+    let key = key(file, &at("key"), yaml.key.as_ref(), needs_key, keys);
+    let subject = match &yaml.subject {
+        Some(text) => file.take(&at("subject"), ColumnName::new(text.clone())).map(Some),
+        None => Some(None),
+    };
+    let aad = yaml.aad.clone();
+    Some(Protection { path: name?, how: how?, token, key: key?, subject: subject?, aad })
+}
+
+fn how(file: &File, path: &str, yaml: &PiiYaml) -> Option<Protect> {
+    let at = |key: &str| format!("{path}.{key}");
+    Some(match yaml.protect? {
+        ProtectYaml::Encrypt => Protect::Encrypt,
+        ProtectYaml::Token => Protect::Token,
+        ProtectYaml::Hash => Protect::Hash,
+        ProtectYaml::Drop => Protect::Drop,
+        ProtectYaml::Keep => Protect::Keep,
+        ProtectYaml::Mask => Protect::Mask(file.parse_or(&at("mask"), yaml.mask.as_ref(), Mask::All)?),
+        ProtectYaml::Redact => {
+            let patterns: Vec<String> = yaml.pattern.iter().chain(yaml.patterns.iter().flatten()).cloned().collect();
+            if patterns.is_empty() {
+                file.report(path, "`redact` needs `pattern` or `patterns`: what to take out");
+                return None;
+            }
+            let key = if yaml.pattern.is_some() { "pattern" } else { "patterns" };
+            file.take(&at(key), Redactor::new(&patterns))?;
+            Protect::Redact(patterns)
+        }
+    })
+}
+
+/// Reports options that another protection has.
+fn refuse_foreign(file: &File, path: &str, yaml: &PiiYaml) {
+    let Some(protect) = yaml.protect else { return };
+    for (key, given, owner) in [
+        ("mask", yaml.mask.is_some(), ProtectYaml::Mask),
+        ("pattern", yaml.pattern.is_some(), ProtectYaml::Redact),
+        ("patterns", yaml.patterns.is_some(), ProtectYaml::Redact),
+        ("aad", yaml.aad.is_some(), ProtectYaml::Encrypt),
+    ] {
+        if given && protect != owner {
+            let owner = format!("{owner:?}").to_lowercase();
+            file.report(&format!("{path}.{key}"), format!("belongs to `protect: {owner}`"));
+        }
+    }
+}
+
+/// The key, or the only one there is; the outer `None` only after a report.
+#[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not needed`")]
+fn key(
+    file: &File,
+    path: &str,
+    name: Option<&String>,
+    needed: bool,
+    keys: Option<&[String]>,
+) -> Option<Option<KeyName>> {
+    let Some(name) = name else {
+        return match keys {
+            _ if !needed => Some(None),
+            // Nobody knows firn.yaml here: any name will do, and this one says so.
+            None => Some(KeyName::new("default").ok()),
+            Some([one]) => Some(KeyName::new(one.clone()).ok()),
+            Some([]) => {
+                file.report(path, "firn.yaml has no keys; add one under `keys`");
+                None
+            }
+            Some(several) => {
+                let known = several.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                file.report(path, format!("missing; firn.yaml has the keys {known}"));
+                None
+            }
+        };
+    };
+    if !needed {
+        file.report(path, "this protection needs no key; leave it out");
+    }
+    if let Some(keys) = keys
+        && !keys.contains(name)
+    {
+        let hint = did_you_mean(name, keys.iter().map(String::as_str));
+        file.report(path, format!("no key `{name}` in firn.yaml{hint}"));
+        return None;
+    }
+    file.take(path, KeyName::new(name.clone())).map(Some)
+}
+
+fn check_subject(file: &File, path: &str, subject: &ColumnName, after: &Columns) {
+    if let Some(message) = after.missing(subject.as_str()) {
+        return file.report(path, message);
+    }
+    if let Some(r#type @ (LogicalType::Json | LogicalType::List(_) | LogicalType::Map(_) | LogicalType::Struct(_))) =
+        after.type_of(subject.as_str())
+    {
+        file.report(path, format!("column `{subject}` is {type}; a subject is one value"));
+    }
+}
+
+/// Reports uses of protected columns that cannot work.
+fn check_uses(file: &File, path: &str, yaml: &TableYaml, protections: &[Protection]) {
+    let report = |key: &str, i: usize, column: &str, order: bool| {
+        let Some(protection) = protections.iter().find(|p| p.path.inside.is_empty() && p.path.column == column) else {
+            return;
+        };
+        let token = protection.token_name();
+        let token =
+            if protection.token { format!("use `{token}`") } else { format!("add `token: true` and use `{token}`") };
+        let why = match (&protection.how, order) {
+            (Protect::Keep | Protect::Drop, _) | (Protect::Token | Protect::Hash, false) => return,
+            (Protect::Encrypt, false) => {
+                format!("is encrypted with a fresh iv for every value, so no two are equal; {token}")
+            }
+            (Protect::Mask(_) | Protect::Redact(_), false) => {
+                format!("is masked, so different values may look the same; {token}")
+            }
+            (_, true) => "is protected, so it has lost its order; use another column".to_owned(),
+        };
+        file.report(&format!("{path}.{key}[{i}]"), format!("column `{column}` {why}"));
+    };
+    for (i, name) in yaml.id_columns.iter().flatten().enumerate() {
+        report("idColumns", i, name, false);
+        let erasable = |p: &&Protection| {
+            p.subject.is_some()
+                && p.path.inside.is_empty()
+                && (p.token && p.token_name() == *name || p.path.column == *name)
+        };
+        if let Some(protection) = protections.iter().find(erasable) {
+            let message =
+                format!("erasure takes `{name}` out, because `{}` has a subject; use another key", protection.path);
+            file.report(&format!("{path}.idColumns[{i}]"), message);
+        }
+    }
+    for (i, name) in yaml.timestamp_columns.iter().flatten().enumerate() {
+        report("timestampColumns", i, name, true);
+    }
+    for (i, text) in yaml.partition_by.iter().flatten().enumerate() {
+        if let Ok(field) = text.parse::<PartitionField>() {
+            report("partitionBy", i, field.column.as_str(), false);
+        }
+    }
+    for (i, text) in yaml.sort_by.iter().flatten().enumerate() {
+        if let Ok(field) = text.parse::<SortField>() {
+            report("sortBy", i, field.column.as_str(), false);
+        }
+    }
+}
+
+/// Whether one place holds the other.
+fn overlap(a: &[PathStep], b: &[PathStep]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a == b)
+}
+
+fn steps(path: &JsonPath) -> Vec<PathStep> {
+    path.0.iter().map(|key| PathStep::Field(key.clone())).collect()
+}
+
+/// Reports columns that hold a protected value a second time, in plain, or that are made of one; `columns` are those
+/// before the protections.
+pub(super) fn check_copies(file: &File, path: &str, output: &Output, columns: &[String]) {
+    let protections = &output.table.protections;
+    for protection in protections.iter().filter(|p| p.protects()) {
+        let at = format!("{path}.piiColumns[{}]", index(protections, protection));
+        check_erasable(file, &at, output, protection);
+        let own = traces(output, &protection.path.column);
+        for column in columns.iter().filter(|name| **name != protection.path.column) {
+            if protections.iter().any(|other| other.path.column == **column) {
+                continue;
+            }
+            let copy =
+                traces(output, column).into_iter().find(|other| own.iter().any(|own| copies(own, protection, other)));
+            let Some(Traced { place, same }) = copy else { continue };
+            let what = &protection.path;
+            let message = if same {
+                format!("column `{column}` holds `{what}` in plain, at {place}")
+            } else {
+                format!("column `{column}` is made of {place}, which `{what}` is, too")
+            };
+            let hint = "protect it, too, take it out with the step `drop`, or say";
+            file.report(&format!("{at}.name"), format!("{message}; {hint} `{{name: {column}, protect: keep}}`"));
+        }
+    }
+}
+
+/// Whether what a column was made of may give away what is protected.
+fn copies(own: &Traced, protection: &Protection, other: &Traced) -> bool {
+    let inside = if own.same { &protection.path.inside[..] } else { &[] };
+    let place: Vec<PathStep> = steps(&own.place).into_iter().chain(inside.iter().cloned()).collect();
+    // What lies inside of a value was taken out of it on purpose; but a function may have made the value of that, too.
+    overlap(&steps(&other.place), &place) && (other.place.0.len() <= place.len() || !own.same)
+}
+
+/// Reports values of subjects that erasure could not find in payloads.
+fn check_erasable(file: &File, at: &str, output: &Output, protection: &Protection) {
+    let Some(subject) = &protection.subject else { return };
+    if !source(output, subject.as_str()).is_some_and(|traced| traced.same) {
+        let message =
+            format!("column `{subject}` is made by a step, so payloads do not say whose they are; name a column");
+        file.report(&format!("{at}.subject"), format!("{message} that is decoded or extracted"));
+    }
+    if source(output, &protection.path.column).is_none() {
+        let message =
+            format!("`{}` is not made of one value, so erasure would not find it in payloads", protection.path);
+        file.report(&format!("{at}.name"), format!("{message}; protect the columns that it is made of and drop it"));
+    }
+}
+
+/// Whether a column is there and required.
+fn is_required(columns: &Columns, name: &str) -> bool {
+    columns.iter().any(|tracked| tracked.column.name == name && tracked.column.required)
+}
+
+fn index(protections: &[Protection], one: &Protection) -> usize {
+    protections.iter().position(|p| p == one).unwrap_or_default()
+}
+
+/// Reports what cannot work when payloads are protected before anything reads them.
+pub(super) fn check_landing(file: &File, ingestion: &Ingestion, outputs: &[(String, Output)]) {
+    const AT: &str = "ingestionUnit.protectAt";
+    if !ingestion.protect_at_landing {
+        return;
+    }
+    if ingestion.format == PayloadFormat::Dynamodb {
+        file.report(AT, "values of DynamoDB say their types, so ciphertext cannot take their place; use `conversion`");
+    }
+    let all: Vec<_> = outputs
+        .iter()
+        .flat_map(|(path, output)| protected(output).into_iter().map(move |p| (path, output, p)))
+        .collect();
+    if !all.iter().any(|(_, _, p)| p.protection.protects()) {
+        file.report(AT, "no table of this pipeline has `piiColumns`, so there is nothing to protect");
+    }
+    for (path, output, one) in all.iter().filter(|(_, _, p)| p.protection.protects()) {
+        let column = &one.protection.path.column;
+        let name = format!("{path}.piiColumns[{}].name", index(&output.table.protections, &one.protection));
+        if decoded_name(output, column).is_none() {
+            file.report(
+                &name,
+                format!("with `protectAt: landing`, steps find ciphertext in `{column}`; only `rename` may touch it"),
+            );
+        }
+        for (what, place) in [("eventName", ingestion.event_name.as_ref()), ("eventTime.path", event_time(ingestion))] {
+            let Some(place) = place.map(steps) else { continue };
+            if one.places.iter().any(|(own, _)| overlap(own, &place)) {
+                file.report(&name, format!("landing reads `{what}` there, after it would be protected"));
+            }
+        }
+        for (_, other_output, other) in all.iter().filter(|(_, _, p)| p.protection.protects()) {
+            let same = |p: &&(Vec<PathStep>, _)| one.places.iter().any(|(own, _)| overlap(own, &p.0));
+            // Hashes are of one table's column each.
+            let differs = one.protection.how == Protect::Hash
+                || other.protection.how != one.protection.how
+                || other.protection.token != one.protection.token
+                || other.protection.key != one.protection.key
+                || other.protection.aad != one.protection.aad
+                || other.places != one.places;
+            if differs && other.places.iter().any(|p| same(&p)) && other.column != one.column {
+                let table = format!("{}.{}", other_output.table.database, other_output.table.name);
+                file.report(
+                    &name,
+                    format!("landing protects a value once, but table {table} protects it in another way"),
+                );
+            }
+        }
+    }
+    check_plain_readers(file, outputs);
+}
+
+/// Reports tables that would find ciphertext where they expect a value.
+fn check_plain_readers(file: &File, outputs: &[(String, Output)]) {
+    for (path, output) in outputs {
+        for (i, column) in output.table.columns.iter().enumerate() {
+            let own: Vec<PathStep> = steps(&column.path);
+            let covered = output
+                .table
+                .protections
+                .iter()
+                .any(|p| source(output, &p.path.column).is_some_and(|traced| traced.place == column.path));
+            let found = outputs.iter().flat_map(|(_, other)| protected(other)).find(|p| {
+                p.protection.protects()
+                    && p.places.iter().any(|(place, _)| overlap(place, &own) && place.len() <= own.len())
+            });
+            if let (false, Some(found)) = (covered, found) {
+                let message = format!(
+                    "landing replaces {} by ciphertext for {}; protect it here, too",
+                    column.path, found.column
+                );
+                file.report(&format!("{path}.columns[{i}]"), message);
+            }
+        }
+    }
+}
+
+fn event_time(ingestion: &Ingestion) -> Option<&JsonPath> {
+    match &ingestion.event_time {
+        EventTime::Field { path, .. } => Some(path),
+        EventTime::KafkaTimestamp => None,
+    }
+}

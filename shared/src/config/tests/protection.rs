@@ -1,0 +1,139 @@
+//! Personal data that cannot be protected as the file says, and what is said about it.
+
+use super::*;
+use crate::config::domain::{KeySource, Mask, Protect};
+use crate::types::LogicalType;
+
+const KEYS: &str = "keys:\n  people: {file: keys.yaml}\n";
+
+/// The good pipeline with these entries of `piiColumns`, and the answer.
+fn pii(entries: &str) -> String {
+    pii_with(entries, |pipeline| pipeline)
+}
+
+fn pii_with(entries: &str, change: impl Fn(String) -> String) -> String {
+    let pipeline =
+        PIPELINE.replace("jsonColumns: [body]", &format!("jsonColumns: [body]\n      piiColumns:\n{entries}"));
+    let answer = check(&format!("{FIRN}{KEYS}"), &[&change(pipeline)]);
+    answer.map_or_else(|problems| problems.to_string(), |_| "passes".to_owned())
+}
+
+fn entry(text: &str) -> String {
+    format!("        - {{{text}}}\n")
+}
+
+#[test]
+fn protections_change_the_columns_of_the_table() {
+    let entries = [
+        "name: mail, protect: encrypt, token: true, aad: x",
+        "name: id, protect: mask, mask: last(2)",
+        "name: body, protect: drop",
+    ];
+    let entries: String = entries.iter().map(|text| entry(text)).collect();
+    let pipeline = PIPELINE
+        .replace("jsonColumns: [body]", &format!("jsonColumns: [body]\n      piiColumns:\n{entries}"))
+        .replace("sortBy: [id]", "sortBy: [at]");
+    let config = check(&format!("{FIRN}{KEYS}"), &[&pipeline]).unwrap_or_else(|problems| panic!("{problems}"));
+    let output = &config.pipelines.values().next().unwrap().outputs[0];
+    let columns: Vec<(String, LogicalType)> = columns_after(output).into_iter().map(|c| (c.name, c.r#type)).collect();
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "at", "mail", "mail_token", "size", "_key_people"]);
+    assert_eq!(columns[0].1, LogicalType::String);
+    assert_eq!(output.table.protections[1].how, Protect::Mask(Mask::Last(2)));
+    let key = config.deployment.keys.values().next().unwrap();
+    assert!(matches!(&key.source, KeySource::File(path) if path.ends_with("keys.yaml")));
+    assert_eq!(key.store.to_string(), "file:///data/tables/_keys");
+    // What is shown reads back as the same.
+    let shown = crate::config::show(&config);
+    assert!(shown.contains("mask: last(2)") && shown.contains("aad: x"), "{shown}");
+}
+
+#[test]
+fn mistakes_in_protections_are_explained() {
+    for (text, expected) in [
+        ("name: mial, protect: drop", "piiColumns[0].name: no column `mial` here; did you mean `mail`?"),
+        ("name: mail.x, protect: drop", "`.x` is for structs, here is string"),
+        ("name: 'mail[]', protect: mask", "`[]` is for lists and maps, here is string"),
+        ("name: id, protect: redact, pattern: email", "`redact` looks through text, here is long"),
+        ("name: mail, protect: redact", "`redact` needs `pattern` or `patterns`"),
+        ("name: mail, protect: redact, pattern: 'a('", "`a(` is neither a named pattern nor a regular expression"),
+        ("name: mail, protect: mask, mask: some", "mask `some`: expected `all`, `first(n)`"),
+        ("name: mail, protect: hash, mask: all", "piiColumns[0].mask: belongs to `protect: mask`"),
+        ("name: mail, protect: token, token: true", "`protect: token` is the token already"),
+        ("name: mail, protect: drop, token: true", "write `protect: token` to keep only the token"),
+        ("name: mail, protect: mask, key: people", "this protection needs no key"),
+        ("name: mail, protect: token, key: poeple", "no key `poeple` in firn.yaml; did you mean `people`?"),
+        ("name: mail, protect: encrypt, subject: who", "piiColumns[0].subject: no column `who` here"),
+        ("name: mail, protect: encrypt, subject: body", "column `body` is json; a subject is one value"),
+        (
+            "name: id, protect: encrypt",
+            "sortBy[0]: column `id` is encrypted with a fresh iv for every value, so no two are equal; add `token: true` and use `id_token`",
+        ),
+        ("name: at, protect: token", "`hour(at)` does not suit column `at`, which is string"),
+        ("name: size, protect: token", "column `body` holds `size` in plain, at $.body"),
+    ] {
+        let answer = pii(&entry(text));
+        assert!(answer.contains(expected), "{text}\n{answer}\n{expected}");
+    }
+    let twice = entry("name: mail, protect: mask") + &entry("name: mail, protect: hash");
+    assert!(pii(&twice).contains("`mail` is protected already, as `mail`"));
+    let kept = entry("name: size, protect: token") + &entry("name: body, protect: keep");
+    assert_eq!(pii(&kept), "passes", "somebody looked at it");
+    let subjects = entry("name: mail, protect: encrypt, subject: id") + &entry("name: body, protect: encrypt");
+    assert!(pii(&subjects).contains("is sealed with `people` for another `subject`"), "{}", pii(&subjects));
+}
+
+#[test]
+fn keys_are_found_by_name_or_because_there_is_one() {
+    let entry = entry("name: mail, protect: encrypt");
+    let pipeline = PIPELINE.replace("jsonColumns: [body]", &format!("jsonColumns: [body]\n      piiColumns:\n{entry}"));
+    let answer = |keys: &str| {
+        let answer = check(&format!("{FIRN}{keys}"), &[&pipeline]);
+        answer.map_or_else(|problems| problems.to_string(), |_| "passes".to_owned())
+    };
+    assert_eq!(answer("keys: {a: {kms: alias/a}}"), "passes");
+    for (keys, expected) in [
+        ("", "piiColumns[0].key: firn.yaml has no keys; add one under `keys`"),
+        ("keys: {a: {kms: x}, b: {file: y}}", "missing; firn.yaml has the keys `a`, `b`"),
+        ("keys: {a: {kms: x, file: y}}", "has both `kms` and `file`; keep one"),
+        ("keys: {a: {}}", "keys.a: needs `kms` or `file`"),
+        ("keys: {A: {kms: x}}", "key `A` may hold only lower-case"),
+        ("keys: {a: {file: y, context: {b: c}}}", "keys.a.context: belongs to keys from `kms`"),
+        ("keys: {a: {kms: y, context: {'firn:x': c}}}", "names that begin with `firn:` are ours"),
+        ("keys: {a: {kms: y, reuse: {age: 0s}}}", "keys.a.reuse: must be above 0"),
+    ] {
+        assert!(answer(keys).contains(expected), "{keys}\n{}\n{expected}", answer(keys));
+    }
+}
+
+#[test]
+fn keys_of_upserts_must_have_equal_values() {
+    let upsert = |key: &str| {
+        let mode =
+            format!("tableName: orders\n      mode: upsert\n      idColumns: [{key}]\n      timestampColumns: [at]");
+        move |pipeline: String| pipeline.replace("tableName: orders", &mode)
+    };
+    let encrypted = entry("name: mail, protect: encrypt, token: true");
+    let answer = pii_with(&encrypted, upsert("mail"));
+    assert!(answer.contains("idColumns[0]: column `mail` is encrypted with a fresh iv for every value, so no two are equal; use `mail_token`"), "{answer}");
+    assert_eq!(pii_with(&encrypted, upsert("mail_token")), "passes");
+    let of_subject = entry("name: mail, protect: encrypt, token: true, subject: id");
+    let answer = pii_with(&of_subject, upsert("mail_token"));
+    assert!(answer.contains("erasure takes `mail_token` out"), "{answer}");
+    let answer = pii_with(&entry("name: at, protect: hash"), |p| upsert("id")(p).replace("[hour(at)]", "[]"));
+    assert!(answer.contains("timestampColumns[0]: column `at` is protected, so it has lost its order"), "{answer}");
+}
+
+#[test]
+fn landing_protects_only_what_nobody_touches_first() {
+    let landing = |pipeline: String| pipeline.replace("outsourcingUnit:", "  protectAt: landing\noutsourcingUnit:");
+    let mail = entry("name: mail, protect: encrypt");
+    let answer = pii_with(&mail, landing);
+    assert!(answer.contains("steps find ciphertext in `mail`; only `rename` may touch it"), "{answer}");
+    let untouched = |pipeline: String| landing(pipeline.replace("\n      - lower: {column: mail}", ""));
+    assert_eq!(pii_with(&mail, untouched), "passes");
+    let answer = pii_with(&entry("name: at, protect: token"), |p| untouched(p).replace("[hour(at)]", "[]"));
+    assert!(answer.contains("landing reads `eventTime.path` there"), "{answer}");
+    let answer = check(FIRN, &[&landing(PIPELINE.to_owned())]).unwrap_err().to_string();
+    assert!(answer.contains("no table of this pipeline has `piiColumns`"), "{answer}");
+}

@@ -1,0 +1,388 @@
+//! The keys of a deployment by name, and what is kept of them in memory, within bounds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+
+use super::provider::{KeyBytes, KeyProvider};
+use super::ring::RingProvider;
+use super::seal::DataKey;
+use super::token::TokenKey;
+use super::{kms, subjects};
+use crate::clock::Clock;
+use crate::config::domain::{Deployment, KeySource, KeySpec, KmsOptions, Reuse};
+use crate::config::read_ring;
+use crate::error::{Error, Result};
+use crate::ids::KeyName;
+use crate::store::{Store, Stores};
+
+/// The newest version is asked for again this often: an operator may have added one, or another process.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+/// Opened keys that are kept, of each kind.
+const KEPT_MAX: usize = 20_000;
+/// Keys of subjects that are fetched at a time.
+const AT_ONCE: usize = 32;
+
+/// The keys of `firn.yaml`; nothing is opened before it is asked for.
+#[derive(Debug)]
+pub struct Keys {
+    specs: BTreeMap<KeyName, KeySpec>,
+    kms: KmsOptions,
+    client: OnceCell<aws_sdk_kms::Client>,
+    stores: Stores,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    opened: AsyncMutex<BTreeMap<KeyName, Arc<Key>>>,
+}
+
+impl Keys {
+    /// The keys of a deployment. To be called on the runtime that shall do the waiting.
+    #[must_use]
+    pub fn new(deployment: &Deployment, stores: Stores, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::of(deployment.keys.clone(), deployment.kms.clone(), stores, clock)
+    }
+
+    /// These keys, under the same condition.
+    #[must_use]
+    pub fn of(specs: BTreeMap<KeyName, KeySpec>, kms: KmsOptions, stores: Stores, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            specs,
+            kms,
+            client: OnceCell::new(),
+            stores,
+            clock,
+            runtime: Handle::current(),
+            opened: AsyncMutex::default(),
+        })
+    }
+
+    /// A key by its name.
+    ///
+    /// # Errors
+    /// `Config` for a name that `firn.yaml` does not have, or when KMS cannot be reached as it says.
+    pub async fn key(&self, name: &KeyName) -> Result<Arc<Key>> {
+        let mut opened = self.opened.lock().await;
+        if let Some(key) = opened.get(name) {
+            return Ok(Arc::clone(key));
+        }
+        let spec = self.specs.get(name).ok_or_else(|| Error::config(format!("firn.yaml has no key `{name}`")))?;
+        let store = self.stores.open(&spec.store).await?;
+        let provider: Box<dyn KeyProvider> = match &spec.source {
+            KeySource::File(path) => Box::new(RingProvider::new(path.clone(), name.clone())),
+            KeySource::Kms { key_id, context } => {
+                let client = self.client.get_or_try_init(|| kms::connect(&self.kms)).await?.clone();
+                let of = (key_id.clone(), context.clone());
+                Box::new(kms::KmsProvider::new(client, Arc::clone(&store), name.clone(), of, spec.reuse))
+            }
+        };
+        // Only an operator adds versions to a ring: its version goes on up to the bound of AES-GCM itself.
+        let reuse = match &spec.source {
+            KeySource::File(_) => Reuse { values: 1 << 32, bytes: u64::MAX, ..spec.reuse },
+            KeySource::Kms { .. } => spec.reuse,
+        };
+        let key = Arc::new(Key {
+            name: name.clone(),
+            provider,
+            store,
+            reuse,
+            clock: Arc::clone(&self.clock),
+            runtime: self.runtime.clone(),
+            current: AsyncMutex::default(),
+            fast: Mutex::default(),
+            token: OnceCell::new(),
+            versions: Mutex::default(),
+            subjects: Mutex::default(),
+        });
+        opened.insert(name.clone(), Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// Names of all keys.
+    pub fn names(&self) -> impl Iterator<Item = &KeyName> {
+        self.specs.keys()
+    }
+
+    /// The seed of the key that signs certificates, from the first key ring that has one.
+    ///
+    /// # Errors
+    /// `Config` when no ring has one or a ring cannot be read.
+    pub fn signing_seed(&self) -> Result<KeyBytes> {
+        for spec in self.specs.values() {
+            if let KeySource::File(path) = &spec.source
+                && let Some(seed) = read_ring(path)?.signing
+            {
+                return Ok(seed);
+            }
+        }
+        Err(Error::config(
+            "no key ring has a `signing` key, which certificates need; add `signing: ` and the output of `openssl rand -base64 32` to one",
+        ))
+    }
+}
+
+/// The version in use, and when it was asked for.
+#[derive(Debug, Clone)]
+struct Current {
+    number: u32,
+    key: Arc<DataKey>,
+    asked: DateTime<Utc>,
+}
+
+/// One key: its newest version to seal with, all versions to open with, its tokens and its subjects.
+#[derive(Debug)]
+pub struct Key {
+    name: KeyName,
+    provider: Box<dyn KeyProvider>,
+    store: Arc<dyn Store>,
+    reuse: Reuse,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    /// Held while somebody asks the provider, so that one asks for all.
+    current: AsyncMutex<Option<Current>>,
+    /// The same for those who cannot wait.
+    fast: Mutex<Option<Current>>,
+    token: OnceCell<TokenKey>,
+    versions: Mutex<Recent>,
+    subjects: Mutex<Recent>,
+}
+
+impl Key {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// The key to seal with now.
+    ///
+    /// # Errors
+    /// As the provider says; `Config` when a key ring's version has sealed all it may.
+    pub async fn current(&self) -> Result<Arc<DataKey>> {
+        if let Some(key) = self.current_fast() {
+            return Ok(key);
+        }
+        let mut held = self.current.lock().await;
+        if let Some(key) = self.current_fast() {
+            return Ok(key);
+        }
+        let now = self.clock.now();
+        let worn = held.clone().filter(|current| self.is_worn(&current.key));
+        let version = match &worn {
+            None => Some(self.provider.newest(now).await?),
+            Some(current) => self.provider.renew(current.number, now).await?,
+        };
+        let current = match (version, held.take()) {
+            (Some(version), Some(current)) if version.number == current.number => Current { asked: now, ..current },
+            (Some(version), _) => {
+                let key = DataKey::new(format!("{}/{}", self.name, version.number), &version.key)?;
+                Current { number: version.number, key: Arc::new(key), asked: now }
+            }
+            (None, _) => {
+                return Err(Error::config(format!(
+                    "key {} has sealed 2^32 values; add a version to its ring",
+                    self.name
+                )));
+            }
+        };
+        *held = Some(current.clone());
+        *lock(&self.fast) = Some(current.clone());
+        Ok(current.key)
+    }
+
+    /// The same where nobody may wait: on a worker thread.
+    ///
+    /// # Errors
+    /// As [`Self::current`].
+    pub fn current_blocking(&self) -> Result<Arc<DataKey>> {
+        match self.current_fast() {
+            Some(key) => Ok(key),
+            None => self.runtime.block_on(self.current()),
+        }
+    }
+
+    fn current_fast(&self) -> Option<Arc<DataKey>> {
+        let current = lock(&self.fast);
+        let current = current.as_ref()?;
+        let age = (self.clock.now() - current.asked).to_std().unwrap_or_default();
+        let fresh = age < ASK_AGAIN.min(self.reuse.age);
+        (fresh && !self.is_worn(&current.key)).then(|| Arc::clone(&current.key))
+    }
+
+    fn is_worn(&self, key: &DataKey) -> bool {
+        let (values, bytes) = key.used();
+        values >= self.reuse.values || bytes >= self.reuse.bytes
+    }
+
+    /// The key of its tokens.
+    ///
+    /// # Errors
+    /// As the provider says.
+    pub async fn token_key(&self) -> Result<&TokenKey> {
+        let open = || async { self.provider.token(self.clock.now()).await.map(|secret| TokenKey::new(&secret)) };
+        self.token.get_or_try_init(open).await
+    }
+
+    /// The same after somebody has waited for it.
+    ///
+    /// # Errors
+    /// `Bug` before.
+    pub fn token_key_opened(&self) -> Result<&TokenKey> {
+        self.token.get().ok_or_else(|| Error::bug(format!("nobody opened the tokens of key {}", self.name)))
+    }
+
+    /// The key that a ciphertext names, to open it; `None` for a subject whose key is gone.
+    ///
+    /// # Errors
+    /// `Data` for an id of another key or form, else as the provider says.
+    pub async fn open(&self, id: &str) -> Result<Option<Arc<DataKey>>> {
+        let strange = || Error::data(format!("`{id}` is no id of key {}", self.name));
+        let rest = id.strip_prefix(self.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or_else(strange)?;
+        if let Some(subject) = rest.strip_prefix("s/") {
+            return self.find_subject(subject).await;
+        }
+        let number: u32 = rest.parse().map_err(|_| strange())?;
+        self.version(number).await.map(Some)
+    }
+
+    async fn version(&self, number: u32) -> Result<Arc<DataKey>> {
+        let id = format!("{}/{number}", self.name);
+        if let Some(key) = lock(&self.versions).get(&id) {
+            return Ok(key);
+        }
+        let version = self.provider.version(number).await?;
+        let key = Arc::new(DataKey::new(id.clone(), &version.key)?);
+        lock(&self.versions).insert(id, Arc::clone(&key), self.clock.now());
+        Ok(key)
+    }
+
+    async fn find_subject(&self, subject: &str) -> Result<Option<Arc<DataKey>>> {
+        let Some(stored) = subjects::find(&*self.store, &self.name, subject).await? else { return Ok(None) };
+        let number = stored.wrapped_by.rsplit('/').next().and_then(|n| n.parse().ok());
+        let number = number.ok_or_else(|| Error::data(format!("`{}` is no id of a key", stored.wrapped_by)))?;
+        let by = self.version(number).await?;
+        subjects::open(&stored, &by).map(|key| Some(Arc::new(key)))
+    }
+
+    /// The keys of these subjects ([`TokenKey::subject`]), made for those who have none. They are kept for a minute: for
+    /// so long a daemon goes on sealing with a key that was destroyed meanwhile.
+    ///
+    /// # Errors
+    /// Those of the store and the provider.
+    pub async fn subjects(&self, wanted: &[String]) -> Result<HashMap<String, Arc<DataKey>>> {
+        let now = self.clock.now();
+        let mut found = HashMap::with_capacity(wanted.len());
+        let mut missing = Vec::new();
+        {
+            let mut kept = lock(&self.subjects);
+            kept.forget_before(now - ASK_AGAIN);
+            for subject in wanted {
+                match kept.get(subject) {
+                    Some(key) => drop(found.insert(subject.clone(), key)),
+                    None => missing.push(subject.clone()),
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let by = self.current().await?;
+        let fetched = missing.into_iter().map(|subject| self.subject(subject, &by));
+        let fetched: Vec<_> = stream::iter(fetched).buffer_unordered(AT_ONCE).try_collect().await?;
+        let mut kept = lock(&self.subjects);
+        for (subject, key) in fetched {
+            kept.insert(subject.clone(), Arc::clone(&key), now);
+            found.insert(subject, key);
+        }
+        Ok(found)
+    }
+
+    async fn subject(&self, subject: String, by: &Arc<DataKey>) -> Result<(String, Arc<DataKey>)> {
+        if let Some(key) = self.find_subject(&subject).await? {
+            return Ok((subject, key));
+        }
+        if let Some(key) = subjects::make(&*self.store, &self.name, &subject, by, self.clock.now()).await? {
+            return Ok((subject, Arc::new(key)));
+        }
+        let key = self.find_subject(&subject).await?;
+        let key = key.ok_or_else(|| {
+            Error::conflict(format!("the key of a subject of {} comes and goes; run again", self.name))
+        })?;
+        Ok((subject, key))
+    }
+
+    /// The same on a worker thread.
+    ///
+    /// # Errors
+    /// As [`Self::subjects`].
+    pub fn subjects_blocking(&self, wanted: &[String]) -> Result<HashMap<String, Arc<DataKey>>> {
+        self.runtime.block_on(self.subjects(wanted))
+    }
+
+    /// Whether a subject has a key.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn has_subject(&self, subject: &str) -> Result<bool> {
+        self.store.head(&subjects::object(&self.name, subject)).await.map(|found| found.is_some())
+    }
+
+    /// Destroys the key of a subject: what it sealed cannot be opened any more, wherever it is. Says where it was.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn destroy_subject(&self, subject: &str) -> Result<String> {
+        let object = subjects::object(&self.name, subject);
+        self.store.delete(&object).await?;
+        lock(&self.subjects).remove(subject);
+        Ok(format!("{}/{object}", self.store.url()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keys used lately: when half of them are new, those not used since the last time are forgotten.
+#[derive(Debug, Default)]
+struct Recent {
+    young: HashMap<String, (Arc<DataKey>, DateTime<Utc>)>,
+    old: HashMap<String, (Arc<DataKey>, DateTime<Utc>)>,
+}
+
+impl Recent {
+    fn get(&mut self, name: &str) -> Option<Arc<DataKey>> {
+        if let Some((key, _)) = self.young.get(name) {
+            return Some(Arc::clone(key));
+        }
+        let (key, at) = self.old.remove(name)?;
+        self.insert(name.to_owned(), Arc::clone(&key), at);
+        Some(key)
+    }
+
+    fn insert(&mut self, name: String, key: Arc<DataKey>, at: DateTime<Utc>) {
+        if self.young.len() >= KEPT_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(name, (key, at));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.young.remove(name);
+        self.old.remove(name);
+    }
+
+    fn forget_before(&mut self, time: DateTime<Utc>) {
+        for keys in [&mut self.young, &mut self.old] {
+            keys.retain(|_, (_, at)| *at >= time);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+pub(super) mod tests;

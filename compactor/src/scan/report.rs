@@ -177,8 +177,10 @@ fn columns(pipeline: &Pipeline, path: &[String]) -> Vec<(String, bool)> {
     found
 }
 
-fn is_declared(_output: &Output, _column: &str) -> bool {
-    false
+/// Whether somebody has said what becomes of the column; one that holds a token is part of that.
+fn is_declared(output: &Output, column: &str) -> bool {
+    let mut protections = output.table.protections.iter();
+    protections.any(|p| p.path.column.as_str() == column || (p.token && p.token_name() == column))
 }
 
 /// The findings as text.

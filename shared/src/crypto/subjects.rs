@@ -50,7 +50,8 @@ pub(super) async fn find(store: &dyn Store, key: &KeyName, subject: &str) -> Res
         // Missing and cut short are one kind: a look tells them apart.
         Err(e) if e.kind() == ErrorKind::Data => match store.head(&name).await? {
             None => return Ok(None),
-            Some(_) => return Err(e),
+            // Somebody may have made it between the two.
+            Some(_) => store.get(&name).await?,
         },
         Err(e) => return Err(e),
     };

@@ -8,6 +8,7 @@
 //! Nothing here links Kafka, Arrow, Polars or Iceberg.
 
 pub mod allocator;
+pub mod aws;
 pub mod cli;
 pub mod clock;
 pub mod config;

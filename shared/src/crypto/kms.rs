@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kms::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
@@ -23,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::provider::{KeyBytes, KeyProvider, KeyVersion};
+use crate::aws::Connection;
 use crate::config::domain::{KmsOptions, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::KeyName;
@@ -65,31 +65,15 @@ struct StoredKey {
 /// # Errors
 /// `Config` when there is no region.
 pub async fn connect(options: &KmsOptions) -> Result<Client> {
-    // An emulator has no regions, and should not make a laptop ask the metadata service of EC2 for one.
-    let emulated = options.endpoint.as_ref().map(|_| "us-east-1".to_owned());
-    let region = options.region.clone().or(emulated).map(Region::new);
-    let mut config = if let Some((id, secret)) = &options.credentials {
-        aws_sdk_kms::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .credentials_provider(Credentials::new(id, secret.expose(), None, None, "firn.yaml"))
-    } else {
-        let mut chain = aws_config::defaults(BehaviorVersion::latest());
-        if let Some(region) = &region {
-            chain = chain.region(region.clone());
-        }
-        aws_sdk_kms::config::Builder::from(&chain.load().await)
+    let KmsOptions { endpoint, region, credentials } = options;
+    let connection = Connection {
+        service: "KMS",
+        section: "kms",
+        endpoint: endpoint.as_deref(),
+        region: region.as_deref(),
+        credentials: credentials.as_ref(),
     };
-    if let Some(region) = region {
-        config = config.region(region);
-    }
-    if let Some(endpoint) = &options.endpoint {
-        config = config.endpoint_url(endpoint);
-    }
-    let config = config.build();
-    if config.region().is_none() {
-        return Err(Error::config("cannot reach KMS: no region; set kms.region in firn.yaml, or AWS_REGION"));
-    }
-    Ok(Client::from_conf(config))
+    Ok(Client::new(&connection.load().await?))
 }
 
 impl KmsProvider {

@@ -9,10 +9,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_sdk_glue::Client;
 use aws_sdk_glue::config::retry::RetryConfig;
-use aws_sdk_glue::config::{Credentials, Region};
 use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{Column, DatabaseInput, StorageDescriptor, Table as GlueTable, TableInput};
-use firn_shared::config::domain::Secret;
 use firn_shared::error::{Error, ErrorKind, Result};
 use iceberg::io::FileIO;
 use iceberg::spec::TableMetadata;
@@ -31,21 +29,6 @@ pub struct GlueCatalog {
     client: Client,
     catalog_id: Option<String>,
     file_io: FileIO,
-}
-
-/// A Glue client; the default credential chain unless `credentials` are given.
-pub async fn client(endpoint: Option<&str>, region: Option<&str>, credentials: Option<&(String, Secret)>) -> Client {
-    let mut config = aws_config::defaults(aws_config::BehaviorVersion::latest());
-    if let Some(endpoint) = endpoint {
-        config = config.endpoint_url(endpoint);
-    }
-    if let Some(region) = region {
-        config = config.region(Region::new(region.to_owned()));
-    }
-    if let Some((id, secret)) = credentials {
-        config = config.credentials_provider(Credentials::new(id, secret.expose(), None, None, "firn.yaml"));
-    }
-    Client::new(&config.load().await)
 }
 
 /// What an SDK failure means: `Unavailable` when nobody answered or the service is in trouble, else `Config` (refused).

@@ -11,6 +11,7 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use firn_shared::aws::Connection;
 use firn_shared::config::domain;
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
@@ -95,7 +96,14 @@ pub async fn open(catalog: &domain::Catalog, stores: &Stores) -> Result<Arc<dyn 
             Arc::new(sqlite::SqliteCatalog::open(path.clone(), name.clone(), file_io).await?)
         }
         domain::Catalog::Glue { endpoint, region, catalog_id, credentials } => {
-            let client = glue::client(endpoint.as_deref(), region.as_deref(), credentials.as_ref()).await;
+            let connection = Connection {
+                service: "Glue",
+                section: "catalog.glue",
+                endpoint: endpoint.as_deref(),
+                region: region.as_deref(),
+                credentials: credentials.as_ref(),
+            };
+            let client = aws_sdk_glue::Client::new(&connection.load().await?);
             Arc::new(glue::GlueCatalog::new(client, catalog_id.clone(), file_io))
         }
         domain::Catalog::Rest { uri, warehouse, credential, token, scope } => {

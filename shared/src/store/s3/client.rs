@@ -5,10 +5,10 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 
+use crate::aws::Connection;
 use crate::config::domain::S3Options;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Bounds of what the client does.
 #[derive(Debug, Clone, Copy)]
@@ -68,34 +68,18 @@ impl S3Client {
     /// `Config` when there is no region.
     pub async fn with_limits(options: &S3Options, limits: S3Limits) -> Result<Self> {
         let timeouts = TimeoutConfig::builder().connect_timeout(limits.connect).read_timeout(limits.answer).build();
-        // An emulator has no regions, and should not make a laptop ask the metadata service of EC2 for one.
-        let emulated = options.endpoint.as_ref().map(|_| "us-east-1".to_owned());
-        let region = options.region.clone().or(emulated).map(Region::new);
-        let mut config = if let Some((id, secret)) = &options.credentials {
-            aws_sdk_s3::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .credentials_provider(Credentials::new(id, secret.expose(), None, None, "firn.yaml"))
-        } else {
-            let mut chain = aws_config::defaults(BehaviorVersion::latest());
-            if let Some(region) = &region {
-                chain = chain.region(region.clone());
-            }
-            aws_sdk_s3::config::Builder::from(&chain.load().await)
+        let connection = Connection {
+            service: "S3",
+            section: "s3",
+            endpoint: options.endpoint.as_deref(),
+            region: options.region.as_deref(),
+            credentials: options.credentials.as_ref(),
         };
-        if let Some(region) = region {
-            config = config.region(region);
-        }
-        if let Some(endpoint) = &options.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        let config = config
+        let config = aws_sdk_s3::config::Builder::from(&connection.load().await?)
             .force_path_style(options.path_style)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .build();
-        if config.region().is_none() {
-            return Err(Error::config("cannot reach S3: no region; set s3.region in firn.yaml, or AWS_REGION"));
-        }
         Ok(Self { sdk: Client::from_conf(config), limits, sse_kms_key_id: options.sse_kms_key_id.clone() })
     }
 }

@@ -88,3 +88,13 @@ pub fn spark(name: &str, access: &Access, changes: &[(&str, &str)]) -> Result<St
     let all: Vec<_> = here.iter().map(|(from, to)| (*from, to.as_str())).chain(changes.iter().copied()).collect();
     Ok(Recipes::of("docs/reading.md").adapted(name, &all))
 }
+
+/// The beginning of that recipe, which makes `spark` on Glue.
+///
+/// # Errors
+/// When there are no jars.
+pub fn spark_with(access: &Access) -> Result<String> {
+    let recipe = spark("spark-glue", access, &[])?;
+    let end = recipe.find("\n)\n").context("the recipe makes a session")?;
+    Ok(recipe[..end + 3].to_owned())
+}

@@ -16,6 +16,7 @@ mod memory;
 mod mixed_writers;
 mod other_writers;
 mod pipeline_tests;
+mod protection_reading;
 mod readers;
 mod reading;
 mod real_events;

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 use super::provider::{KeyBytes, KeyProvider};
 use super::ring::RingProvider;
 use super::seal::DataKey;
-use super::token::TokenKey;
+use super::token::{SUBJECT_CHARS, TokenKey};
 use super::{kms, subjects};
 use crate::clock::Clock;
 use crate::config::domain::{Deployment, KeySource, KeySpec, KmsOptions, Reuse};
@@ -123,6 +123,32 @@ impl Keys {
             "no key ring has a `signing` key, which certificates need; add `signing: ` and the output of `openssl rand -base64 32` to one",
         ))
     }
+}
+
+/// Which of a key's data keys an id names.
+enum Which<'a> {
+    Version(u32),
+    Subject(&'a str),
+}
+
+/// The parts of an id: `{key}/{version}` or `{key}/s/{subject}`; `None` for any other text.
+fn parse_id(id: &str) -> Option<(&str, Which<'_>)> {
+    let (name, which) = id.split_once('/')?;
+    let which = match which.strip_prefix("s/") {
+        Some(subject) => {
+            let hex = subject.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            (hex && subject.len() == SUBJECT_CHARS).then_some(Which::Subject(subject))?
+        }
+        None => Which::Version(which.parse().ok()?),
+    };
+    Some((name, which))
+}
+
+/// The key of `firn.yaml` that the id of a data key belongs to (`_key_people` of a row: `people/3`); `None` for text that
+/// is no such id, which may be anything and should not be repeated in a message.
+#[must_use]
+pub fn key_of(id: &str) -> Option<KeyName> {
+    parse_id(id).and_then(|(name, _)| KeyName::new(name).ok())
 }
 
 /// The version in use, and when it was asked for.
@@ -240,13 +266,11 @@ impl Key {
     /// # Errors
     /// `Data` for an id of another key or form, else as the provider says.
     pub async fn open(&self, id: &str) -> Result<Option<Arc<DataKey>>> {
-        let strange = || Error::data(format!("`{id}` is no id of key {}", self.name));
-        let rest = id.strip_prefix(self.name.as_str()).and_then(|rest| rest.strip_prefix('/')).ok_or_else(strange)?;
-        if let Some(subject) = rest.strip_prefix("s/") {
-            return self.find_subject(subject).await;
+        match parse_id(id) {
+            Some((name, Which::Version(number))) if name == self.name.as_str() => self.version(number).await.map(Some),
+            Some((name, Which::Subject(subject))) if name == self.name.as_str() => self.find_subject(subject).await,
+            _ => Err(Error::data(format!("`{id}` is no id of key {}", self.name))),
         }
-        let number: u32 = rest.parse().map_err(|_| strange())?;
-        self.version(number).await.map(Some)
     }
 
     async fn version(&self, number: u32) -> Result<Arc<DataKey>> {

@@ -104,3 +104,18 @@ async fn a_ring_without_the_key_or_its_token_says_so() {
     std::fs::write(&path, format!("keys: {{people: {{versions: {{1: '{}'}}}}}}", STANDARD.encode([1; 32]))).unwrap();
     assert!(key.token_key().await.unwrap_err().to_string().contains("no `token` under `people`"));
 }
+
+#[test]
+fn only_ids_of_data_keys_name_a_key() {
+    let subject = format!("people/s/{}", "0f".repeat(16));
+    for id in ["people/1", subject.as_str()] {
+        assert_eq!(key_of(id).unwrap().as_str(), "people", "{id}");
+    }
+    let long = format!("{subject}0");
+    for text in
+        ["", "people", "people/", "people/x", "people/-1", "people/s/", "people/s/../../a", "a@b/1", "/1", &long]
+    {
+        assert!(key_of(text).is_none(), "{text}");
+    }
+    assert!(key_of(&subject.to_uppercase()).is_none());
+}

@@ -1,9 +1,11 @@
-//! Protected columns read by others: the recipes of `docs/protection-reading.md` as they stand there.
+//! Protected columns read by others: the recipes of `docs/protection-reading.md` as they stand there, and Athena's function
+//! against Athena's own SDK.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 use firn_e2e::rig::kafka::{Kafka, Record, block_on};
+use firn_e2e::rig::lambda::{AthenaPeer, Lambda};
 use firn_e2e::rig::procs::run_dir;
 use firn_e2e::rig::readers::Access;
 use firn_e2e::rig::recipes::{Recipes, python, spark_with};
@@ -120,4 +122,87 @@ fn recipes_decrypt_as_they_stand() {
     let (people, patients) = printed.split_once("next table").unwrap();
     has("Spark, people", people, &PEOPLE, true);
     has("Spark, patients", patients, &PEOPLE[1..], true);
+}
+
+/// The first column of rows.
+fn first(rows: &[Vec<Value>]) -> Vec<Value> {
+    rows.iter().map(|row| row[0].clone()).collect()
+}
+
+#[test]
+fn athenas_sdk_and_our_function_understand_each_other() {
+    let workspace = protected("athena-udf").unwrap();
+    let access = workspace.access();
+    let mut lambda = Lambda::start("firn-athena-udf", &workspace.dir().join("firn.yaml")).unwrap();
+    let mut athena = AthenaPeer::start().unwrap();
+    let mut rows = sealed(access, "athena_udf.people", "email");
+    let mut emails: Vec<Value> = PEOPLE.iter().map(|(_, email, _)| json!(email)).collect();
+    assert!(first(&rows).iter().zip(&emails).all(|(sealed, email)| sealed != email));
+    rows.push(vec![Value::Null, Value::Null]);
+    emails.push(Value::Null);
+
+    for version in 2..=6 {
+        let ping = athena.ping(version).unwrap();
+        let pong = athena.read(version, &lambda.invoke(&ping).unwrap()["response"]).unwrap();
+        assert_eq!((&pong["queryId"], &pong["catalogName"]), (&json!("query-1"), &json!("lambda")), "{pong}");
+        let call = athena.call(version, "firn_decrypt", 2, &rows).unwrap();
+        let answer = athena.read(version, &lambda.invoke(&call).unwrap()["response"]).unwrap();
+        assert_eq!(answer["values"], json!(emails), "version {version}: {answer}");
+        assert_eq!(answer["methodName"], "firn_decrypt");
+    }
+    let mut decrypt = |rows: &[Vec<Value>]| {
+        let call = athena.call(5, "firn_decrypt", rows.first().map_or(2, Vec::len), rows).unwrap();
+        athena.read(5, &lambda.invoke(&call).unwrap()["response"]).unwrap()["values"].clone()
+    };
+    assert_eq!(decrypt(&[]), json!([]));
+    let mut phones = sealed(access, "athena_udf.people", "phone");
+    phones.iter_mut().for_each(|row| row.push(json!("phone")));
+    assert_eq!(decrypt(&phones), json!(PEOPLE.map(|(_, _, phone)| phone)));
+    let patients = sealed(access, "athena_udf.patients", "email");
+    assert_eq!(decrypt(&patients), json!(PEOPLE.map(|(_, email, _)| email)));
+    erase_first_patient(&workspace).unwrap();
+    assert_eq!(decrypt(&patients), json!([null, PEOPLE[1].1, PEOPLE[2].1]), "erased is null");
+}
+
+#[test]
+fn our_function_refuses_without_repeating_what_it_was_given() {
+    let workspace = protected("athena-refused").unwrap();
+    let mut lambda = Lambda::start("firn-athena-udf", &workspace.dir().join("firn.yaml")).unwrap();
+    let mut athena = AthenaPeer::start().unwrap();
+    let rows = sealed(workspace.access(), "athena_refused.people", "email");
+    let (email, key) = (rows[0][0].clone(), rows[0][1].clone());
+    let plain = PEOPLE[0].1;
+    for (row, method, expected) in [
+        (
+            vec![sealed(workspace.access(), "athena_refused.people", "phone")[0][0].clone(), key.clone()],
+            "firn_decrypt",
+            "other additional data",
+        ),
+        (vec![json!("AAAA"), key.clone()], "firn_decrypt", "too short"),
+        (vec![json!(plain), key.clone()], "firn_decrypt", "not base64"),
+        (vec![email.clone(), json!("people/99")], "firn_decrypt", "0000000099"),
+        (vec![email.clone(), json!(plain)], "firn_decrypt", "is not the `_key_` column"),
+        (vec![email.clone(), json!("zebedee/1")], "firn_decrypt", "it has: people"),
+        (vec![email.clone(), Value::Null], "firn_decrypt", "was never encrypted"),
+        (vec![email.clone()], "firn_decrypt", "declare firn_decrypt with the arguments"),
+        (vec![email.clone(), key.clone()], "firn_encrypt", "there is no function firn_encrypt"),
+    ] {
+        let call = athena.call(5, method, row.len(), std::slice::from_ref(&row)).unwrap();
+        let failure = lambda.invoke(&call).unwrap()["failure"].to_string();
+        assert!(failure.contains(expected), "expected {expected}: {failure}");
+        assert!(!failure.contains(plain) && !failure.contains("zebedee"), "{failure}");
+    }
+    let call = athena.call(5, "firn_decrypt", 2, &rows).unwrap();
+    let answer = athena.read(5, &lambda.invoke(&call).unwrap()["response"]).unwrap();
+    assert_eq!(answer["values"], json!(PEOPLE.map(|(_, email, _)| email)), "it goes on after failures");
+    let log = fs::read_to_string(lambda.log()).unwrap();
+    assert!(log.contains("decrypted"), "{log}");
+    assert!(PEOPLE.iter().all(|(_, email, phone)| !log.contains(email) && !log.contains(phone)), "{log}");
+}
+
+#[test]
+fn a_function_that_cannot_begin_says_why() {
+    let missing = run_dir().join("no-such-firn.yaml");
+    let error = Lambda::start("firn-athena-udf", &missing).unwrap_err().to_string();
+    assert!(error.contains("no-such-firn.yaml"), "{error}");
 }

@@ -109,6 +109,7 @@ fn landing_and_compactor_meet_only_in_the_raw_zone() {
         ("firn-landing", &["polars", "iceberg", "arrow", "parquet", "firn-compactor"][..]),
         ("firn-shared", &["polars", "iceberg", "arrow", "parquet", "rdkafka"][..]),
         ("firn-compactor", &["rdkafka", "firn-landing"][..]),
+        ("firn-athena-udf", &["polars", "iceberg", "parquet", "rdkafka", "firn-landing", "firn-compactor"][..]),
     ] {
         let linked = linked_by(package);
         let found: Vec<String> = linked

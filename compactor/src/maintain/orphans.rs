@@ -96,7 +96,8 @@ pub async fn orphans(env: &Env, subject: &Subject, delete: bool) -> Result<Orpha
     let table = super::load(env, subject).await?;
     let age = chrono::TimeDelta::from_std(subject.settings.orphans_after).unwrap_or(chrono::TimeDelta::MAX);
     let before = env.clock.now().checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
-    let places = places(&table, subject)?;
+    let memory = env.config.deployment.compactor.delete_memory_location.as_ref();
+    let places = places(&table, subject, remember::directory(memory, &table))?;
     let names = named(&table).await?;
     let mut report = Orphans { elsewhere: elsewhere(&table), ..Orphans::default() };
     let (mut found, mut metadata_shown): (Vec<(String, u64)>, bool) = (Vec::new(), false);
@@ -144,10 +145,10 @@ fn count(of: &BTreeMap<Verdict, usize>, verdict: Verdict) -> usize {
     of.get(&verdict).copied().unwrap_or_default()
 }
 
-/// Directories to look into, with trailing slash.
-fn places(table: &Table, subject: &Subject) -> Result<Vec<String>> {
+/// Directories to look into, with trailing slash; `memory` is that of remembered deletes.
+fn places(table: &Table, subject: &Subject, memory: String) -> Result<Vec<String>> {
     let location = table.metadata().location().trim_end_matches('/');
-    let places = vec![format!("{location}/data/"), format!("{location}/metadata/"), remember::directory(location)];
+    let places = vec![format!("{location}/data/"), format!("{location}/metadata/"), memory];
     for (place, other) in places.iter().flat_map(|place| subject.others.iter().map(move |other| (place, other))) {
         if format!("{other}/").starts_with(place.as_str()) || other.trim_end_matches('/') == location {
             return Err(Error::config(format!(

@@ -325,6 +325,7 @@ fn how(env: &Env, target: Target<'_>, plan: &Plan, written: &Written, shuffle: O
             affected: Arc::new(Affected { touched: shuffle.take_touched()?, replaced: commit::replaced_rows(plan) }),
             shuffle,
             stores: env.stores.clone(),
+            delete_memory_location: env.config.deployment.compactor.delete_memory_location.clone(),
             cpu: env.cpu.clone(),
             now: env.clock.now(),
         }))),

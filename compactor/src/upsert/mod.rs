@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
-use firn_shared::config::domain::{Upsert, WriteStrategy};
+use firn_shared::config::domain::{StoreUrl, Upsert, WriteStrategy};
 use firn_shared::error::Result;
 use firn_shared::ids::RunId;
 use firn_shared::store::Stores;
@@ -71,6 +71,8 @@ pub struct Upserting {
     pub affected: Arc<Affected>,
     /// Local and remote files.
     pub stores: Stores,
+    /// Where deletes are remembered; `None` is beside the table.
+    pub delete_memory_location: Option<StoreUrl>,
     /// Worker threads and memory.
     pub cpu: Cpu,
     /// When the run's deletes are applied.
@@ -151,8 +153,8 @@ pub async fn stage(
     }
     let left = stage.gathered.lock().unwrap_or_else(PoisonError::into_inner).take();
     if !left.is_empty() {
-        let (name, location) = (format!("{attempt}-rest"), table.metadata().location());
-        let object = remember(&job.stores, location, (spec.run, &name), &left, job.now).await?;
+        let name = format!("{attempt}-rest");
+        let object = remember(&job.stores, &stage.directory, (spec.run, &name), &left, job.now).await?;
         staged.remembered.deletes.push(object);
     }
     let marked = WriteSpec { slice: format!("{}m{attempt}", spec.slice), ..spec.clone() };
@@ -207,6 +209,7 @@ async fn stand<'a>(
     let found = look_up(table, &job.shuffle, search, (&deletes, &job.stores, &job.cpu), attempt).await?;
     let mut stage = Stage {
         job,
+        directory: remember::directory(job.delete_memory_location.as_ref(), table),
         found: Arc::new(found),
         recalled: None,
         truncations: Arc::new(newest),
@@ -223,7 +226,7 @@ async fn stand<'a>(
             known.extend(recalled.truncations.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
             stage.truncations = Arc::new(Truncations::newest(keys, known)?);
         }
-        deletes = remember::without(&job.stores, deletes, replaced, (run, attempt)).await?;
+        deletes = remember::without((&job.stores, &stage.directory), deletes, replaced, (run, attempt)).await?;
     }
     let truncations = stage.truncations.list().to_vec();
     Ok((stage, Memory { deletes, truncations, forgotten }))
@@ -237,6 +240,8 @@ fn by_file(files: &[LiveFile], places: merge::Places) -> apply::Gone {
 /// What all lanes of a merge share.
 struct Stage<'a> {
     job: &'a Upserting,
+    /// Where deletes are remembered.
+    directory: String,
     found: Arc<Found>,
     recalled: Option<Arc<Recall>>,
     truncations: Arc<Truncations>,
@@ -283,8 +288,7 @@ impl Stage<'_> {
         let job = self.job;
         let permit = job.cpu.permit(bytes).await?;
         spec.memory = permit.bytes() / 4;
-        let (run, location) = (spec.run, spec.metadata.location().to_owned());
-        let name = spec.slice.clone();
+        let (run, name) = (spec.run, spec.slice.clone());
         let mut writer = DataWriter::new(spec)?;
         let (mut total, mut remembered) = (Merged::default(), List::new());
         loop {
@@ -314,7 +318,7 @@ impl Stage<'_> {
             let full = self.gathered.lock().unwrap_or_else(PoisonError::into_inner).add(merged.deletes);
             if let Some(full) = full {
                 let number = format!("{name}-{bucket}");
-                remembered.push(remember(&job.stores, &location, (run, &number), &full, job.now).await?);
+                remembered.push(remember(&job.stores, &self.directory, (run, &number), &full, job.now).await?);
             }
         }
         let files = job.cpu.run(&permit, move || writer.finish()).await??;

@@ -1,15 +1,18 @@
 //! Deletes that are remembered, so that a late older version does not bring a row back.
 //!
-//! They are Parquet objects beside the table (`{location}_deletes/`, outside of what other engines take for the table's
-//! own directory and clean), each named by the snapshot that knows it: a rollback forgets what came after, like the
-//! position. A run adds objects and leaves out those past `deleteMemory`; an object that no state lists is an orphan.
+//! They are Parquet objects in a [`directory`] outside of what other engines take for the table's own and clean: beside
+//! the table, or in a place that the deployment names. Each is named by the snapshot that knows it: a rollback forgets what
+//! came after, like the position. A run adds objects and leaves out those past `deleteMemory`; an object that no state lists
+//! is an orphan.
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use firn_shared::error::{Error, Result};
+use firn_shared::config::domain::StoreUrl;
+use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::RunId;
 use firn_shared::store::{PutMode, Stores};
+use iceberg::table::Table;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::{Deserialize, Serialize};
@@ -41,9 +44,14 @@ impl Remembered {
     }
 }
 
-/// Where the remembered deletes of the table at `location` lie, with trailing slash.
-pub fn directory(location: &str) -> String {
-    format!("{}{SUFFIX}/", location.trim_end_matches('/'))
+/// Where the remembered deletes of a table go, with trailing slash: below `place`, the deployment's for all tables, else
+/// beside the table. Below `place` the table's uuid tells it from one of the same name in another catalog, whose orphans it
+/// would else take.
+pub fn directory(place: Option<&StoreUrl>, table: &Table) -> String {
+    match place {
+        Some(place) => format!("{place}/{}-{}/", table.identifier(), table.metadata().uuid()),
+        None => format!("{}{SUFFIX}/", table.metadata().location().trim_end_matches('/')),
+    }
 }
 
 /// What a table remembers, so that what comes late changes nothing.
@@ -57,19 +65,19 @@ pub struct Memory {
     pub forgotten: bool,
 }
 
-/// Writes deletes as one object, the `number`-th of the run.
+/// Writes deletes as one object in a [`directory`], the `number`-th of the run.
 ///
 /// # Errors
 /// As the store says.
 pub async fn remember(
     stores: &Stores,
-    location: &str,
+    directory: &str,
     (run, number): (RunId, &str),
     batches: &[RecordBatch],
     at: DateTime<Utc>,
 ) -> Result<Remembered> {
     let [first, ..] = batches else { return Err(Error::bug("nothing to remember")) };
-    let url = format!("{}{run}-{number}.parquet", directory(location));
+    let url = format!("{directory}{run}-{number}.parquet");
     let encode = || -> parquet::errors::Result<Vec<u8>> {
         let mut writer = ArrowWriter::try_new(Vec::new(), first.schema(), None)?;
         for batch in batches {
@@ -79,8 +87,15 @@ pub async fn remember(
     };
     let bytes = encode().map_err(|e| Error::bug("cannot encode deletes").with_source(e))?;
     let (store, key) = stores.resolve(&url).await?;
-    let _ = store.put(&key, Bytes::from(bytes), PutMode::Create).await?;
+    let put = store.put(&key, Bytes::from(bytes), PutMode::Create).await;
+    let _ = put.map_err(|e| if e.kind() == ErrorKind::Config { refused(directory, e) } else { e })?;
     Ok(Remembered { url, rows: batches.iter().map(|b| b.num_rows() as u64).sum(), at })
+}
+
+fn refused(directory: &str, e: Error) -> Error {
+    let hint = "name a place in another bucket as `compactor.deleteMemoryLocation`";
+    Error::config(format!("deletes cannot be remembered in {directory}: {e}; if the bucket takes tables only, {hint}"))
+        .with_source(e)
 }
 
 /// Reads one object.
@@ -97,11 +112,16 @@ pub async fn recall(stores: &Stores, object: &Remembered) -> Result<Vec<RecordBa
     read().map_err(|e| Error::data(format!("{}: {e}", object.url)).with_source(e))
 }
 
-/// The list without the deletes whose records are converted again; objects that hold some are written anew.
+/// The list without the deletes whose records are converted again; objects that hold some are written anew, into `directory`.
 ///
 /// # Errors
 /// As [`recall`] and [`remember`].
-pub async fn without(stores: &Stores, list: List, replaced: &Rows, (run, attempt): (RunId, u32)) -> Result<List> {
+pub async fn without(
+    (stores, directory): (&Stores, &str),
+    list: List,
+    replaced: &Rows,
+    (run, attempt): (RunId, u32),
+) -> Result<List> {
     let mut kept = List::new();
     for (number, object) in list.into_iter().enumerate() {
         let (mut left, mut gone) = (Vec::new(), 0);
@@ -116,11 +136,8 @@ pub async fn without(stores: &Stores, list: List, replaced: &Rows, (run, attempt
             (0, _) => kept.push(object),
             (_, true) => {}
             (_, false) => {
-                let Some((location, _)) = object.url.rsplit_once(SUFFIX) else {
-                    return Err(Error::data(format!("{} is not named as remembered deletes are", object.url)));
-                };
                 let name = format!("{attempt}-without-{number}");
-                kept.push(remember(stores, location, (run, &name), &left, object.at).await?);
+                kept.push(remember(stores, directory, (run, &name), &left, object.at).await?);
             }
         }
     }

@@ -1,13 +1,15 @@
 //! Change events against a model: inserts, updates, deletes, each delivered at least once and in any order between runs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use firn_shared::store::{Fault, Faults};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::bed::{Bed, Place};
+use crate::bed::{Bed, FIRN, Place};
 
+/// Debezium's events into one table, which `TABLE` stands for.
 const PIPELINE: &str = "
 name: p
 ingestionUnit:
@@ -17,23 +19,22 @@ ingestionUnit:
     eventTime: {path: $.ts_ms, format: epochMillis}
     late: {allowed: 1h, then: accept}
 outsourcingUnit:
-  - table:
-      database: d
-      tableName: t
-      mode: upsert
-      OPTIONS
-      idColumns: [id]
-      partitionBy: ['bucket(4, id)']
-      columns:
-        - {name: id, type: long, required: true}
-        - {name: n, type: int, required: true}
+  - table: {database: d, tableName: t, TABLE, columns: [
+      {name: id, type: long, required: true}, {name: n, type: int, required: true}]}
 ";
 
-const OPTIONS: [&str; 3] = [
-    "writeStrategy: copyOnWrite",
-    "writeStrategy: mergeOnRead",
-    "writeStrategy: mergeOnRead\n      deleteFiles: equality",
-];
+/// A pipeline of change events into a table with these options.
+pub fn pipeline(options: &str) -> String {
+    PIPELINE.replace("TABLE", options)
+}
+
+/// An upsert by `id` with these options, in four partitions.
+fn upsert(options: &str) -> String {
+    pipeline(&format!("mode: upsert, idColumns: [id], partitionBy: ['bucket(4, id)'], {options}"))
+}
+
+const OPTIONS: [&str; 3] =
+    ["writeStrategy: copyOnWrite", "writeStrategy: mergeOnRead", "writeStrategy: mergeOnRead, deleteFiles: equality"];
 
 /// A change as the source made it.
 #[derive(Debug, Clone)]
@@ -113,7 +114,7 @@ impl Source {
 async fn the_table_is_what_the_source_is_whatever_comes_twice_or_late() {
     for (n, options) in OPTIONS.into_iter().enumerate() {
         let mut rng = SmallRng::seed_from_u64(n as u64);
-        let bed = Bed::with(&PIPELINE.replace("OPTIONS", options));
+        let bed = Bed::with(&upsert(options));
         let mut source = Source::default();
         source.change(&mut rng, 240);
         let mut chunks: Vec<_> = (0..8).map(|n| n * 30..(n + 1) * 30).collect();
@@ -139,7 +140,7 @@ async fn the_table_is_what_the_source_is_whatever_comes_twice_or_late() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reprocess_repeats_deletes_too() {
     let mut rng = SmallRng::seed_from_u64(40);
-    let bed = Bed::with(&PIPELINE.replace("OPTIONS", OPTIONS[1]));
+    let bed = Bed::with(&upsert(OPTIONS[1]));
     let mut source = Source::default();
     source.change(&mut rng, 90);
     for chunk in [0..30, 30..60, 60..90] {
@@ -151,4 +152,66 @@ async fn a_reprocess_repeats_deletes_too() {
         assert_eq!(bed.rows(false).await, source.delivered());
         bed.prove().await;
     }
+}
+
+/// A change of row 1 at a position in the source.
+fn one(op: &str, position: u64) -> (u32, Option<String>) {
+    let (row, none) = (r#"{"id":1,"n":5}"#, "null");
+    let (before, after) = if op == "d" { (row, none) } else { (none, row) };
+    let source = format!(r#"{{"connector":"mysql","file":"binlog.000001","pos":{position},"row":0}}"#);
+    let payload =
+        format!(r#"{{"before":{before},"after":{after},"source":{source},"op":"{op}","ts_ms":1626847200000}}"#);
+    (6, Some(payload))
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Older versions of a deleted row come late, from either partition; it stays away.
+async fn row_one_stays_away(bed: &Bed, partition: u32) {
+    bed.land(partition, &[one("u", 101)]).await;
+    bed.run_to_the_end().await;
+    assert_eq!(bed.rows(false).await, []);
+    bed.prove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletes_are_remembered_where_the_deployment_says_and_found_when_that_changes() {
+    let elsewhere = FIRN.replace("threads: 2", "threads: 2, deleteMemoryLocation: DIR/memory");
+    let pipeline = upsert(OPTIONS[1]);
+    let mut bed = Bed::on(&elsewhere, &pipeline);
+    let (memory, beside) = (bed.dir.path().join("memory"), bed.dir.path().join("lake/d/t_deletes"));
+    bed.land(0, &[one("c", 100), one("d", 102)]).await;
+    bed.run_to_the_end().await;
+    let uuid = bed.table().await.unwrap().metadata().uuid();
+    let own = memory.join(format!("d.t-{uuid}"));
+    assert_eq!((names(&own).len(), beside.exists()), (1, false));
+    row_one_stays_away(&bed, 1).await;
+
+    // What nothing names is an orphan there, too; what lies beside belongs to a table of the same name.
+    let (named, other) = (names(&own), memory.join("d.t-0193f1f2-7d3c-7aaa-8000-000000000000"));
+    std::fs::create_dir(&other).unwrap();
+    for left in [own.join("left.parquet"), other.join("named.parquet")] {
+        std::fs::write(left, "x").unwrap();
+    }
+    let report = bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
+    assert!(report.orphans.unwrap().examples.iter().any(|url| url.ends_with("/left.parquet")));
+    assert_eq!((names(&own), names(&other)), (named.clone(), vec!["named.parquet".to_owned()]));
+    row_one_stays_away(&bed, 1).await;
+
+    // Deletes go beside the table from now on; those that lie elsewhere count on.
+    std::fs::write(bed.dir.path().join("firn.yaml"), FIRN.replace("DIR", bed.dir.path().to_str().unwrap())).unwrap();
+    bed.reconfigure(&pipeline);
+    row_one_stays_away(&bed, 0).await;
+    assert_eq!((names(&own), beside.exists()), (named, false));
+    bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
+    assert_eq!(names(&beside).len(), 1);
+    row_one_stays_away(&bed, 1).await;
+    bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
+    assert_eq!((names(&own).len(), names(&beside).len()), (0, 1), "what only old snapshots named is gone");
+    row_one_stays_away(&bed, 0).await;
 }

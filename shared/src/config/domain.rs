@@ -219,6 +219,8 @@ pub struct CompactorOptions {
     pub temp_dir: PathBuf,
     /// A run of more uncompressed bytes than about this is cut into several commits.
     pub commit_size: u64,
+    /// Where upserts keep the deletes that they remember; `None` is beside each table.
+    pub delete_memory_location: Option<StoreUrl>,
     /// How tables are maintained.
     pub maintenance: MaintenanceOptions,
 }
@@ -230,6 +232,7 @@ impl Default for CompactorOptions {
             threads: 0,
             temp_dir: std::env::temp_dir(),
             commit_size: 64_000_000_000,
+            delete_memory_location: None,
             maintenance: MaintenanceOptions::default(),
         }
     }

@@ -83,6 +83,7 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
             threads: u32::try_from(compactor.threads).ok(),
             temp_dir: text(&compactor.temp_dir.display()),
             commit_size: text(&ByteSize(compactor.commit_size)),
+            delete_memory_location: compactor.delete_memory_location.as_ref().map(ToString::to_string),
             maintenance: maintenance(&compactor.maintenance),
         }),
         registry: None,

@@ -165,7 +165,11 @@ impl Workspace {
              catalog: {{rest: {{uri: '{uri}', warehouse: 's3://lake', credential: '{credential}'}}}}\n",
             server.options_yaml()
         );
-        Self::with(run_dir().join(name), catalog, access, &yaml, kafka)
+        let workspace = Self::with(run_dir().join(name), catalog, access, &yaml, kafka)?;
+        // The bucket of the tables takes nothing beside a table.
+        let elsewhere = format!("threads: 2, deleteMemoryLocation: 's3://raw/{name}-deletes'");
+        workspace.reconfigure("threads: 2", &elsewhere)?;
+        Ok(workspace)
     }
 
     /// S3 and Glue of ministack.

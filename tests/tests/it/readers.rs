@@ -112,8 +112,8 @@ fn readers_follow_changed_tables_of_a_rest_catalog() {
 }
 
 /// Deletes at the source reach all readers.
-fn deleted_rows_are_gone(name: &str, seed: u64, workspace: Workspace, all: bool) {
-    let mut source = Source::new(name, seed, &workspace, all).unwrap();
+fn deleted_rows_are_gone(name: &str, seed: u64, workspace: Workspace) {
+    let mut source = Source::new(name, seed, &workspace).unwrap();
     for round in 0..2 {
         source.produce(150).unwrap();
         workspace.land().unwrap();
@@ -125,17 +125,17 @@ fn deleted_rows_are_gone(name: &str, seed: u64, workspace: Workspace, all: bool)
 
 #[test]
 fn rows_deleted_at_the_source_are_gone_for_all_readers_of_the_sqlite_catalog() {
-    deleted_rows_are_gone("gone-sqlite", 5, Workspace::local("gone-sqlite", Kafka::shared()).unwrap(), true);
+    deleted_rows_are_gone("gone-sqlite", 5, Workspace::local("gone-sqlite", Kafka::shared()).unwrap());
 }
 
 #[test]
 fn rows_deleted_at_the_source_are_gone_for_all_readers_of_glue() {
-    deleted_rows_are_gone("gone-glue", 6, Workspace::glue("gone-glue", Kafka::shared()).unwrap(), true);
+    deleted_rows_are_gone("gone-glue", 6, Workspace::glue("gone-glue", Kafka::shared()).unwrap());
 }
 
 #[test]
 fn rows_deleted_at_the_source_are_gone_for_all_readers_of_a_rest_catalog() {
-    deleted_rows_are_gone("gone-rest", 7, Workspace::seaweedfs("gone-rest", Kafka::shared()).unwrap(), false);
+    deleted_rows_are_gone("gone-rest", 7, Workspace::seaweedfs("gone-rest", Kafka::shared()).unwrap());
 }
 
 /// Deletes some keys with Spark and changes others, in every upsert; the model follows.

@@ -59,6 +59,11 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
     {
         file.report("warehouse", "is the same place as `raw`; tables and raw objects need places of their own");
     }
+    if let (Some(raw), Some(compactor)) = (&parts.1, &parts.6)
+        && compactor.delete_memory_location.as_ref() == Some(raw)
+    {
+        file.report("compactor.deleteMemoryLocation", "is the same place as `raw`; name one of its own");
+    }
     let deployment = match parts {
         (
             Some(clusters),
@@ -322,9 +327,14 @@ fn compactor(file: &File, yaml: &CompactorYaml) -> Option<CompactorOptions> {
     if commit_size.is_some_and(|size| size.0 == 0) {
         file.report("compactor.commitSize", "must be more than nothing");
     }
+    let delete_memory_location = match &yaml.delete_memory_location {
+        Some(_) => Some(store(file, "compactor.deleteMemoryLocation", yaml.delete_memory_location.as_ref())?),
+        None => default.delete_memory_location,
+    };
     Some(CompactorOptions {
         memory: memory?,
         commit_size: commit_size?.0,
+        delete_memory_location,
         threads: yaml.threads.map_or(default.threads, |threads| threads as usize),
         temp_dir: yaml.temp_dir.as_ref().map_or(default.temp_dir, |text| tidy(&file.folder().join(text))),
         maintenance: maintenance(file, "compactor.maintenance", yaml.maintenance.as_ref())?,

@@ -32,6 +32,9 @@ fn deployments_are_checked() {
         ("catalog:", "landing: {memory: 1MB, listen: here, drain: x}\ncatalog:"),
         ("catalog:", "landing: {memory: '${MEMORY}'}\ncatalog:"),
         ("catalog:", "compactor: {threads: -1}\ncatalog:"),
+        ("catalog:", "compactor: {deleteMemoryLocation: 'gs://x'}\ncatalog:"),
+        ("catalog:", "compactor: {deleteMemoryLocation: /data/raw}\ncatalog:"),
+        ("catalog:", "compactor: {deleteMemoryLocation: 's3://ops/deletes'}\ncatalog:"),
         ("catalog:", "telemetry: {log: 'a=loudest', format: xml}\ncatalog:"),
         ("catalog:", "registry: {url: x}\ncatalog:"),
     ];
@@ -86,6 +89,12 @@ fn deployments_are_checked() {
     passes
     # compactor: {threads: -1}⏎catalog:
     firn.yaml:5:22: compactor.threads: must be between 0 and 4294967295, found -1
+    # compactor: {deleteMemoryLocation: 'gs://x'}⏎catalog:
+    firn.yaml:5:35: compactor.deleteMemoryLocation: location `gs://x` has the unknown scheme `gs`: use `s3://`, `file://` or a directory
+    # compactor: {deleteMemoryLocation: /data/raw}⏎catalog:
+    firn.yaml:5:35: compactor.deleteMemoryLocation: is the same place as `raw`; name one of its own
+    # compactor: {deleteMemoryLocation: 's3://ops/deletes'}⏎catalog:
+    passes
     # telemetry: {log: 'a=loudest', format: xml}⏎catalog:
     firn.yaml:5:18: telemetry.log: log filter `a=loudest`: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5
     firn.yaml:5:39: telemetry.format: `xml` is not one of `text`, `json`

@@ -148,6 +148,9 @@ wire! {
         temp_dir: Option<String>,
         /// A run over more raw records than this, uncompressed, is cut into several commits (default 64GB).
         commit_size: Option<String>,
+        /// Where upserts keep the deletes that they remember, as `{deleteMemoryLocation}/{database}.{table}-{table uuid}/`, for
+        /// tables in buckets that take nothing beside a table (default `{table location}_deletes/`).
+        delete_memory_location: Option<String>,
         /// How tables are maintained that do not say otherwise.
         maintenance: Option<MaintenanceYaml>,
     }

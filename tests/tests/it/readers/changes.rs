@@ -13,7 +13,7 @@ use super::agreement::{read_by_all, same};
 
 const KEYS: i64 = 60;
 
-/// Tables and how each is written; those of [`REMEMBERS`] keep objects beside the table.
+/// Tables and how each is written.
 const TABLES: [(&str, &str); 5] = [
     ("history", "mode: append"),
     ("gone_rewritten", "mode: upsert, idColumns: [id], writeStrategy: copyOnWrite"),
@@ -22,14 +22,10 @@ const TABLES: [(&str, &str); 5] = [
     ("marked", "mode: upsert, idColumns: [id], writeStrategy: mergeOnRead, softDelete: true"),
 ];
 
-/// Upserts from which rows go. A bucket for tables only takes no objects beside a table, and so has none of them.
-const REMEMBERS: &str = "gone_";
-
 /// A database table that changes, and the tables that follow it.
 pub struct Source {
     topic: String,
     database: String,
-    tables: Vec<(&'static str, &'static str)>,
     /// Its rows.
     rows: BTreeMap<i64, i64>,
     /// Every change, as the history keeps it.
@@ -44,9 +40,8 @@ fn row(id: i64, n: i64) -> Value {
 }
 
 impl Source {
-    /// A new source, and a pipeline in the workspace that follows it, into all tables or those that remember nothing.
-    pub fn new(name: &str, seed: u64, workspace: &Workspace, all: bool) -> Result<Self> {
-        let tables: Vec<_> = TABLES.into_iter().filter(|(table, _)| all || !table.starts_with(REMEMBERS)).collect();
+    /// A new source, and a pipeline in the workspace that follows it into all tables.
+    pub fn new(name: &str, seed: u64, workspace: &Workspace) -> Result<Self> {
         let (topic, database) = (format!("changes.{name}"), name.replace('-', "_"));
         Kafka::shared().create_topic(&topic, 1, &[])?;
         let columns = "columns: [{name: id, type: long, required: true}, {name: n, type: long}, \
@@ -62,14 +57,14 @@ ingestionUnit:
 outsourcingUnit:
 "
         );
-        for (table, mode) in &tables {
+        for (table, mode) in TABLES {
             let table =
                 format!("database: {database}, tableName: {table}, partitionBy: ['bucket(4, id)'], {mode}, {columns}");
             yaml.extend(["  - table: {", &table, "}\n"]);
         }
         workspace.pipeline("changes", &yaml)?;
         let (rows, history, known) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Ok(Self { topic, database, tables, rows, history, known, rng: SmallRng::seed_from_u64(seed) })
+        Ok(Self { topic, database, rows, history, known, rng: SmallRng::seed_from_u64(seed) })
     }
 
     /// Creates, changes and deletes rows; with every delete goes a tombstone.
@@ -106,8 +101,8 @@ outsourcingUnit:
 
     /// Checks that readers see in every table what it is to hold.
     pub fn check(&self, workspace: &Workspace) -> Result<()> {
-        for (table, _) in &self.tables {
-            let mut expected: Vec<String> = match *table {
+        for (table, _) in TABLES {
+            let mut expected: Vec<String> = match table {
                 "history" => self.history.clone(),
                 "marked" => self.known.iter().map(|(id, (n, _))| row(*id, *n).to_string()).collect(),
                 _ => self.rows.iter().map(|(id, n)| row(*id, *n).to_string()).collect(),

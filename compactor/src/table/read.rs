@@ -4,6 +4,7 @@
 //! hold them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
@@ -40,11 +41,7 @@ impl Rows {
     /// Whether a file may hold such rows, as far as its bounds tell. `schema` is any schema with the file's field ids.
     #[must_use]
     pub fn may_be_in(&self, schema: &Schema, file: &DataFile) -> bool {
-        let bounds = |field: &str| {
-            let id = schema.field_id_by_name(&format!("{}.{field}", provenance::COLUMN));
-            let of = |map: &HashMap<i32, Datum>| id.and_then(|id| map.get(&id).cloned());
-            (of(file.lower_bounds()), of(file.upper_bounds()))
-        };
+        let bounds = |field: &str| bounds(schema, file, field);
         match self {
             Self::All => true,
             Self::Both(one, other) => one.may_be_in(schema, file) && other.may_be_in(schema, file),
@@ -57,7 +54,7 @@ impl Rows {
                 let offset = bounds(provenance::OFFSET);
                 ranges.iter().any(|(of, range)| {
                     let number = i64::from(of.partition.0);
-                    text_meets(&topic, of.topic.topic.as_str())
+                    text_meets(&topic, of.topic.topic.as_str()..=of.topic.topic.as_str())
                         && numbers_meet(&partition, number, number)
                         && numbers_meet(&offset, range.start() as i64, range.end() as i64 - 1)
                 })
@@ -101,6 +98,13 @@ impl Rows {
     }
 }
 
+/// What a file's bounds say of a field of the provenance. `schema` is any schema with the file's field ids.
+pub(crate) fn bounds(schema: &Schema, file: &DataFile, field: &str) -> (Option<Datum>, Option<Datum>) {
+    let id = schema.field_id_by_name(&format!("{}.{field}", provenance::COLUMN));
+    let of = |map: &HashMap<i32, Datum>| id.and_then(|id| map.get(&id).cloned());
+    (of(file.lower_bounds()), of(file.upper_bounds()))
+}
+
 fn number(datum: Option<&Datum>) -> Option<i64> {
     match datum?.literal() {
         PrimitiveLiteral::Long(value) => Some(*value),
@@ -115,12 +119,13 @@ fn numbers_meet((lower, upper): &(Option<Datum>, Option<Datum>), low: i64, high:
 }
 
 /// The same for text; bounds may be shortened, which only makes them wider.
-fn text_meets((lower, upper): &(Option<Datum>, Option<Datum>), text: &str) -> bool {
+pub(crate) fn text_meets((lower, upper): &(Option<Datum>, Option<Datum>), texts: RangeInclusive<&str>) -> bool {
     let of = |datum: &Option<Datum>| match datum.as_ref().map(Datum::literal) {
         Some(PrimitiveLiteral::String(value)) => Some(value.clone()),
         _ => None,
     };
-    of(lower).is_none_or(|lower| lower.as_str() <= text) && of(upper).is_none_or(|upper| upper.as_str() >= text)
+    of(lower).is_none_or(|lower| lower.as_str() <= *texts.end())
+        && of(upper).is_none_or(|upper| upper.as_str() >= *texts.start())
 }
 
 fn wrong_shape() -> Error {

@@ -21,7 +21,7 @@ use super::touched::Touched;
 use super::truncate::Truncations;
 use crate::seam::{Cpu, Permit};
 use crate::table::read::Rows;
-use crate::table::scan::{self, LiveBatch, LiveFile, Prune, Reader};
+use crate::table::scan::{self, LiveBatch, LiveFile, OpenFile, Prune, Reader};
 use crate::write::conform;
 
 /// Found rows wait until they take this many bytes, so that frames are not tiny.
@@ -37,12 +37,21 @@ const NO_FILE: u32 = u32::MAX;
 pub struct Search<'a> {
     /// Which files may hold it.
     pub prune: &'a dyn Prune,
+    /// What its keys are.
+    pub touched: &'a Touched,
     /// Rows that are replaced whatever their key.
     pub replaced: Option<&'a Rows>,
     /// Rows that truncates of the run take.
     pub truncations: &'a Arc<Truncations>,
     /// All rows.
     pub everything: bool,
+}
+
+impl Search<'_> {
+    /// Whether a row matters by its key alone.
+    fn is_by_key(&self) -> bool {
+        self.replaced.is_none() && self.truncations.is_empty() && !self.everything
+    }
 }
 
 /// Which files may hold rows that a run changes.
@@ -62,6 +71,21 @@ impl Prune for Affected {
 
     fn file(&self, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> bool {
         self.touched.may_be_in(spec, file) || self.replaced.as_ref().is_some_and(|rows| rows.may_be_in(schema, file))
+    }
+}
+
+/// The same for a run with truncates: files that hold rows which these take are affected, too.
+#[derive(Debug)]
+pub struct Emptied {
+    /// By the run's rows.
+    pub affected: Arc<Affected>,
+    /// By its truncates.
+    pub truncations: Arc<Truncations>,
+}
+
+impl Prune for Emptied {
+    fn file(&self, schema: &Schema, spec: &PartitionSpec, file: &DataFile) -> bool {
+        self.affected.file(schema, spec, file) || self.truncations.may_be_over(schema, file)
     }
 }
 
@@ -129,7 +153,12 @@ async fn one_file(
     (found, cpu): (&Found, &Cpu),
 ) -> Result<()> {
     let permit = cpu.permit(LOOKUP_BYTES).await?;
-    let mut batches = reader.rows(file).await?;
+    let mut open = reader.open(file).await?;
+    let groups = if search.is_by_key() { Some(row_groups(&mut open, search.touched).await?) } else { None };
+    if groups.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(());
+    }
+    let mut batches = open.rows(groups).await?;
     let (mut waiting, mut bytes) = (Vec::new(), 0);
     while let Some(live) = batches.try_next().await? {
         let (of, replaced) = (Arc::clone(shuffle), search.replaced.cloned());
@@ -146,6 +175,20 @@ async fn one_file(
         }
     }
     spill(shuffle, waiting, &found.rows)
+}
+
+/// The row groups that may hold one of the keys, by their bloom filters.
+async fn row_groups(file: &mut OpenFile, touched: &Touched) -> Result<Vec<usize>> {
+    let mut may = Vec::new();
+    'groups: for group in 0..file.metadata().num_row_groups() {
+        for (column, values) in touched.few() {
+            if !file.may_hold(group, column, values).await? {
+                continue 'groups;
+            }
+        }
+        may.push(group);
+    }
+    Ok(may)
 }
 
 async fn on_worker<T: Send + 'static>(

@@ -15,7 +15,8 @@
 //! source table is a delete of all its keys at once ([`truncate`]).
 //!
 //! **Cost**: candidate files are those whose partition and key bounds meet the run's keys; of them only key, version and
-//! provenance are read, once. What is written follows the touched rows (merge on read) or files (copy on write).
+//! provenance are read, once, and for few keys only the row groups whose bloom filters may hold one. What is written follows
+//! the touched rows (merge on read) or files (copy on write).
 //!
 //! **Memory**: a bucket's distinct keys at a time and thread; what does not fit lies on local disk.
 
@@ -55,7 +56,7 @@ use crate::table::scan::{All, LiveFile, Prune, Tracked};
 use crate::table::{Change, NewFile};
 use crate::write::{DataWriter, WriteSpec};
 use filter::KeyFilter;
-use lookup::{Found, Search, counting, look_up};
+use lookup::{Emptied, Found, Search, counting, look_up};
 use merge::{Merged, Rules, merge};
 use remember::{Gathered, List, Memory, remember};
 use truncate::Truncations;
@@ -100,8 +101,8 @@ pub struct Staged {
     pub restored: Counts,
     /// All that is remembered from now on.
     pub remembered: Memory,
-    /// Whether any file of the table may have mattered.
-    everywhere: bool,
+    /// Which files of the table may have mattered, when they are more than the job's rows say.
+    wider: Option<Arc<dyn Prune>>,
     /// Rows that go, and the files of rows that come.
     pub turnover: Turnover,
 }
@@ -113,15 +114,12 @@ impl Staged {
         let since = base.metadata().current_snapshot_id();
         let gone: Vec<Tracked> = self.remove.into_iter().map(|file| file.data).collect();
         change.expect.live.extend(self.referred.into_iter().map(|file| file.data));
-        change.expect.no_new_files = Some((since, prune(job, self.everywhere)));
+        let affected = || Arc::clone(&job.affected) as Arc<dyn Prune>;
+        change.expect.no_new_files = Some((since, self.wider.unwrap_or_else(affected)));
         change.expect.no_new_deletes_for = Some((since, gone.clone()));
         change.remove.extend(gone);
         change.add.extend(self.add);
     }
-}
-
-fn prune(job: &Upserting, everywhere: bool) -> Arc<dyn Prune> {
-    if everywhere { Arc::new(All) } else { Arc::clone(&job.affected) as Arc<dyn Prune> }
 }
 
 /// Works out what the run does to `table`, which remembers `memory`. `attempt` makes file names unique; `spec` is what
@@ -144,7 +142,7 @@ pub async fn stage(
         stage.lane(share.bytes, WriteSpec { slice, ..spec.clone() })
     };
     let mut total = Merged::default();
-    let mut staged = Staged { remembered: memory, everywhere: stage.everywhere, ..Staged::default() };
+    let mut staged = Staged { remembered: memory, wider: stage.wider.clone(), ..Staged::default() };
     for (mut merged, files, remembered) in futures::future::try_join_all((0..lanes).map(lane)).await? {
         total.add_counts(&mut merged);
         total.outdated_keys.append(&mut merged.outdated_keys);
@@ -203,9 +201,20 @@ async fn stand<'a>(
     // Those that were known have taken their rows.
     let new = newest.list().iter().filter(|one| own.contains(one)).cloned();
     let new = Arc::new(Truncations::newest(keys, new)?);
-    let everywhere = everything || !new.is_empty();
-    let prune = prune(job, everywhere);
-    let search = Search { prune: prune.as_ref(), replaced, truncations: &new, everything };
+    let wider: Option<Arc<dyn Prune>> = match (everything, new.is_empty()) {
+        (true, _) => Some(Arc::new(All)),
+        (false, false) => {
+            Some(Arc::new(Emptied { affected: Arc::clone(&job.affected), truncations: Arc::clone(&new) }))
+        }
+        (false, true) => None,
+    };
+    let search = Search {
+        prune: wider.as_deref().unwrap_or(job.affected.as_ref()),
+        touched: &job.affected.touched,
+        replaced,
+        truncations: &new,
+        everything,
+    };
     let found = look_up(table, &job.shuffle, search, (&deletes, &job.stores, &job.cpu), attempt).await?;
     let mut stage = Stage {
         job,
@@ -215,7 +224,7 @@ async fn stand<'a>(
         truncations: Arc::new(newest),
         forgotten: forgotten && replaced.is_some(),
         everything,
-        everywhere,
+        wider,
         next: AtomicUsize::new(0),
         gathered: Mutex::default(),
     };
@@ -247,7 +256,7 @@ struct Stage<'a> {
     truncations: Arc<Truncations>,
     forgotten: bool,
     everything: bool,
-    everywhere: bool,
+    wider: Option<Arc<dyn Prune>>,
     next: AtomicUsize,
     gathered: Mutex<Gathered>,
 }

@@ -1,10 +1,11 @@
 //! What a run's keys say about the files that may hold them: bounds of each key column, and the values of partition
-//! fields that are made of key columns. A file outside of either holds none of the keys.
+//! fields that are made of key columns. A file outside of either holds none of the keys. Few keys are known one by one, so
+//! that a file's bloom filters can be asked for them.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_row::{RowConverter, SortField};
 use firn_shared::error::{Error, Result};
 use iceberg::arrow::arrow_primitive_to_literal;
@@ -20,6 +21,10 @@ use crate::table::scan::{fields_may_hold, widest};
 /// More different partition values than this are not listed; then the field prunes nothing.
 const VALUES_MAX: usize = 16 * 1024;
 
+/// More different values of a key column than this are not known one by one: a bloom filter is wrong about one in a hundred, so
+/// for more it would nearly always say yes.
+const ASKED_MAX: usize = 1024;
+
 /// What a run's keys touch. Filled by one thread; those of several are merged.
 #[derive(Debug)]
 pub struct Touched {
@@ -34,6 +39,8 @@ struct KeyColumn {
     r#type: PrimitiveType,
     order: RowConverter,
     bounds: Option<(PrimitiveLiteral, PrimitiveLiteral)>,
+    /// `None`: too many.
+    values: Option<HashSet<PrimitiveLiteral>>,
 }
 
 /// A partition field of a key column, in whatever spec.
@@ -72,7 +79,8 @@ impl Touched {
             let arrow = arrow.map_err(|e| error("cannot type a key column", e))?;
             let order = RowConverter::new(vec![SortField::new(arrow)]);
             let order = order.map_err(|e| Error::bug("a key column has no order").with_source(e))?;
-            Ok(KeyColumn { name: name.clone(), id: field.id, r#type: r#type.clone(), order, bounds: None })
+            let (name, r#type, values) = (name.clone(), r#type.clone(), Some(HashSet::new()));
+            Ok(KeyColumn { name, id: field.id, r#type, order, bounds: None, values })
         };
         let columns = keys.iter().map(column).collect::<Result<Vec<_>>>()?;
         let mut fields: Vec<Field> = Vec::new();
@@ -119,6 +127,7 @@ impl Touched {
                     column.widen(value);
                 }
             }
+            column.list(&array)?;
         }
         for field in &mut self.fields {
             let Some(values) = &mut field.values else { continue };
@@ -141,16 +150,16 @@ impl Touched {
                 column.widen(lower);
                 column.widen(upper);
             }
+            column.values = both(column.values.take(), theirs.values, ASKED_MAX);
         }
         for (field, theirs) in self.fields.iter_mut().zip(other.fields) {
-            field.values = match (field.values.take(), theirs.values) {
-                (Some(mut values), Some(theirs)) => {
-                    values.extend(theirs);
-                    Some(values).filter(|values| values.len() <= VALUES_MAX)
-                }
-                _ => None,
-            };
+            field.values = both(field.values.take(), theirs.values, VALUES_MAX);
         }
+    }
+
+    /// The values of key columns that have few, by field id: a row with one of the keys has one of them in each.
+    pub fn few(&self) -> impl Iterator<Item = (i32, &HashSet<PrimitiveLiteral>)> {
+        self.columns.iter().filter_map(|column| Some((column.id, column.values.as_ref()?)))
     }
 
     /// Whether a manifest may name a file that may hold one of the keys, by its partition summaries.
@@ -186,6 +195,25 @@ impl Touched {
 }
 
 impl KeyColumn {
+    /// Adds values one by one, while they are few.
+    fn list(&mut self, array: &ArrayRef) -> Result<()> {
+        // Those of a batch need not differ; what most runs have is far beyond, and not worth to be counted.
+        let Some(values) = self.values.as_mut().filter(|_| array.len() <= 8 * ASKED_MAX) else {
+            self.values = None;
+            return Ok(());
+        };
+        let literals = arrow_primitive_to_literal(array, &Type::Primitive(self.r#type.clone()));
+        for literal in literals.map_err(|e| error("cannot read a key", e))?.into_iter().flatten() {
+            if let Literal::Primitive(value) = literal {
+                values.insert(value);
+            }
+        }
+        if values.len() > ASKED_MAX {
+            self.values = None;
+        }
+        Ok(())
+    }
+
     fn widen(&mut self, value: PrimitiveLiteral) {
         match &mut self.bounds {
             None => self.bounds = Some((value.clone(), value)),
@@ -198,6 +226,17 @@ impl KeyColumn {
             }
         }
     }
+}
+
+/// Values of two threads; `None` for too many.
+fn both<T: Eq + std::hash::Hash>(
+    ours: Option<HashSet<T>>,
+    theirs: Option<HashSet<T>>,
+    most: usize,
+) -> Option<HashSet<T>> {
+    let (mut ours, theirs) = ours.zip(theirs)?;
+    ours.extend(theirs);
+    Some(ours).filter(|values| values.len() <= most)
 }
 
 /// Values of one column, also from before it was widened; `None` when they cannot be compared.

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_row::Rows as Order;
-use arrow_schema::{Field, Schema};
+use arrow_schema::{Field, Schema as ArrowSchema};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{EventHour, Offset, Partition, PartitionRef, TopicRef};
+use iceberg::spec::{DataFile, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::key::Keys;
 use crate::decode::change;
 use crate::provenance::{self, Origin};
-use crate::table::read::Rows;
+use crate::table::read::{Rows, bounds, text_meets};
 
 /// A source table was emptied: rows of it with a smaller version are gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +109,19 @@ impl Truncations {
         };
         Ok((0..batch.num_rows()).map(over).collect())
     }
+
+    /// Whether a file may hold rows that came before one of them, by the bounds of where its rows came from. `schema` is any
+    /// schema with the file's field ids.
+    pub fn may_be_over(&self, schema: &Schema, file: &DataFile) -> bool {
+        let (sources, versions) = (bounds(schema, file, provenance::SOURCE), bounds(schema, file, provenance::VERSION));
+        let version = schema.field_id_by_name(&format!("{}.{}", provenance::COLUMN, provenance::VERSION));
+        // Rows without a version are older than any that has one, and no bounds tell of them.
+        let all_have_one = version.is_some_and(|id| file.null_value_counts().get(&id) == Some(&0));
+        self.list.iter().any(|one| {
+            let (source, version) = (one.source.as_str(), one.version.as_str());
+            text_meets(&sources, source..=source) && !(all_have_one && !text_meets(&versions, ""..=version))
+        })
+    }
 }
 
 /// Those that are not made of records that are converted again; and whether one of the others has come to nothing, so
@@ -160,7 +174,81 @@ fn batch_of(list: &[Truncation]) -> Result<RecordBatch> {
         |of: fn(&Truncation) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(list.iter().map(of))) };
     let places = (texts(|one| &one.version), Some(texts(|one| &one.source)));
     let column = provenance::column_of_changes(&origins, &rows, places)?;
-    let schema = Schema::new(vec![Field::new(provenance::COLUMN, column.data_type().clone(), true)]);
+    let schema = ArrowSchema::new(vec![Field::new(provenance::COLUMN, column.data_type().clone(), true)]);
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(column)])
         .map_err(|e| Error::bug("truncates have no provenance").with_source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+    use std::time::Duration;
+
+    use firn_shared::config::domain::{Upsert, WriteStrategy};
+    use firn_shared::ids::{ColumnName, Partition};
+    use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Datum, Struct, TableMetadataBuilder};
+    use iceberg::{NamespaceIdent, TableIdent};
+
+    use super::*;
+    use crate::table::create::Definition;
+    use crate::table::schema::{TableColumn, arrow_schema};
+
+    #[test]
+    fn files_of_other_sources_and_of_newer_rows_are_left_out() {
+        let id = TableColumn { name: "id".to_owned(), r#type: "long".parse().unwrap(), required: true, doc: None };
+        let definition = Definition {
+            ident: TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned()),
+            location: "file:///t".to_owned(),
+            columns: vec![id, TableColumn::provenance_of_changes(true)],
+            partition_by: Vec::new(),
+            sort_by: Vec::new(),
+            properties: BTreeMap::new(),
+        };
+        let metadata = TableMetadataBuilder::from_table_creation(definition.creation().unwrap()).unwrap().build();
+        let schema = metadata.unwrap().metadata.current_schema().clone();
+        let upsert = Upsert {
+            keys: vec![ColumnName::new("id").unwrap()],
+            versions: Vec::new(),
+            strategy: WriteStrategy::CopyOnWrite,
+            delete_memory: Duration::from_hours(1),
+            soft_delete: false,
+        };
+        let keys = Keys::new(&upsert, &arrow_schema(&schema).unwrap()).unwrap();
+        let one = Truncation {
+            source: "shop.orders".to_owned(),
+            version: "00500".to_owned(),
+            topic: "c/t/1".parse().unwrap(),
+            partition: Partition(0),
+            offset: 7,
+            hour: EventHour::from_epoch_hours(1),
+            micros: None,
+        };
+        let truncations = Truncations::newest(&keys, [one]).unwrap();
+        let field = |name: &str| schema.field_id_by_name(&format!("{}.{name}", provenance::COLUMN)).unwrap();
+        let (source, version) = (field(provenance::SOURCE), field(provenance::VERSION));
+        let may = |sources: Option<[&str; 2]>, versions: Option<[&str; 2]>, without_version: Option<u64>| {
+            let bounds = |side: usize| {
+                let of = [(source, sources), (version, versions)].into_iter();
+                of.filter_map(|(id, texts)| Some((id, Datum::string(texts?[side])))).collect::<HashMap<_, _>>()
+            };
+            let mut file = DataFileBuilder::default();
+            file.content(DataContentType::Data)
+                .file_path("f".to_owned())
+                .file_format(DataFileFormat::Parquet)
+                .partition(Struct::empty())
+                .record_count(9)
+                .file_size_in_bytes(9)
+                .lower_bounds(bounds(0))
+                .upper_bounds(bounds(1))
+                .null_value_counts(without_version.map(|count| (version, count)).into_iter().collect());
+            truncations.may_be_over(&schema, &file.build().unwrap())
+        };
+        let (orders, later) = (Some(["shop.a", "shop.orders"]), Some(["00501", "00900"]));
+        assert!(may(orders, Some(["00500", "00900"]), Some(0)));
+        assert!(!may(orders, later, Some(0)));
+        assert!(!may(Some(["shop.p", "shop.z"]), Some(["00100", "00900"]), Some(0)));
+        // Some rows have no version, or nobody counted them; nothing is known.
+        assert!(may(orders, later, Some(1)) && may(orders, later, None));
+        assert!(may(None, None, None) && may(None, None, Some(0)));
+    }
 }

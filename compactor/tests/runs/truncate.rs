@@ -1,30 +1,19 @@
 //! Debezium's truncates: whole source tables are emptied, and what comes late stays out.
 
+use firn_compactor::table::scan::{self, All};
 use firn_shared::store::Faults;
 
 use crate::bed::Bed;
-
-const PIPELINE: &str = "
-name: p
-ingestionUnit:
-  kafka: {cluster: c, topic: t}
-  incomingData:
-    format: debezium
-    eventTime: {path: $.ts_ms, format: epochMillis}
-    late: {allowed: 1h, then: accept}
-outsourcingUnit:
-  - table: {database: d, tableName: t, MODE, partitionBy: ['bucket(2, id)'], columns: [
-      {name: id, type: long, required: true}, {name: n, type: int, required: true}]}
-";
+use crate::changes::pipeline;
 
 const MODES: [&str; 3] = [
-    "mode: upsert, idColumns: [id], writeStrategy: copyOnWrite",
-    "mode: upsert, idColumns: [id], writeStrategy: mergeOnRead",
-    "mode: upsert, idColumns: [id], writeStrategy: mergeOnRead, deleteFiles: equality",
+    "mode: upsert, partitionBy: ['bucket(2, id)'], idColumns: [id], writeStrategy: copyOnWrite",
+    "mode: upsert, partitionBy: ['bucket(2, id)'], idColumns: [id], writeStrategy: mergeOnRead",
+    "mode: upsert, partitionBy: ['bucket(2, id)'], idColumns: [id], writeStrategy: mergeOnRead, deleteFiles: equality",
 ];
 
 fn bed(mode: &str) -> Bed {
-    Bed::with(&PIPELINE.replace("MODE", mode))
+    Bed::with(&pipeline(mode))
 }
 
 /// A change at a position of the source.
@@ -81,6 +70,32 @@ async fn a_truncate_takes_the_older_rows_of_its_table_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncate_opens_no_files_of_other_source_tables() {
+    for mode in MODES {
+        let bed = bed(mode);
+        run(&bed, &[change("c", "returns", 50, 20), change("c", "returns", 51, 21)]).await;
+        let of_returns: Vec<String> = files(&bed).await;
+        run(&bed, &[change("c", "orders", 1, 10), change("c", "orders", 2, 11)]).await;
+        assert!(!of_returns.is_empty() && files(&bed).await.len() > of_returns.len());
+        // To open one would fail.
+        for path in &of_returns {
+            std::fs::remove_file(path.trim_start_matches("file://")).unwrap();
+        }
+        bed.land(0, &[change("t", "orders", 0, 30)]).await;
+        bed.run_to_the_end().await;
+        assert_eq!(files(&bed).await, of_returns, "{mode}");
+    }
+}
+
+/// The live data files, sorted.
+async fn files(bed: &Bed) -> Vec<String> {
+    let files = scan::live(&bed.table().await.unwrap(), None, &All).await.unwrap();
+    let mut paths: Vec<String> = files.iter().map(|file| file.path().to_owned()).collect();
+    paths.sort_unstable();
+    paths
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hours_with_a_truncate_are_converted_again_to_the_same_table() {
     for mode in MODES {
         let bed = bed(mode);
@@ -108,7 +123,7 @@ async fn a_truncate_that_is_gone_after_a_reprocess_gives_its_rows_back() {
         assert_eq!(keys(&bed).await, live(&[3]), "{mode}");
         // Ordered by a column of its own, the table has no place for truncates: those of the hour are quarantined.
         let ordered = mode.replace("idColumns: [id]", "idColumns: [id], timestampColumns: [n]");
-        bed.reconfigure(&PIPELINE.replace("MODE", &ordered));
+        bed.reconfigure(&pipeline(&ordered));
         bed.reprocess(&Faults::none(), "2021-07-21T07", "2021-07-21T08").await.unwrap();
         assert_eq!((keys(&bed).await, bed.rows(true).await.len()), (live(&[1, 2, 3]), 1), "{mode}");
         bed.prove().await;
@@ -138,7 +153,7 @@ async fn a_truncate_that_cannot_be_carried_out_is_quarantined_and_one_that_is_hi
     for (mode, records, rows, quarantined) in [
         (format!("{}, timestampColumns: [n]", MODES[0]), vec![change("t", "orders", 0, 30)], 1, 1),
         (MODES[1].to_owned(), vec![(6, unnamed)], 1, 1),
-        ("mode: append".to_owned(), vec![change("t", "orders", 0, 30)], 2, 0),
+        ("mode: append, partitionBy: ['bucket(2, id)']".to_owned(), vec![change("t", "orders", 0, 30)], 2, 0),
     ] {
         let bed = bed(&mode);
         run(&bed, &[change("c", "orders", 1, 10)]).await;

@@ -1,8 +1,10 @@
 //! Upserts against a model: whatever is landed in whatever order, cut into whatever runs, and whatever fails on the way,
 //! the table holds the newest version of every key.
 
+use firn_compactor::table::scan::{All, live};
 use firn_shared::error::ErrorKind;
 use firn_shared::store::Faults;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -102,6 +104,45 @@ async fn writers_of_mixed_kinds_leave_what_the_model_says() {
             }
             bed.run_to_the_end().await;
             model.check(&bed, &format!("{strategy} round {round}")).await;
+        }
+    }
+}
+
+/// Makes everything but the footer and the bloom filters of a file unreadable.
+fn destroy_columns(path: &str) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes.clone())).unwrap();
+    for column in reader.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let (start, length) = column.byte_range();
+        bytes[start as usize..(start + length) as usize].fill(0xff);
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_bloom_filter_lacks_the_keys_is_not_read() {
+    for (option, read) in [("true", false), ("false", true)] {
+        let properties = format!("properties: {{write.parquet.bloom-filter-enabled.column.id: '{option}'}}");
+        let bed = bed(&format!("{}\n      {properties}", STRATEGIES[1]), "[]");
+        let versions = |ids: std::ops::Range<i64>, minute: u32| {
+            let payload =
+                |id| (6, Some(format!(r#"{{"type":"a","id":{id},"at":"2021-07-21T06:{minute:02}:00Z","n":1}}"#)));
+            ids.step_by(2).map(payload).collect::<Vec<_>>()
+        };
+        bed.land(0, &versions(0..100, 0)).await;
+        bed.run(&Faults::none()).await.unwrap();
+        let [file] = &live(&bed.table().await.unwrap(), None, &All).await.unwrap()[..] else { panic!("one file") };
+        destroy_columns(file.path().trim_start_matches("file://"));
+        // Keys between those of the file.
+        bed.land(0, &versions(1..100, 1)).await;
+        assert_eq!(bed.run(&Faults::none()).await.is_err(), read, "{option}");
+        if !read {
+            bed.land(0, &versions(40..41, 2)).await;
+            assert_eq!(
+                bed.run(&Faults::none()).await.unwrap_err().kind(),
+                ErrorKind::Data,
+                "its own key is looked for"
+            );
         }
     }
 }

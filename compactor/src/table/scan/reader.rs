@@ -1,5 +1,6 @@
 //! The live rows of one data file, in file order, with their positions.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,10 +11,11 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use iceberg::arrow::ArrowFileReader;
 use iceberg::io::{FileIO, FileMetadata};
-use iceberg::spec::{DataFile, DataFileFormat};
+use iceberg::spec::{DataFile, DataFileFormat, PrimitiveLiteral};
 use iceberg::table::Table;
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::basic::Type as PhysicalType;
 use parquet::bloom_filter::Sbbf;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
@@ -128,16 +130,23 @@ impl OpenFile {
         self.parquet.metadata()
     }
 
-    /// The bloom filter of a field in a row group, if the file has one.
+    /// Whether a row group may hold one of these values of a field, by its bloom filter; without one it may.
     ///
     /// # Errors
-    /// As the store says; `Data` when it cannot be read.
-    pub async fn bloom_filter(&mut self, row_group: usize, field_id: i32) -> Result<Option<Sbbf>> {
+    /// As the store says; `Data` when the filter cannot be read.
+    pub async fn may_hold(
+        &mut self,
+        row_group: usize,
+        field_id: i32,
+        values: &HashSet<PrimitiveLiteral>,
+    ) -> Result<bool> {
         let leaves = self.parquet.parquet_schema().columns().iter();
         let is = |info: &parquet::schema::types::BasicTypeInfo| info.has_id() && info.id() == field_id;
-        let Some(leaf) = leaves.into_iter().position(|c| is(c.self_type().get_basic_info())) else { return Ok(None) };
+        let Some(leaf) = leaves.into_iter().position(|c| is(c.self_type().get_basic_info())) else { return Ok(true) };
+        let stored = self.parquet.parquet_schema().column(leaf).physical_type();
         let filter = self.parquet.get_row_group_column_bloom_filter(row_group, leaf).await;
-        filter.map_err(|e| failed(self.file.path(), e))
+        let filter = filter.map_err(|e| failed(self.file.path(), e))?;
+        Ok(filter.is_none_or(|filter| values.iter().any(|value| is_in(&filter, stored, value))))
     }
 
     /// Streams the live rows of some row groups (`None`: of all), ascending.
@@ -184,6 +193,20 @@ fn keep_rows(
     let batch = batch.map_err(|e| Error::bug("cannot leave out deleted rows").with_source(e))?;
     let positions = keep.values().set_indices().map(|row| positions[row]).collect();
     Ok(LiveBatch { batch, positions })
+}
+
+/// Whether a value may be in a bloom filter over a column of this physical type, which for an older file may be narrower than
+/// the value's. Types whose stored form is not certain may.
+fn is_in(filter: &Sbbf, stored: PhysicalType, value: &PrimitiveLiteral) -> bool {
+    match (stored, value) {
+        (PhysicalType::INT32, PrimitiveLiteral::Int(n)) => filter.check(n),
+        (PhysicalType::INT32, PrimitiveLiteral::Long(n)) => i32::try_from(*n).is_ok_and(|n| filter.check(&n)),
+        (PhysicalType::INT64, PrimitiveLiteral::Long(n)) => filter.check(n),
+        (PhysicalType::BYTE_ARRAY, PrimitiveLiteral::String(text)) => filter.check(text.as_str()),
+        (PhysicalType::BYTE_ARRAY, PrimitiveLiteral::Binary(bytes)) => filter.check(bytes.as_slice()),
+        (PhysicalType::FIXED_LEN_BYTE_ARRAY, PrimitiveLiteral::UInt128(n)) => filter.check(n.to_be_bytes().as_slice()),
+        _ => true,
+    }
 }
 
 /// The row numbers of the row groups that are read, in order.

@@ -7,8 +7,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, UInt32Array};
 use firn_shared::error::{Error, Result};
 use roaring::RoaringBitmap;
+use serde::Serialize;
 
-use super::Examples;
 use super::identity::Identity;
 use crate::provenance;
 use crate::table::read::Origins;
@@ -17,20 +17,38 @@ use crate::upsert::spill::SpillFile;
 /// Examples of each kind.
 const EXAMPLES: usize = 5;
 
-/// What was found; see [`super::Diff`].
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What was found, by row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Counts {
+    /// Rows that come and were not there.
     pub added: u64,
+    /// Rows that were there and do not come again.
     pub removed: u64,
+    /// Rows that come with another value in some column.
     pub changed: u64,
+    /// Rows that come as they were.
     pub same: u64,
+    /// Changed rows by column. `_firn` changes when a row is made of another record.
     pub columns: BTreeMap<String, u64>,
+    /// Where the first rows of each kind came from.
     pub examples: Examples,
+}
+
+/// Where some rows came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Examples {
+    /// Of rows that are added.
+    pub added: Vec<String>,
+    /// Of rows that are removed.
+    pub removed: Vec<String>,
+    /// Of rows that change, as they will be.
+    pub changed: Vec<String>,
 }
 
 impl Counts {
     /// Adds another bucket.
-    pub fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.added += other.added;
         self.removed += other.removed;
         self.changed += other.changed;

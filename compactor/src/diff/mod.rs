@@ -13,7 +13,7 @@ mod compare;
 mod identity;
 mod spread;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,13 +27,14 @@ use iceberg::table::Table;
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
+pub use compare::{Counts, Examples};
 pub use identity::By;
 
 use crate::seam::Cpu;
 use crate::table::NewFile;
 use crate::table::read::Rows;
 use crate::table::scan::{LiveBatch, LiveFile, Prune, Reader, live};
-use compare::{Counts, compare};
+use compare::compare;
 use identity::Identity;
 use spread::Side;
 
@@ -81,34 +82,14 @@ pub struct Diff {
     pub branch: String,
     /// What makes two rows the same one.
     pub by: By,
-    /// Rows that come and were not there.
-    pub added: u64,
-    /// Rows that were there and do not come again.
-    pub removed: u64,
-    /// Rows that come with another value in some column.
-    pub changed: u64,
-    /// Rows that come as they were.
-    pub same: u64,
-    /// Changed rows by column. `_firn` changes when a row is made of another record.
-    pub columns: BTreeMap<String, u64>,
-    /// Where the first rows of each kind came from.
-    pub examples: Examples,
-}
-
-/// Where some rows came from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Examples {
-    /// Of rows that are added.
-    pub added: Vec<String>,
-    /// Of rows that are removed.
-    pub removed: Vec<String>,
-    /// Of rows that change, as they will be.
-    pub changed: Vec<String>,
+    /// The rows.
+    #[serde(flatten)]
+    pub counts: Counts,
 }
 
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { branch, by, added, removed, changed, same, columns, examples } = self;
+        let Self { branch, by, counts: Counts { added, removed, changed, same, columns, examples } } = self;
         write!(
             f,
             "on branch {branch}: {added} rows added, {removed} removed, {changed} changed, {same} the same, {by}"
@@ -162,8 +143,7 @@ pub async fn diff(
         let of = Arc::clone(&identity);
         total.add(cpu.run(&permit, move || compare(&of, &before, &after)).await??);
     }
-    let Counts { added, removed, changed, same, columns, examples } = total;
-    Ok(Diff { branch: branch.to_owned(), by, added, removed, changed, same, columns, examples })
+    Ok(Diff { branch: branch.to_owned(), by, counts: total })
 }
 
 fn buckets(turnover: &Turnover, memory: u64) -> usize {

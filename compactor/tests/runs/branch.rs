@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firn_compactor::diff::Diff;
+use firn_compactor::diff::Counts;
 use firn_compactor::run::branch::{BRANCH, End};
 use firn_compactor::run::{Outcome, RunReport};
 use firn_shared::error::ErrorKind;
@@ -34,9 +34,9 @@ async fn seen(bed: &Bed) -> (Vec<Row>, Vec<Row>) {
     (bed.rows(false).await, bed.rows(true).await)
 }
 
-fn diff(report: &RunReport) -> &Diff {
+fn diff(report: &RunReport) -> &Counts {
     assert_eq!(report.outcome, Outcome::OnBranch);
-    report.diff.as_ref().unwrap()
+    &report.diff.as_ref().unwrap().counts
 }
 
 async fn branches(bed: &Bed) -> usize {
@@ -63,7 +63,7 @@ async fn rows_added_removed_and_changed_are_counted_and_nothing_is_visible() {
     for _ in 0..2 {
         let report = bed.diff(&Faults::none(), FROM, TO).await.unwrap();
         let found = diff(&report);
-        assert_eq!((found.added, found.removed, found.changed, found.same), (thirteens, rows, 0, 0), "{found}");
+        assert_eq!((found.added, found.removed, found.changed, found.same), (thirteens, rows, 0, 0), "{found:?}");
         assert_eq!((seen(&bed).await, found.examples.removed.len()), (before.clone(), 5));
         bed.prove().await;
     }
@@ -71,7 +71,7 @@ async fn rows_added_removed_and_changed_are_counted_and_nothing_is_visible() {
     bed.reconfigure(&PIPELINE.replace("path: $.k", "path: $.none"));
     let report = bed.diff(&Faults::none(), FROM, TO).await.unwrap();
     let found = diff(&report);
-    assert_eq!((found.removed, found.changed, found.same), (0, rows, 0), "{found}");
+    assert_eq!((found.removed, found.changed, found.same), (0, rows, 0), "{found:?}");
     assert_eq!(found.columns, BTreeMap::from([("k".to_owned(), rows)]));
     let mut rejected = (0..60).map(event).filter(|((hour, payload), fate)| {
         (6..8).contains(hour) && *fate == Fate::Quarantined && payload.as_ref().unwrap().contains("\"x\"")
@@ -81,7 +81,7 @@ async fn rows_added_removed_and_changed_are_counted_and_nothing_is_visible() {
     bed.reconfigure(PIPELINE);
     let report = bed.diff(&Faults::none(), FROM, TO).await.unwrap();
     let found = diff(&report);
-    assert_eq!((found.added, found.removed, found.changed, found.same), (0, 0, 0, rows), "{found}");
+    assert_eq!((found.added, found.removed, found.changed, found.same), (0, 0, 0, rows), "{found:?}");
     assert_eq!(seen(&bed).await, before);
 }
 

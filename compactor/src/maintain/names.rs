@@ -80,14 +80,12 @@ pub async fn named(table: &Table) -> Result<Names> {
         names.insert(&object.url);
     }
     let manifests = manifests_of(table, metadata.snapshots(), |list| names.insert(list)).await?;
-    for manifest in manifests.into_values() {
-        names.insert(&manifest.manifest_path);
-        // One at a time: entries of a whole large table would be more than memory holds.
-        let mut loaded = load_all(table, vec![manifest]);
-        while let Some((_, manifest)) = loaded.try_next().await? {
-            manifest.entries().iter().filter(|e| e.is_alive()).for_each(|e| names.insert(e.file_path()));
-        }
+    manifests.keys().for_each(|path| names.insert(path));
+    let mut loaded = load_all(table, manifests.into_values().collect());
+    while let Some((_, manifest)) = loaded.try_next().await? {
+        manifest.entries().iter().filter(|e| e.is_alive()).for_each(|e| names.insert(e.file_path()));
     }
+    drop(loaded);
     Ok(names)
 }
 

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use firn_shared::config::domain::Maintenance;
 use firn_shared::error::Result;
-use iceberg::spec::{PrimitiveType, Schema, Type};
+use iceberg::spec::{DataFile, PrimitiveType, Type};
+use iceberg::table::Table;
 use serde::Serialize;
 
 use super::Subject;
 use crate::run::Env;
-use crate::table::scan::{All, LiveFile, live};
+use crate::table::scan::{each_entry, live_deletes};
 
 /// Advice on a column needs this many rows to stand on.
 const ROWS_MIN: u64 = 10_000;
@@ -66,16 +67,17 @@ pub struct ColumnSize {
 /// As catalog and stores say.
 pub async fn statistics(env: &Env, subject: &Subject) -> Result<Statistics> {
     let table = super::load(env, subject).await?;
-    let files = live(&table, None, &All).await?;
-    let mut sums = add_up(&files, table.metadata().current_schema(), &subject.settings);
+    let mut sums = add_up(&table, &subject.settings).await?;
     sums.advice = advice(&sums);
     Ok(sums)
 }
 
-fn add_up(files: &[LiveFile], schema: &Schema, settings: &Maintenance) -> Statistics {
+async fn add_up(table: &Table, settings: &Maintenance) -> Result<Statistics> {
     let mut by_id: HashMap<i32, ColumnSize> = HashMap::new();
-    let mut sums = Statistics { files: files.len(), ..Statistics::default() };
-    for file in files.iter().map(LiveFile::file) {
+    let (mut sums, mut partitions) = (Statistics::default(), HashSet::new());
+    let add = |partition, file: &DataFile| {
+        partitions.insert(partition);
+        sums.files += 1;
         sums.rows += file.record_count();
         sums.bytes += file.file_size_in_bytes();
         sums.small_files += usize::from(file.file_size_in_bytes() < settings.small_file_bytes);
@@ -85,9 +87,12 @@ fn add_up(files: &[LiveFile], schema: &Schema, settings: &Maintenance) -> Statis
             column.values += file.value_counts().get(id).copied().unwrap_or_default();
             column.nulls += file.null_value_counts().get(id).copied().unwrap_or_default();
         }
-    }
-    sums.partitions = files.iter().map(|f| f.data.key()).collect::<HashSet<_>>().len();
-    sums.delete_files = files.iter().flat_map(|f| &f.deletes).map(|d| d.path()).collect::<HashSet<_>>().len();
+        Ok(())
+    };
+    each_entry(table, add).await?;
+    sums.partitions = partitions.len();
+    sums.delete_files = live_deletes(table).await?.len();
+    let schema = table.metadata().current_schema();
     let named = by_id.into_iter().filter_map(|(id, column)| {
         // A column that was dropped is in older files still.
         let field = schema.field_by_id(id)?;
@@ -96,7 +101,7 @@ fn add_up(files: &[LiveFile], schema: &Schema, settings: &Maintenance) -> Statis
     });
     sums.columns = named.collect();
     sums.columns.sort_by(|a, b| (b.bytes, &a.column).cmp(&(a.bytes, &b.column)));
-    sums
+    Ok(sums)
 }
 
 /// What the numbers suggest.

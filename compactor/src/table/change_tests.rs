@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use firn_shared::config::domain::Transform;
 use firn_shared::error::{ErrorKind, Result};
-use iceberg::spec::Operation;
+use iceberg::spec::{ManifestEntryRef, ManifestStatus, Operation};
 use iceberg::table::Table;
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::refs::Head;
 use super::scan::tests::{Bed, Row};
-use super::scan::{All, LiveFile, Prune, live};
+use super::scan::{All, LiveFile, Prune, Tracked, live, manifests};
 use super::*;
 
 fn rows(ids: std::ops::Range<i64>) -> Vec<Row> {
@@ -148,6 +148,54 @@ async fn an_append_goes_beside_anything_unless_its_rows_are_asked_for() {
     let totals = ["total-data-files", "total-delete-files", "total-records", "total-position-deletes"];
     assert_eq!(totals.map(|key| summary(&table, key)), ["1", "0", "1", "0"]);
     assert_eq!(summary(&table, "deleted-data-files"), "4");
+}
+
+/// The manifests of the current snapshot that it wrote, with the status of their entries, path, sequence number, and whether the
+/// entry has metrics.
+async fn written(table: &Table) -> Vec<Vec<(ManifestStatus, String, i64, bool)>> {
+    let snapshot = table.metadata().current_snapshot().unwrap();
+    let mut found = Vec::new();
+    for manifest in manifests::list(table, snapshot).await.unwrap() {
+        if manifest.added_snapshot_id == snapshot.snapshot_id() {
+            let loaded = manifests::load(table.file_io(), &manifest).await.unwrap();
+            let entry = |e: &ManifestEntryRef| {
+                let metrics = !e.data_file().lower_bounds().is_empty() && !e.data_file().column_sizes().is_empty();
+                (e.status(), e.file_path().to_owned(), e.sequence_number().unwrap(), metrics)
+            };
+            found.push(loaded.entries().iter().map(entry).collect());
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_go_are_marked_in_one_manifest_and_those_that_stay_keep_their_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::new(dir.path(), None).await;
+    let two = [bed.files(&rows(0..5)).await, bed.files(&rows(5..10)).await].concat();
+    commit(&bed, "two", &Change { add: two, ..Change::default() }).await.unwrap();
+    bed.append(&rows(10..15)).await;
+    let mut before: Vec<_> = files(&bed).await.into_iter().map(|file| file.data).collect();
+    before.sort_by_key(|file| (file.sequence_number(), file.path().to_owned()));
+    let numbers = before.iter().map(|file| file.sequence_number()).collect::<Vec<_>>();
+    assert!(numbers[0] == numbers[1] && numbers[1] < numbers[2], "{numbers:?}");
+
+    let table =
+        commit(&bed, "one goes", &Change { remove: vec![before[0].clone()], ..Change::default() }).await.unwrap().table;
+    let [entries] = &written(&table).await[..] else { panic!("one manifest was rewritten") };
+    let status: Vec<_> = entries.iter().map(|(status, path, _, metrics)| (*status, path.as_str(), *metrics)).collect();
+    assert!(status.contains(&(ManifestStatus::Deleted, before[0].path(), false)), "{status:?}");
+    assert!(status.contains(&(ManifestStatus::Existing, before[1].path(), true)) && status.len() == 2, "{status:?}");
+
+    let table = commit(&bed, "all go", &Change { replace_all: true, ..Change::default() }).await.unwrap().table;
+    let mut marked = written(&table).await.concat();
+    assert_eq!(written(&table).await.len(), 1, "marks share a manifest");
+    marked.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    let mark = |file: &Tracked| (ManifestStatus::Deleted, file.path().to_owned(), file.sequence_number(), false);
+    let mut expected: Vec<_> = before[1..].iter().map(mark).collect();
+    expected.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+    assert_eq!(marked, expected);
+    assert_eq!((ids(&bed).await, summary(&table, "deleted-records")), (vec![], "10"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,9 @@
-//! A data file on its way into a table.
+//! A data file on its way into a table, and what is kept of one.
 
 use firn_shared::error::{Error, Result};
-use iceberg::spec::{DataFile, TableMetadata, deserialize_data_file_from_json, serialize_data_file_to_json};
+use iceberg::spec::{
+    DataFile, DataFileBuilder, TableMetadata, deserialize_data_file_from_json, serialize_data_file_to_json,
+};
 
 /// A data file that was written and not yet committed, with its partition spec, which the crate's type does not tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,31 @@ impl NewFile {
 fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<iceberg::spec::StructType> {
     let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| unknown_spec(metadata, spec_id))?;
     spec.partition_type(metadata.current_schema()).map_err(|e| super::error("cannot type the partition", e))
+}
+
+/// A file without its counts, sizes and bounds by column, which take most of its entry. Whoever reads the file, or knows that it
+/// went, does not ask for them.
+pub(super) fn without_metrics(file: &DataFile, spec_id: i32) -> Result<DataFile> {
+    let mut builder = DataFileBuilder::default();
+    builder
+        .content(file.content_type())
+        .file_path(file.file_path().to_owned())
+        .file_format(file.file_format())
+        .partition(file.partition().clone())
+        .partition_spec_id(spec_id)
+        .record_count(file.record_count())
+        .file_size_in_bytes(file.file_size_in_bytes())
+        .key_metadata(file.key_metadata().map(<[u8]>::to_vec))
+        .split_offsets(file.split_offsets().map(<[i64]>::to_vec))
+        .equality_ids(file.equality_ids())
+        .first_row_id(file.first_row_id())
+        .referenced_data_file(file.referenced_data_file())
+        .content_offset(file.content_offset())
+        .content_size_in_bytes(file.content_size_in_bytes());
+    if let Some(order) = file.sort_order_id() {
+        builder.sort_order_id(order);
+    }
+    builder.build().map_err(|e| Error::bug(format!("cannot shorten the entry of {}", file.file_path())).with_source(e))
 }
 
 /// The error for a spec id that the table does not have.

@@ -3,21 +3,25 @@
 //! A commit touches few manifests of a large table: a file that goes out knows the manifest that names it, and where a
 //! merge has moved it, partition summaries say where to look. Merging takes a bounded number and size of manifests a
 //! commit, the smallest first.
+//!
+//! What goes is marked as deleted, as the specification wants it: expiry by other engines deletes files by these marks, and
+//! their incremental reads show them. No scan looks at a mark's metrics, so it has none; and the marks of manifests that lose
+//! everything share a few new manifests, so that replacing a table costs reading its manifests and writing little.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use firn_shared::error::{Error, Result};
 use futures::TryStreamExt;
-use futures::stream::FuturesOrdered;
 use iceberg::spec::{
     DataContentType, FormatVersion, Manifest, ManifestContentType, ManifestEntry, ManifestFile, ManifestWriter,
     ManifestWriterBuilder, PartitionSpec, SchemaRef, SnapshotSummaryCollector,
 };
 use iceberg::table::Table;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::files::unknown_spec;
+use super::files::{unknown_spec, without_metrics};
 use super::refs::Head;
 use super::scan::{CONCURRENT, PartitionKeys, Tracked, load_all, manifests, no_number, only_file, summary_may_hold};
 use super::snapshot::Change;
@@ -30,6 +34,9 @@ const MERGE_COUNT: usize = 100;
 /// Up to this many bytes of manifests become one (Iceberg's `commit.manifest.target-size-bytes`); a manifest of half the
 /// size is left alone.
 pub(crate) const MERGE_BYTES: i64 = 8 * 1024 * 1024;
+
+/// So many entries of files that went make one manifest.
+const MARKS_MAX: usize = 10_000;
 
 /// One attempt at a snapshot.
 pub(super) struct Producer<'a> {
@@ -64,11 +71,32 @@ impl Gone<'_> {
     }
 }
 
-/// A manifest of the parent in the new snapshot.
-enum Kept {
+/// A manifest of the new snapshot: one that is there, or that is being written.
+enum Next {
     Same(ManifestFile),
-    Again(ManifestWriter, String),
+    Again(JoinHandle<iceberg::Result<ManifestFile>>),
 }
+
+impl Next {
+    /// Begins to write one, in a task of its own: encoding is work for a processor, and several are written at a time.
+    fn write(writer: ManifestWriter) -> Self {
+        Self::Again(tokio::spawn(writer.write_manifest_file()))
+    }
+
+    async fn done(self) -> Result<ManifestFile> {
+        match self {
+            Self::Same(manifest) => Ok(manifest),
+            Self::Again(writing) => {
+                let written = writing.await.map_err(|e| Error::bug("a manifest's writer died").with_source(e))?;
+                written.map_err(|e| error("cannot rewrite a manifest", e))
+            }
+        }
+    }
+}
+
+/// Manifests of nothing but marks, being filled, by spec, content and schema.
+#[derive(Default)]
+struct Marks(BTreeMap<(i32, bool, i32), (ManifestWriter, usize)>);
 
 impl<'a> Producer<'a> {
     pub fn new(table: &'a Table) -> Self {
@@ -213,7 +241,7 @@ impl<'a> Producer<'a> {
     }
 
     /// Manifests again without what is gone, its entries marked as deleted; those without such entries as they are.
-    /// Several are read and written at a time; the order stays.
+    /// Several are read and written at a time; the order of those with live files stays.
     async fn rewrite(
         &mut self,
         manifests: Vec<ManifestFile>,
@@ -222,58 +250,61 @@ impl<'a> Producer<'a> {
     ) -> Result<Vec<ManifestFile>> {
         let table = self.table;
         let mut loaded = load_all(table, manifests);
-        let mut writing = FuturesOrdered::new();
-        let mut done = Vec::new();
+        let (mut marks, mut next, mut done) = (Marks::default(), VecDeque::new(), Vec::new());
         while let Some((manifest, loaded)) = loaded.try_next().await? {
-            let kept = self.without(manifest, &loaded, gone, found)?;
-            writing.push_back(async move {
-                match kept {
-                    Kept::Same(manifest) => Ok(manifest),
-                    Kept::Again(writer, path) => {
-                        let written = writer.write_manifest_file().await;
-                        written.map_err(|e| error(format!("cannot rewrite manifest {path}"), e))
-                    }
-                }
-            });
-            if writing.len() >= CONCURRENT
-                && let Some(manifest) = writing.try_next().await?
+            next.extend(self.without(manifest, &loaded, (gone, &mut marks), found)?);
+            while next.len() > CONCURRENT
+                && let Some(first) = next.pop_front()
             {
-                done.push(manifest);
+                done.push(first.done().await?);
             }
         }
-        while let Some(manifest) = writing.try_next().await? {
-            done.push(manifest);
+        next.extend(marks.0.into_values().map(|(writer, _)| Next::write(writer)));
+        for last in next {
+            done.push(last.done().await?);
         }
         Ok(done)
     }
 
-    /// One manifest without what is gone, under its own schema and spec.
+    /// One manifest without what is gone, under its own schema and spec; `None` when nothing is left of it, and the marks of its
+    /// files have not filled a manifest yet.
     fn without(
         &mut self,
         manifest: ManifestFile,
         loaded: &Manifest,
-        gone: &Gone<'_>,
+        (gone, marks): (&Gone<'_>, &mut Marks),
         found: &mut HashSet<String>,
-    ) -> Result<Kept> {
-        if !loaded.entries().iter().any(|e| e.is_alive() && gone.takes(e)) {
-            return Ok(Kept::Same(manifest));
+    ) -> Result<Option<Next>> {
+        let live = loaded.entries().iter().filter(|entry| entry.is_alive());
+        let (goes, stays): (Vec<_>, Vec<_>) = live.partition(|entry| gone.takes(entry));
+        if goes.is_empty() {
+            return Ok(Some(Next::Same(manifest)));
         }
-        let path = manifest.manifest_path;
-        let (schema, spec) = (loaded.metadata().schema().clone(), loaded.metadata().partition_spec().clone());
-        let mut writer = self.manifest(schema.clone(), spec.clone(), manifest.content)?;
-        let spec = Arc::new(spec);
-        for entry in loaded.entries().iter().filter(|e| e.is_alive()) {
-            if !gone.takes(entry) {
-                add_existing(&mut writer, entry)?;
-                continue;
-            }
+        let (schema, spec) = (loaded.metadata().schema(), loaded.metadata().partition_spec());
+        let key = (spec.spec_id(), manifest.content == ManifestContentType::Data, loaded.metadata().schema_id());
+        let shared = if stays.is_empty() { marks.0.remove(&key) } else { None };
+        let (mut writer, mut count) = match shared {
+            Some(shared) => shared,
+            None => (self.manifest(schema.clone(), spec.clone(), manifest.content)?, 0),
+        };
+        for entry in &stays {
+            add_existing(&mut writer, entry)?;
+        }
+        let spec = Arc::new(spec.clone());
+        for entry in goes {
             found.insert(entry.file_path().to_owned());
             self.summary.remove_file(entry.data_file(), schema.clone(), spec.clone());
             let sequence = entry.sequence_number().ok_or_else(|| no_number(entry))?;
-            let marked = writer.add_delete_file(entry.data_file().clone(), sequence, entry.file_sequence_number);
-            marked.map_err(|e| error(format!("cannot rewrite manifest {path}"), e))?;
+            let file = without_metrics(entry.data_file(), spec.spec_id())?;
+            let marked = writer.add_delete_file(file, sequence, entry.file_sequence_number);
+            marked.map_err(|e| error(format!("cannot rewrite manifest {}", manifest.manifest_path), e))?;
+            count += 1;
         }
-        Ok(Kept::Again(writer, path))
+        if stays.is_empty() && count < MARKS_MAX {
+            marks.0.insert(key, (writer, count));
+            return Ok(None);
+        }
+        Ok(Some(Next::write(writer)))
     }
 
     /// Merges the manifests `asked` for; else, where a spec has many small ones of one content, the smallest of them.

@@ -29,7 +29,7 @@ pub use prune::{
 };
 pub use reader::{BATCH_ROWS, LiveBatch, OpenFile, Reader};
 
-use super::files::unknown_spec;
+use super::files::{unknown_spec, without_metrics};
 
 /// A data or delete file that a manifest of the table says is live.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub struct Tracked {
 }
 
 impl Tracked {
-    /// Path, partition and metrics.
+    /// Path, partition, rows and bytes; a data file's counts, sizes and bounds by column are left out.
     #[must_use]
     pub fn file(&self) -> &DataFile {
         self.entry.data_file()
@@ -79,6 +79,14 @@ impl Tracked {
         }
         Ok(Self { spec_id: manifest.partition_spec_id, manifest: path.clone(), entry: entry.clone() })
     }
+
+    /// A data file, of which there may be many: without its metrics by column.
+    fn data(manifest: &ManifestFile, path: &Arc<str>, entry: &ManifestEntryRef) -> Result<Self> {
+        let data_file = without_metrics(entry.data_file(), manifest.partition_spec_id)?;
+        let ManifestEntry { status, snapshot_id, sequence_number, file_sequence_number, .. } = **entry;
+        let short = ManifestEntry { status, snapshot_id, sequence_number, file_sequence_number, data_file };
+        Self::of(manifest, path, &Arc::new(short))
+    }
 }
 
 /// The error for a live entry without its numbers.
@@ -102,7 +110,7 @@ impl LiveFile {
         self.data.path()
     }
 
-    /// Path, partition and metrics of the data file.
+    /// As [`Tracked::file`], of the data file.
     #[must_use]
     pub fn file(&self) -> &DataFile {
         self.data.file()
@@ -118,12 +126,48 @@ pub(super) const CONCURRENT: usize = 8;
 /// # Errors
 /// As the store says; `Data` for a manifest that cannot be read, `Config` for deletion vectors.
 pub async fn live(table: &Table, snapshot: Option<&SnapshotRef>, prune: &dyn Prune) -> Result<Vec<LiveFile>> {
+    let Some(snapshot) = snapshot.or_else(|| table.metadata().current_snapshot()) else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    let deletes = each(table, snapshot, prune, |manifest, path, entry| {
+        files.push(LiveFile { data: Tracked::data(manifest, path, entry)?, deletes: Vec::new() });
+        Ok(())
+    });
+    let deletes = deletes.await?;
+    if !deletes.is_empty() && !files.is_empty() {
+        let index = DeleteIndex::new(delete_files(table, deletes, &files).await?);
+        for file in &mut files {
+            file.deletes = index.of(&file.data);
+        }
+    }
+    Ok(files)
+}
+
+/// Shows every live data file of the current snapshot of `main` with its partition and all that its entry says, in the order
+/// of the manifests.
+///
+/// # Errors
+/// As [`live`], and those of `see`.
+pub async fn each_entry(table: &Table, mut see: impl FnMut(PartitionKey, &DataFile) -> Result<()>) -> Result<()> {
+    let Some(snapshot) = table.metadata().current_snapshot() else { return Ok(()) };
+    let see = |manifest: &ManifestFile, _: &Arc<str>, entry: &ManifestEntryRef| {
+        let file = entry.data_file();
+        see(partition_key(manifest.partition_spec_id, file.partition()), file)
+    };
+    each(table, snapshot, &All, see).await.map(|_| ())
+}
+
+/// Shows the live data files that `prune` does not rule out, a manifest after the other; gives back the manifests of delete
+/// files.
+async fn each(
+    table: &Table,
+    snapshot: &SnapshotRef,
+    prune: &dyn Prune,
+    mut see: impl FnMut(&ManifestFile, &Arc<str>, &ManifestEntryRef) -> Result<()>,
+) -> Result<Vec<ManifestFile>> {
     let metadata = table.metadata();
-    let Some(snapshot) = snapshot.or_else(|| metadata.current_snapshot()) else { return Ok(Vec::new()) };
     let list = manifests::list(table, snapshot).await?;
     let (data, deletes): (Vec<_>, Vec<_>) =
         list.into_iter().filter(manifests::has_live).partition(|m| m.content == ManifestContentType::Data);
-    let mut files = Vec::new();
     let data = data.into_iter().filter(|m| prune.manifest(metadata, m)).collect();
     let mut loaded = load_all(table, data);
     while let Some((file, manifest)) = loaded.try_next().await? {
@@ -132,17 +176,10 @@ pub async fn live(table: &Table, snapshot: Option<&SnapshotRef>, prune: &dyn Pru
         let path: Arc<str> = file.manifest_path.as_str().into();
         let live = manifest.entries().iter().filter(|e| e.is_alive());
         for entry in live.filter(|e| prune.file(metadata.current_schema(), spec, e.data_file())) {
-            files.push(LiveFile { data: Tracked::of(&file, &path, entry)?, deletes: Vec::new() });
+            see(&file, &path, entry)?;
         }
     }
-    drop(loaded);
-    if !deletes.is_empty() && !files.is_empty() {
-        let index = DeleteIndex::new(delete_files(table, deletes, &files).await?);
-        for file in &mut files {
-            file.deletes = index.of(&file.data);
-        }
-    }
-    Ok(files)
+    Ok(deletes)
 }
 
 /// All live delete files of the current snapshot of `main`.

@@ -92,8 +92,25 @@ fn readers_follow(name: &str, seed: u64, workspace: Workspace) {
         some.map(|(table, ..)| table).collect::<Vec<_>>()
     };
     assert_eq!((with("position"), with("equality")), (vec!["positions"], vec!["equalities"]));
+    maintain(&versions);
+    check(&versions, "after maintenance");
+    versions.advance(3, 150).unwrap();
+    check(&versions, "one run after maintenance");
     versions.reprocess();
     check(&versions, "after reprocess");
+}
+
+/// Compacts files, merges manifests and expires the snapshots of all runs so far.
+fn maintain(versions: &Versions) {
+    let ended = versions.workspace.compactor(&["maintain", "--only", "compact,manifests,expire"]).unwrap();
+    ended.expect(&[0]).unwrap();
+    for (table, holds, _) in TABLES {
+        let snapshots = versions.workspace.access().snapshots(&versions.name(table)).unwrap();
+        let rewrites = snapshots.iter().filter(|snapshot| snapshot.operation == "replace").count();
+        let left = snapshots.len() - rewrites;
+        // A load leaves one file an hour: there is nothing to rewrite, and its snapshot stays.
+        assert_eq!((rewrites > 0, left), if holds == Holds::Last { (false, 1) } else { (true, 0) }, "{table}");
+    }
 }
 
 #[test]

@@ -46,6 +46,10 @@ const COLUMNS: &str = "columns: [{name: id, type: long}, {name: moment, type: ti
     {name: raw, type: binary}, {name: tags, type: 'list<string>'}, {name: attrs, type: 'map<string, long>'}, \
     {name: deep, type: 'struct<a: list<struct<x: int, y: timestamptz>>, b: struct<c: date>>'}, {name: doc, type: json}]";
 
+/// Two files of a partition are worth one, and of the snapshots the newest is enough.
+const MAINTENANCE: &str =
+    "maintenance: {compact: {minFiles: 2}, manifests: {minCount: 2}, expire: {olderThan: 1s, keepLast: 1}}";
+
 /// 2024-05-01T00Z, seconds.
 const START: i64 = 1_714_521_600;
 
@@ -66,8 +70,9 @@ outsourcingUnit:
             Holds::Newest => "mode: upsert, idColumns: [id], timestampColumns: [moment], sortBy: [id], ",
             Holds::All | Holds::Last => "",
         };
-        let table =
-            format!("database: {database}, tableName: {table}, partitionBy: [hour(moment)], {upsert}{mode}, {COLUMNS}");
+        let table = format!(
+            "database: {database}, tableName: {table}, partitionBy: [hour(moment)], {upsert}{mode}, {MAINTENANCE}, {COLUMNS}"
+        );
         yaml.extend(["  - table: {", &table, "}\n"]);
     }
     yaml

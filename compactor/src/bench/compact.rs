@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -20,6 +19,7 @@ use rand::{Rng, SeedableRng};
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
+use super::usage::Begun;
 use crate::execute::PROGRAM;
 use crate::maintain::{Options, Part, Subject, maintain};
 use crate::run::Env;
@@ -97,9 +97,9 @@ async fn measure(options: &Compact) -> Result<CompactFigures> {
     (settings.min_files, settings.delete_share) = (2, 0.0);
     let subject = Subject { ident, settings, zstd_level: 3, keeps_last_load: false, others: Vec::new() };
     let only = Options { only: [Part::Compact].into(), ..Options::default() };
-    let (begun, cpu) = (Instant::now(), cpu_seconds()?);
+    let begun = Begun::now()?;
     let report = maintain(&env, &subject, &only).await?.context("the table was just made")?;
-    let (seconds, cpu_seconds) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+    let (seconds, cpu_seconds) = (begun.seconds(), begun.cpu_seconds()?);
     let done = report.compact.context("it was asked for")?;
     Ok(CompactFigures {
         files_before: done.files_before,
@@ -216,16 +216,6 @@ fn write(spec: WriteSpec, number: usize, rows: usize) -> firn_shared::error::Res
         writer.write(&batch.map_err(|e| firn_shared::error::Error::bug("a batch of the bench").with_source(e))?)?;
     }
     writer.finish()
-}
-
-/// CPU time of this process, all threads, in the hundredths of a second that Linux counts for everybody.
-fn cpu_seconds() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat").context("cannot read this process's CPU time")?;
-    // The program's name, in brackets, may hold blanks; user and system time are the 12th and 13th fields after it.
-    let fields = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(2));
-    let ticks: Vec<u64> = fields.into_iter().flatten().filter_map(|field| field.parse().ok()).collect();
-    ensure!(ticks.len() == 2, "/proc/self/stat is not as expected");
-    Ok(ticks.iter().sum::<u64>() as f64 / 100.0)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use chrono::DateTime;
@@ -17,7 +16,7 @@ use firn_shared::store::{LocalStore, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::planning::{Step, peak_bytes};
+use super::usage::{Begun, Step};
 use crate::plan::Scope;
 use crate::plan::position::Position;
 use crate::plan::read::{Bounds, plan};
@@ -79,12 +78,11 @@ async fn measure(options: &LedgerOptions) -> Result<LedgerFigures> {
     let store: Arc<dyn Store> = Arc::new(LocalStore::new(&options.to)?);
     let topic: TopicRef = "events/bench/1".parse()?;
     let mut steps = Vec::new();
-    let mut note = |what, since: Instant, count: u64| -> Result<()> {
-        let (count, seconds) = (count as usize, since.elapsed().as_secs_f64());
-        steps.push(Step { what, count, seconds, peak_bytes: peak_bytes()? });
+    let mut note = |what, begun: Begun, count: u64| -> Result<()> {
+        steps.push(begun.ends(what, count as usize)?);
         Ok(())
     };
-    let since = Instant::now();
+    let begun = Begun::now()?;
     let written: Vec<u64> = stream::iter(0..options.partitions)
         .map(|number| {
             let partition = PartitionRef { topic: topic.clone(), partition: Partition(number) };
@@ -95,7 +93,7 @@ async fn measure(options: &LedgerOptions) -> Result<LedgerFigures> {
         .try_collect()
         .await?;
     let objects = written.iter().sum();
-    note("make the ledger", since, objects)?;
+    note("make the ledger", begun, objects)?;
 
     let topics = [topic];
     let planned = async |position: &Position, scope, run_raw_bytes_max| {
@@ -103,19 +101,19 @@ async fn measure(options: &LedgerOptions) -> Result<LedgerFigures> {
         plan(&store, &topics, (None, position.clone()), scope, bounds).await
     };
     let count = |plan: &crate::plan::Plan| plan.slices.iter().map(|slice| slice.objects.len() as u64).sum();
-    let since = Instant::now();
+    let begun = Begun::now()?;
     let first = planned(&Position::start(), Scope::New, Some(64_000_000_000)).await?;
-    note("plan the first commit of 64 GB", since, count(&first))?;
+    note("plan the first commit of 64 GB", begun, count(&first))?;
 
     // The end of the table's history: nothing is left but a last commit.
-    let since = Instant::now();
+    let begun = Begun::now()?;
     let whole = planned(&Position::start(), Scope::New, None).await?;
-    note("plan everything at once", since, count(&whole))?;
+    note("plan everything at once", begun, count(&whole))?;
     ensure!(count(&whole) == objects, "everything is planned");
     let position = whole.to;
-    let since = Instant::now();
+    let begun = Begun::now()?;
     let nothing = planned(&position, Scope::New, None).await?;
-    note("plan when nothing is new", since, count(&nothing))?;
+    note("plan when nothing is new", begun, count(&nothing))?;
 
     let middle = FIRST_HOUR + options.hours as i64 / 2;
     let hours = |from: i64, hours: u64| Scope::Hours {
@@ -126,13 +124,13 @@ async fn measure(options: &LedgerOptions) -> Result<LedgerFigures> {
         ("reprocess some hours in the middle", hours(middle, options.again)),
         ("reprocess as many at the end", hours(FIRST_HOUR + (options.hours - options.again) as i64, options.again)),
     ] {
-        let since = Instant::now();
+        let begun = Begun::now()?;
         let again = planned(&position, scope, None).await?;
-        note(what, since, count(&again))?;
+        note(what, begun, count(&again))?;
     }
-    let since = Instant::now();
+    let begun = Begun::now()?;
     let counted = totals(&store, &topics, &position).await?;
-    note("add up the ledger for reconcile", since, objects)?;
+    note("add up the ledger for reconcile", begun, objects)?;
     ensure!(counted.values().map(|t| t.records).sum::<u64>() == objects * RECORDS, "every record is counted");
     Ok(LedgerFigures { objects, partitions: options.partitions, steps })
 }

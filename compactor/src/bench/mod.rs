@@ -4,7 +4,7 @@
 //! columns for JSON; `tasks` holds the columns of T1, T2 and T3; `convert` reads, decodes and encodes, and prints one line
 //! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers. `planning` measures the table
 //! layer on a table of many files, `ledger` planning on a raw zone of many objects. `rows` writes what `benches/upsert`
-//! loads and upserts beside Spark. `compact` measures a compaction.
+//! loads and upserts beside Spark. `compact` measures a compaction. `usage` says what each of their steps took.
 
 mod compact;
 mod convert;
@@ -16,6 +16,7 @@ mod planning;
 mod protect;
 mod rows;
 mod tasks;
+mod usage;
 
 use std::path::PathBuf;
 

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -21,6 +20,7 @@ use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
 use serde::Serialize;
 
+use super::usage::{Begun, Step};
 use crate::table::catalog::open;
 use crate::table::create::Definition;
 use crate::table::scan::{All, PartitionKeys, Prune, Tracked, live, partition_key, summary_may_hold};
@@ -47,23 +47,13 @@ pub struct Planning {
     pub to: PathBuf,
 }
 
-/// What it took: seconds, and bytes of memory at most so far.
+/// What it took.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanningFigures {
     files: usize,
     manifests: usize,
     steps: Vec<Step>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Step {
-    pub what: &'static str,
-    /// Files found, or manifests of the new snapshot.
-    pub count: usize,
-    pub seconds: f64,
-    pub peak_bytes: u64,
 }
 
 /// Files of some days.
@@ -105,29 +95,29 @@ impl Bench {
         self.catalog.load(&self.ident).await?.context("the table was just made")
     }
 
-    fn note(&mut self, what: &'static str, since: Instant, count: usize) -> Result<()> {
-        self.steps.push(Step { what, count, seconds: since.elapsed().as_secs_f64(), peak_bytes: peak_bytes()? });
+    fn note(&mut self, what: &'static str, begun: &Begun, count: usize) -> Result<()> {
+        self.steps.push(begun.ends(what, count)?);
         Ok(())
     }
 
     async fn commit(&mut self, what: &'static str, change: Change) -> Result<()> {
-        let since = Instant::now();
+        let begun = Begun::now()?;
         let change = Change { commit_id: what.to_owned(), ..change };
         let committer = Committer::new(self.catalog.clone(), Arc::new(SystemClock));
         let table = committer.commit(&self.ident, &change).await?.table;
-        let seconds = since.elapsed();
+        let step = begun.ends(what, 0)?;
         let snapshot = table.metadata().current_snapshot().context("a snapshot was just committed")?;
-        let manifests = table.manifest_list_reader(snapshot).load().await?.entries().len();
-        self.steps.push(Step { what, count: manifests, seconds: seconds.as_secs_f64(), peak_bytes: peak_bytes()? });
+        let count = table.manifest_list_reader(snapshot).load().await?.entries().len();
+        self.steps.push(Step { count, ..step });
         Ok(())
     }
 }
 
 async fn measure(options: &Planning) -> Result<PlanningFigures> {
     let mut bench = make(&options.to).await?;
-    let since = Instant::now();
+    let begun = Begun::now()?;
     fill(&bench, options).await?;
-    bench.note("make the table", since, options.manifests)?;
+    bench.note("make the table", &begun, options.manifests)?;
 
     let keys = (0..options.touched).map(|day| partition_key(0, &partition(day * options.days / options.touched)));
     let days = Arc::new(Days(keys.collect()));
@@ -135,9 +125,9 @@ async fn measure(options: &Planning) -> Result<PlanningFigures> {
     let base = table.metadata().current_snapshot_id();
     let mut found = Vec::new();
     for what in ["plan an upsert, nothing cached", "plan an upsert again"] {
-        let since = Instant::now();
+        let begun = Begun::now()?;
         found = live(&table, None, days.as_ref()).await?;
-        bench.note(what, since, found.len())?;
+        bench.note(what, &begun, found.len())?;
     }
 
     // One in ten files of the touched days is rewritten.
@@ -159,14 +149,14 @@ async fn measure(options: &Planning) -> Result<PlanningFigures> {
     bench.commit("commit merge-on-read", change).await?;
 
     let table = bench.table().await?;
-    let since = Instant::now();
+    let begun = Begun::now()?;
     let found = live(&table, None, days.as_ref()).await?;
     ensure!(found.iter().all(|f| f.deletes.len() == 1), "every file of the touched days has its delete file");
-    bench.note("plan with delete files", since, found.len())?;
-    let since = Instant::now();
+    bench.note("plan with delete files", &begun, found.len())?;
+    let begun = Begun::now()?;
     let all = live(&table, None, &All).await?.len();
     ensure!(all == options.files, "{all} files are live");
-    bench.note("plan without pruning", since, all)?;
+    bench.note("plan without pruning", &begun, all)?;
     bench.commit("truncate", Change { replace_all: true, ..Change::default() }).await?;
     Ok(PlanningFigures { files: options.files, manifests: options.manifests, steps: bench.steps })
 }
@@ -265,14 +255,6 @@ fn file(schema: &Schema, partition: &Struct, number: usize, of: Option<&str>) ->
         }
     }
     Ok(NewFile { spec_id: 0, file: builder.build()? })
-}
-
-/// The most memory that this process ever held.
-pub(super) fn peak_bytes() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).context("the system does not tell VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
 }
 
 #[cfg(test)]

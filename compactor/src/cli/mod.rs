@@ -233,7 +233,7 @@ fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
             completions(Cli::command(), shell)?;
             return Ok(DONE);
         }
-        Command::Test(args) => return test::test(args, &cli.pipelines, cli.output),
+        Command::Test(args) => return test::test(args, &cli.pipelines, functions.clone(), cli.output),
         Command::Bench { command } => {
             return match bench::run(command) {
                 Ok(()) => Ok(DONE),

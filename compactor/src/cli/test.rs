@@ -7,6 +7,7 @@ use clap::Args;
 use firn_shared::cli::say;
 use firn_shared::config::env;
 use firn_shared::error::{Error, Result};
+use firn_shared::functions::Functions;
 use regex::Regex;
 
 use super::{DONE, Format, TESTS_FAILED, exit_code};
@@ -32,7 +33,7 @@ pub struct TestArgs {
 }
 
 /// Runs tests and prints what became of them.
-pub fn test(args: TestArgs, pipelines: &[PathBuf], format: Format) -> Result<u8> {
+pub fn test(args: TestArgs, pipelines: &[PathBuf], functions: Functions, format: Format) -> Result<u8> {
     // Cases run side by side, each on one thread; Polars' own pool would only stand in their way.
     crate::transform::bound_threads(1);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,7 +42,8 @@ pub fn test(args: TestArgs, pipelines: &[PathBuf], format: Format) -> Result<u8>
         .build()
         .map_err(|e| Error::unavailable("cannot start the runtime").with_source(e))?;
     let paths = if args.paths.is_empty() { pipelines.to_vec() } else { args.paths.clone() };
-    let options = Options { paths, filter: args.filter.clone(), update: args.update, at_once: 0 };
+    let (filter, update) = (args.filter.clone(), args.update);
+    let options = Options { paths, filter, update, at_once: 0, functions };
     runtime.block_on(async {
         loop {
             let report = testing::run(&options).await?;

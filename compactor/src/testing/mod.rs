@@ -53,6 +53,8 @@ pub struct Options {
     pub update: bool,
     /// Cases that run at once; 0 is one per processor.
     pub at_once: usize,
+    /// The functions that steps may call.
+    pub functions: Functions,
 }
 
 /// Runs the tests.
@@ -78,7 +80,7 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<FileReport> {
     let mut report = FileReport::of(path);
-    let (tests, pipeline) = match load(path) {
+    let (tests, pipeline) = match load(path, &options.functions) {
         Ok((tests, pipeline)) => (tests, Arc::new(pipeline)),
         Err(problems) => return Ok(report.broken(problems)),
     };
@@ -96,10 +98,10 @@ async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<File
     Ok(report)
 }
 
-fn load(path: &Path) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
+fn load(path: &Path, functions: &Functions) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
     let told = |problems: firn_shared::config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let tests = load_tests(path).map_err(told)?;
-    let pipeline = load_pipeline(&tests.pipeline, &Functions::built_in()).map_err(told)?;
+    let pipeline = load_pipeline(&tests.pipeline, functions).map_err(told)?;
     Ok((tests, pipeline))
 }
 

@@ -121,23 +121,25 @@ fn spoilt(old: &str, new: &str) -> Place {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_examples_have_tests_and_pass_them() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
-    let report = testing::run(&Options { paths: vec![examples.clone()], ..Options::default() }).await.unwrap();
-    assert!(!report.has_failed() && !report.is_broken(), "{}", testing::render(&report, Paint(false)));
-    let tested: Vec<_> =
-        report.files.iter().map(|file| file.file.to_string_lossy().replace(".test.yaml", ".yaml")).collect();
+    let mut tested = Vec::new();
     for example in std::fs::read_dir(&examples).unwrap() {
         let pipelines = example.unwrap().path().join("pipelines");
-        // `everything` shows every key there is, also those that nothing carries out yet; the functions of
-        // `custom-functions` are not in this program, its own crate tests them.
-        let elsewhere = ["everything/pipelines", "custom-functions/pipelines"];
-        if elsewhere.iter().any(|one| pipelines.ends_with(one)) || !pipelines.is_dir() {
+        // `everything` shows every key there is, also those that nothing carries out yet.
+        if pipelines.ends_with("everything/pipelines") || !pipelines.is_dir() {
             continue;
         }
-        for pipeline in std::fs::read_dir(pipelines).unwrap() {
+        for pipeline in std::fs::read_dir(&pipelines).unwrap() {
             let path = pipeline.unwrap().path().to_string_lossy().into_owned();
-            assert!(path.ends_with(".test.yaml") || tested.contains(&path), "{path} has no tests");
+            let tests = path.replace(".yaml", ".test.yaml");
+            assert!(path.ends_with(".test.yaml") || Path::new(&tests).is_file(), "{path} has no tests");
+        }
+        // The program of `custom-functions`, which has the functions, runs these tests among its own.
+        if !pipelines.ends_with("custom-functions/pipelines") {
+            tested.push(pipelines);
         }
     }
+    let report = testing::run(&Options { paths: tested, ..Options::default() }).await.unwrap();
+    assert!(!report.has_failed() && !report.is_broken(), "{}", testing::render(&report, Paint(false)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,7 +50,7 @@ fn describe(page: &mut String, function: &Function) {
     }
     page.push('\n');
     match function.shape {
-        Shape::Map(_, gives) | Shape::Combine(_, gives) => {
+        Shape::Map(_, gives) | Shape::Combine(_, gives) | Shape::Named(gives) => {
             let _ = writeln!(page, "- Gives {gives}.");
         }
         _ => {}

@@ -99,6 +99,8 @@ pub enum Shape {
     Map(Takes, Gives),
     /// Reads `columns` and writes `as`.
     Combine(Takes, Gives),
+    /// Reads the columns that its own arguments name, and writes `as`.
+    Named(Gives),
     /// Arranges columns and computes nothing.
     Layout(Plan),
     /// Makes columns as its plan says.
@@ -184,6 +186,7 @@ impl Function {
                 let columns = Arg::required("columns", Kind::Columns(takes), "The columns, in order.");
                 (Some(columns), Some(COMBINE_AS))
             }
+            Shape::Named(_) => (None, Some(COMBINE_AS)),
             _ => (None, None),
         };
         first.into_iter().chain(self.own_args.iter().copied()).chain(last)

@@ -137,6 +137,7 @@ impl Columns {
         let done = match function.shape {
             Shape::Map(takes, gives) => planner.map(takes, gives),
             Shape::Combine(takes, gives) => planner.combine(takes, gives),
+            Shape::Named(gives) => planner.named(gives),
             Shape::Layout(plan) | Shape::Make(plan) | Shape::Keep(plan) | Shape::Explode(plan) => plan(&mut planner),
         };
         let Planner { reads, after, incomplete, .. } = planner;
@@ -355,13 +356,27 @@ impl Planner<'_> {
     }
 
     fn combine(&mut self, takes: Takes, gives: Gives) -> Option<()> {
-        let to = self.args.opt_text("as")?.to_owned();
         let read = self.read_all_as("columns", takes);
+        self.result_as(gives, read, self.args.texts("columns"))
+    }
+
+    fn named(&mut self, gives: Gives) -> Option<()> {
+        let columns = self.function.own_args.iter().filter(|arg| matches!(arg.kind, Kind::Column(_)));
+        let keys: Vec<&str> = columns.map(|arg| arg.name).collect();
+        let found: Vec<Option<usize>> = keys.iter().map(|key| self.read(key)).collect();
+        let names: Vec<String> = keys.iter().filter_map(|key| self.args.opt_text(key)).map(str::to_owned).collect();
+        self.result_as(gives, found.into_iter().collect(), &names)
+    }
+
+    /// The result under the name that `as` gives it: in the place of the column of that name, if it is one of `names`, which
+    /// were read; else behind all others.
+    fn result_as(&mut self, gives: Gives, read: Option<Vec<usize>>, names: &[String]) -> Option<()> {
+        let to = self.args.opt_text("as")?.to_owned();
         let r#type = match &read {
             Some(reads) => self.given(gives, reads),
             None => gives.fixed(self.args),
         };
-        let in_place = self.args.texts("columns").contains(&to).then(|| self.before.position(&to)).flatten();
+        let in_place = names.contains(&to).then(|| self.before.position(&to)).flatten();
         match in_place {
             Some(at) => self.replace(at, r#type, false),
             None => self.add("as", &to, r#type),

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use firn_compactor::transform::arrow_array::Float64Array;
 use firn_compactor::transform::kernel::{Call, Made, Misfit, Own, Why, Work};
 use firn_compactor::transform::values;
-use firn_shared::functions::{Arg, Function, Gives, Kind, Planner, Shape, Takes};
-use firn_shared::types::LogicalType;
+use firn_shared::functions::{Arg, Function, Gives, Kind, Shape, Takes};
 
 /// What a compactor of ours knows beside the functions of Firn.
 pub static FUNCTIONS: [Function; 2] = [
@@ -18,11 +17,10 @@ pub static FUNCTIONS: [Function; 2] = [
         .rejects("text that is no IBAN")
         .example("acme.iban: {column: account}")
         .built_by(&IBAN),
-    Function::new("acme.ratio", "part ÷ whole, 0 where the whole is 0.", Shape::Make(plan_ratio))
+    Function::new("acme.ratio", "part ÷ whole, 0 where the whole is 0.", Shape::Named(Gives::Double))
         .args(&[
             Arg::required("part", Kind::Column(Takes::Whole), "The part."),
             Arg::required("whole", Kind::Column(Takes::Whole), "The whole."),
-            Arg::required("as", Kind::NewColumn, "The result, a new column of double."),
         ])
         .example("acme.ratio: {part: clicks, whole: views, as: rate}")
         .built_by(&RATIO),
@@ -51,14 +49,6 @@ fn is_iban(text: &str) -> bool {
         Some((rest * if digit < 10 { 10 } else { 100 } + digit) % 97)
     });
     rest == Some(1)
-}
-
-/// Before any data is read: which columns are read, and what is made.
-fn plan_ratio(p: &mut Planner<'_>) -> Option<()> {
-    let to = p.args.opt_text("as")?.to_owned();
-    let (part, whole) = (p.read("part"), p.read("whole"));
-    p.add("as", &to, Some(LogicalType::Double));
-    part.and(whole).map(drop)
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "builders may refuse arguments; this one has none")]

@@ -29,4 +29,6 @@ fn the_program_knows_the_functions_and_plans_with_them() {
     assert_eq!((step["function"].as_str(), step["columns"][4]["type"].as_str()), (Some("acme.ratio"), Some("double")));
     let (code, out, err) = run(&["explain"]);
     assert!(code == Some(0) && out.contains("+rate double"), "{out}{err}");
+    let (code, out, err) = run(&["test"]);
+    assert!(code == Some(0) && out.contains("\n1 passed ("), "{out}{err}");
 }

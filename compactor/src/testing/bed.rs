@@ -9,8 +9,9 @@ use arrow_array::cast::AsArray;
 use firn_shared::clock::ManualClock;
 use firn_shared::config::Config;
 use firn_shared::config::cases::{Case, TestFile, Tree};
-use firn_shared::config::domain::{Deployment, Pipeline};
+use firn_shared::config::domain::{Deployment, Pipeline, S3Options};
 use firn_shared::error::{Error, Result};
+use firn_shared::store::Stores;
 use firn_shared::types::LogicalType;
 use futures::TryStreamExt;
 use iceberg::TableIdent;
@@ -80,7 +81,9 @@ pub async fn run(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> Res
         .map_err(|e| Error::unavailable("cannot make a temporary directory for a test").with_source(e))?;
     let config = Arc::new(deployment(folder.path(), pipeline)?);
     let clock = Arc::new(ManualClock::new(tests.now));
-    let env = Env { bars: false, ..Env::open(Arc::clone(&config), clock).await? };
+    // Flushing would take most of a case's time, and nothing of it is kept.
+    let stores = Stores::unflushed(S3Options::default());
+    let env = Env { bars: false, ..Env::on(stores, Arc::clone(&config), clock).await? };
     let mut land = Land::new(&pipeline.ingestion, env.raw().await?)?;
     let targets = Target::select(&config, None, None)?;
     let mut error = None;

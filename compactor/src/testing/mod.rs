@@ -32,8 +32,10 @@ use firn_shared::config::domain::Pipeline;
 use firn_shared::config::{load_pipeline, load_tests};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use regex::Regex;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 
 pub use bed::{Outcome, Record, TableOutcome};
 pub use compare::{CellDifference, Difference};
@@ -81,15 +83,22 @@ pub async fn run(options: &Options) -> Result<Report> {
 async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<FileReport> {
     let mut report = FileReport::of(path);
     let (tests, pipeline) = match load(path, &options.functions) {
-        Ok((tests, pipeline)) => (tests, Arc::new(pipeline)),
+        Ok((tests, pipeline)) => (Arc::new(tests), Arc::new(pipeline)),
         Err(problems) => return Ok(report.broken(problems)),
     };
     report.watched.push(tests.pipeline.clone());
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watched.extend(samples.map(|sample| sample.path.clone()));
-    let wanted = |case: &&Case| options.filter.as_ref().is_none_or(|filter| filter.is_match(&case.name));
-    let cases: Vec<_> = tests.cases.iter().filter(wanted).map(|case| run_case(&tests, case, &pipeline)).collect();
-    let done: Vec<(CaseReport, Option<Outcome>)> = stream::iter(cases).buffered(at_once).collect().await;
+    let wanted = |case: &Case| options.filter.as_ref().is_none_or(|filter| filter.is_match(&case.name));
+    let numbers = (0..tests.cases.len()).filter(|number| wanted(&tests.cases[*number]));
+    // Each case has a thread, so that they use all processors.
+    let cases = numbers.map(|number| {
+        let (tests, pipeline, runtime) = (Arc::clone(&tests), Arc::clone(&pipeline), Handle::current());
+        spawn_blocking(move || runtime.block_on(run_case(&tests, &tests.cases[number], &pipeline)))
+    });
+    let cases = stream::iter(cases).buffered(at_once);
+    let done: Vec<(CaseReport, Option<Outcome>)> =
+        cases.try_collect().await.map_err(|e| Error::bug("a case panicked").with_source(e))?;
     if options.update {
         update::update(&tests, &done, &mut report)?;
     }

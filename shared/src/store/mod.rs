@@ -26,7 +26,7 @@ mod s3;
 
 pub use chunks::read_chunks;
 pub use faulty::{Fault, Faults, Faulty, LoggedOperation};
-pub use local::LocalStore;
+pub use local::{Flush, LocalStore};
 pub use open::{Stores, Wrap, open};
 pub use prefixed::Prefixed;
 pub use s3::{S3Client, S3Limits, S3Store};

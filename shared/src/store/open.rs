@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{LocalStore, Prefixed, S3Client, S3Limits, S3Store, Store};
+use super::{Flush, LocalStore, Prefixed, S3Client, S3Limits, S3Store, Store};
 use crate::config::domain::{S3Options, StoreUrl};
 use crate::error::{Error, Result};
 
@@ -24,6 +24,7 @@ struct Shared {
     /// Made when the first bucket is opened.
     client: OnceCell<S3Client>,
     wrap: Option<Box<Wrap>>,
+    flush: Flush,
     opened: Mutex<HashMap<String, Arc<dyn Store>>>,
 }
 
@@ -37,17 +38,29 @@ impl Stores {
     /// Stores that reach S3 with these options.
     #[must_use]
     pub fn new(s3: S3Options) -> Self {
-        Self::build(s3, None)
+        Self::build(s3, None, Flush::Always)
+    }
+
+    /// The same, where local files are not flushed to disk: for what is thrown away anyway.
+    #[must_use]
+    pub fn unflushed(s3: S3Options) -> Self {
+        Self::build(s3, None, Flush::Never)
     }
 
     /// The same, with `wrap` around every store.
     #[must_use]
     pub fn wrapped(s3: S3Options, wrap: impl Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync + 'static) -> Self {
-        Self::build(s3, Some(Box::new(wrap)))
+        Self::build(s3, Some(Box::new(wrap)), Flush::Always)
     }
 
-    fn build(s3: S3Options, wrap: Option<Box<Wrap>>) -> Self {
-        Self { shared: Arc::new(Shared { s3, client: OnceCell::new(), wrap, opened: Mutex::default() }) }
+    fn build(s3: S3Options, wrap: Option<Box<Wrap>>, flush: Flush) -> Self {
+        Self { shared: Arc::new(Shared { s3, client: OnceCell::new(), wrap, flush, opened: Mutex::default() }) }
+    }
+
+    /// Whether local files are flushed to disk.
+    #[must_use]
+    pub fn flush(&self) -> Flush {
+        self.shared.flush
     }
 
     /// The store that holds a full URL (`s3://bucket/key`, `s3a://bucket/key`, `file:///dir/file`), and the key in it.
@@ -93,7 +106,7 @@ impl Stores {
                 let client = self.shared.client.get_or_try_init(|| S3Client::connect(&self.shared.s3)).await?;
                 Arc::new(S3Store::new(client.clone(), bucket))
             }
-            StoreUrl::File(path) => Arc::new(LocalStore::new(path)?),
+            StoreUrl::File(path) => Arc::new(LocalStore::flushing(path, self.shared.flush)?),
         };
         if let Some(wrap) = &self.shared.wrap {
             store = wrap(store);

@@ -93,7 +93,7 @@ pub async fn open(catalog: &domain::Catalog, stores: &Stores) -> Result<Arc<dyn 
     let file_io = super::storage::file_io(stores);
     Ok(match catalog {
         domain::Catalog::Sqlite { path, name } => {
-            Arc::new(sqlite::SqliteCatalog::open(path.clone(), name.clone(), file_io).await?)
+            Arc::new(sqlite::SqliteCatalog::open(path.clone(), name.clone(), file_io, stores.flush()).await?)
         }
         domain::Catalog::Glue { endpoint, region, catalog_id, credentials } => {
             let connection = Connection {

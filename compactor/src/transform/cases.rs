@@ -23,7 +23,7 @@ use firn_shared::functions::{Functions, steps};
 use serde_json::Value as Json;
 
 use super::{Outcome, References, Transformer, json_text};
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Rejected};
 
 /// What a file of cases said: how many cases each function has, and which of them failed.
 #[derive(Debug, Default)]
@@ -86,6 +86,11 @@ fn run_group(name: &str, group: &Json, functions: &Functions, references: &Refer
         decoder.push(row.as_bytes()).map_err(|why| Error::config(format!("{row}: {why}")))?;
     }
     let outcome = transformer.apply(decoder.finish()?)?;
+    let telling =
+        outcome.rejected.iter().filter_map(|reject| names_a_value(&cases[reject.row as usize][0], &reject.why));
+    if let Some(telling) = telling.into_iter().next() {
+        return Ok((cases.len(), vec![telling]));
+    }
     let found = told(&transformer, &outcome, cases.len())?;
     let expected = cases.iter().map(|case| case.as_array().into_iter().flatten().skip(1).cloned().collect::<Vec<_>>());
     let differ = expected.zip(found).enumerate().filter(|(_, (expected, found))| !same(expected, found));
@@ -140,6 +145,26 @@ fn told(transformer: &Transformer, outcome: &Outcome, rows: usize) -> Result<Vec
         found[reject.row as usize].push(Json::from(format!("reject {} {}", reject.why.path, reject.why.reason)));
     }
     Ok(found)
+}
+
+/// Why values of protected columns would be read in quarantine: a reject says what is wrong, and never with what.
+fn names_a_value(row: &Json, why: &Rejected) -> Option<String> {
+    /// A shorter text may be in any sentence.
+    const CHARS_MIN: usize = 4;
+    let texts: Vec<String> = row.as_array()?.iter().flat_map(texts).filter(|text| text.len() >= CHARS_MIN).collect();
+    let text = texts.iter().find(|text| why.detail.contains(*text) || why.path.contains(*text))?;
+    Some(format!("the reject `{why}` names the value `{text}`"))
+}
+
+/// Every scalar in a value, as text.
+fn texts(value: &Json) -> Vec<String> {
+    match value {
+        Json::Array(list) => list.iter().flat_map(texts).collect(),
+        Json::Object(fields) => fields.values().flat_map(texts).collect(),
+        Json::String(text) => vec![text.clone()],
+        Json::Null | Json::Bool(_) => Vec::new(),
+        number @ Json::Number(_) => vec![number.to_string()],
+    }
 }
 
 /// Whether lists of values are the same; numbers by value, `1` is `1.0`.
@@ -200,6 +225,20 @@ mod tests {
         assert!(without.is_empty(), "functions without a case: {}", without.join(", "));
         let unknown: Vec<&String> = cases.keys().filter(|name| Functions::built_in().get(name).is_none()).collect();
         assert!(unknown.is_empty(), "cases of no function: {unknown:?}");
+    }
+
+    #[test]
+    fn a_reject_that_names_its_value_is_found() {
+        let why = |path: &str, detail: &str| Rejected {
+            path: path.to_owned(),
+            reason: crate::decode::RejectKind::BadFormat,
+            detail: detail.to_owned(),
+        };
+        let row = serde_json::json!([[{"mail": "alice@example.com"}], 4711, true]);
+        assert_eq!(names_a_value(&row, &why("v[0].mail", "not a number")), None);
+        assert!(names_a_value(&row, &why("v", "`alice@example.com` is no number")).is_some());
+        assert!(names_a_value(&row, &why("v", "4711 is too large")).is_some());
+        assert!(names_a_value(&row, &why("v.alice@example.com", "missing")).is_some());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Everything that would make a row's fate depend on its neighbours (aggregates, windows, sorts, shifts) is refused when
 //! the pipeline is built, because which rows share a batch is nobody's promise.
 
+use std::ops::Range;
+
 use arrow_array::{Array, BooleanArray};
 use firn_shared::error::{Error, Result};
 use polars::lazy::dsl::{AggExpr, BooleanFunction, Expr, FunctionExpr};
@@ -68,17 +70,44 @@ impl Expression {
         format!("{:?}", self.expr)
     }
 
-    /// Its value for each row of a batch that holds the columns it reads.
+    /// Its value for each row of a batch that holds the columns it reads, and the rows on which it fails, ascending: their
+    /// value is null.
     ///
     /// # Errors
-    /// `Data` when Polars fails as a whole.
-    pub fn of(&self, batch: &Batch<'_>) -> Result<Series> {
+    /// `Bug` for a batch of other columns.
+    pub fn of(&self, batch: &Batch<'_>) -> Result<(Series, Vec<usize>)> {
         let read = |name: &String| {
             let column = batch.columns.iter().find(|column| column.name == name);
             let column = column.ok_or_else(|| Error::bug(format!("a step does not read `{name}`")))?;
             ffi::to_polars(name, column.array)
         };
-        self.evaluate(batch.rows, self.columns.iter().map(read).collect::<Result<_>>()?)
+        let columns = self.columns.iter().map(read).collect::<Result<Vec<_>>>()?;
+        if let Ok(values) = self.evaluate(batch.rows, columns.clone()) {
+            return Ok((values, Vec::new()));
+        }
+        let mut found = Found { values: Series::new_empty("value".into(), &self.r#type), failed: Vec::new() };
+        self.by_halves(&columns, 0..batch.rows, &mut found)?;
+        Ok((found.values.rechunk(), found.failed))
+    }
+
+    /// Polars fails as a whole where one value cannot be cast: the rows are looked for that it fails on. What it says of
+    /// them is not passed on, because it names values.
+    fn by_halves(&self, columns: &[Series], rows: Range<usize>, found: &mut Found) -> Result<()> {
+        let cut = columns.iter().map(|column| column.slice(rows.start as i64, rows.len()));
+        let values = match self.evaluate(rows.len(), cut.collect()) {
+            Ok(values) => values,
+            Err(_) if rows.len() > 1 => {
+                let middle = usize::midpoint(rows.start, rows.end);
+                self.by_halves(columns, rows.start..middle, found)?;
+                return self.by_halves(columns, middle..rows.end, found);
+            }
+            Err(_) => {
+                found.failed.extend(rows);
+                Series::full_null("value".into(), 1, &self.r#type)
+            }
+        };
+        let odd = |_| Error::bug(format!("`{}` gives values of several types", self.text));
+        found.values.append(&values).map(drop).map_err(odd)
     }
 
     fn evaluate(&self, rows: usize, columns: Vec<Series>) -> Result<Series> {
@@ -91,6 +120,12 @@ impl Expression {
         }
         Ok(answer)
     }
+}
+
+/// Values so far.
+struct Found {
+    values: Series,
+    failed: Vec<usize>,
 }
 
 fn missing(name: &str, schema: &[Typed]) -> Error {
@@ -131,7 +166,16 @@ impl Keep for Predicate {
     }
 
     fn keep(&self, batch: &Batch<'_>) -> Result<BooleanArray> {
-        let array = ffi::from_polars(&self.0.of(batch)?, &arrow_schema::DataType::Boolean)?;
+        let (values, failed) = self.0.of(batch)?;
+        if !failed.is_empty() {
+            return Err(Error::data(format!(
+                "`{}` fails on {} of {} rows, and what cannot be judged is neither kept nor left out; use TRY_CAST in it",
+                self.0.text,
+                failed.len(),
+                batch.rows
+            )));
+        }
+        let array = ffi::from_polars(&values, &arrow_schema::DataType::Boolean)?;
         let array = array.as_any().downcast_ref::<BooleanArray>().cloned();
         array.ok_or_else(|| Error::bug("an array of type Boolean is not a BooleanArray"))
     }

@@ -18,7 +18,7 @@ pub const EXPR: Function = Function::new(
     Arg::required("type", Kind::Type, "Its type, without parts."),
 ])
 .nulls(Nulls::Own("as SQL has it"))
-.rejects("values that the type cannot hold exactly")
+.rejects("values that the type cannot hold exactly, and rows on which the expression fails")
 .example("expr: {sql: 'CASE WHEN size > 10 THEN ''large'' ELSE ''small'' END', as: class, type: string}");
 
 fn expr(p: &mut Planner<'_>) -> Option<()> {

@@ -89,16 +89,16 @@ impl Kernel for Computed {
         Some(self.expression.plan())
     }
 
-    fn can_reject(&self) -> bool {
-        self.cast.as_ref().is_some_and(Cast::may_reject)
-    }
-
     fn call(&self, batch: &Batch<'_>) -> Result<Made> {
         let (Some(from), Some(cast)) = (&self.from, &self.cast) else {
             return Ok(Made::one(new_null_array(&self.to, batch.rows)));
         };
-        let array = ffi::from_polars(&plain(self.expression.of(batch)?, from)?, &data_type(from))?;
-        let (array, rejects) = cast.apply(&self.name, &array)?;
+        let (values, failed) = self.expression.of(batch)?;
+        let array = ffi::from_polars(&plain(values, from)?, &data_type(from))?;
+        let (array, mut rejects) = cast.apply(&self.name, &array)?;
+        let why = || Why::form("the expression fails on this row").at(&self.name);
+        rejects.extend(failed.into_iter().map(|row| (row, why())));
+        rejects.sort_by_key(|(row, _)| *row);
         Ok(Made { columns: vec![array], rejects })
     }
 }

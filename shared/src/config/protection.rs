@@ -89,6 +89,12 @@ impl Protection {
         self.how != Protect::Keep
     }
 
+    /// Whether the value goes when its subject is erased.
+    #[must_use]
+    pub fn is_erasable(&self) -> bool {
+        self.protects() && self.subject.is_some()
+    }
+
     /// Whether values are sealed, so that they can be opened again.
     #[must_use]
     pub fn seals(&self) -> bool {

@@ -186,10 +186,12 @@ fn check_subject(file: &File, path: &str, subject: &ColumnName, after: &Columns)
     if let Some(message) = after.missing(subject.as_str()) {
         return file.report(path, message);
     }
-    if let Some(r#type @ (LogicalType::Json | LogicalType::List(_) | LogicalType::Map(_) | LogicalType::Struct(_))) =
-        after.type_of(subject.as_str())
-    {
-        file.report(path, format!("column `{subject}` is {type}; a subject is one value"));
+    // What payloads and tables say of a subject must be comparable: other types are written in several ways.
+    match after.type_of(subject.as_str()) {
+        None | Some(LogicalType::String | LogicalType::Int | LogicalType::Long | LogicalType::Uuid) => {}
+        Some(r#type) => {
+            file.report(path, format!("column `{subject}` is {type}; a subject is text, a whole number or a uuid"));
+        }
     }
 }
 
@@ -214,18 +216,21 @@ fn check_uses(file: &File, path: &str, yaml: &TableYaml, protections: &[Protecti
         };
         file.report(&format!("{path}.{key}[{i}]"), format!("column `{column}` {why}"));
     };
-    for (i, name) in yaml.id_columns.iter().flatten().enumerate() {
-        report("idColumns", i, name, false);
-        let erasable = |p: &&Protection| {
+    let erasable = |key: &str, i: usize, name: &str| {
+        let of = |p: &&Protection| {
             p.subject.is_some()
                 && p.path.inside.is_empty()
-                && (p.token && p.token_name() == *name || p.path.column == *name)
+                && (p.token && p.token_name() == name || p.path.column == name)
         };
-        if let Some(protection) = protections.iter().find(erasable) {
+        if let Some(protection) = protections.iter().find(of) {
             let message =
-                format!("erasure takes `{name}` out, because `{}` has a subject; use another key", protection.path);
-            file.report(&format!("{path}.idColumns[{i}]"), message);
+                format!("erasure takes `{name}` out, because `{}` has a subject; use another column", protection.path);
+            file.report(&format!("{path}.{key}[{i}]"), message);
         }
+    };
+    for (i, name) in yaml.id_columns.iter().flatten().enumerate() {
+        report("idColumns", i, name, false);
+        erasable("idColumns", i, name);
     }
     for (i, name) in yaml.timestamp_columns.iter().flatten().enumerate() {
         report("timestampColumns", i, name, true);
@@ -233,6 +238,8 @@ fn check_uses(file: &File, path: &str, yaml: &TableYaml, protections: &[Protecti
     for (i, text) in yaml.partition_by.iter().flatten().enumerate() {
         if let Ok(field) = text.parse::<PartitionField>() {
             report("partitionBy", i, field.column.as_str(), false);
+            // Values of partitions are part of file names.
+            erasable("partitionBy", i, field.column.as_str());
         }
     }
     for (i, text) in yaml.sort_by.iter().flatten().enumerate() {
@@ -260,13 +267,23 @@ pub(super) fn check_copies(file: &File, path: &str, output: &Output, columns: &[
         check_erasable(file, &at, output, protection);
         let own = traces(output, &protection.path.column);
         for column in columns.iter().filter(|name| **name != protection.path.column) {
-            if protections.iter().any(|other| other.path.column == **column) {
-                continue;
-            }
+            let declared = protections.iter().find(|other| other.path.column == **column);
             let copy =
                 traces(output, column).into_iter().find(|other| own.iter().any(|own| copies(own, protection, other)));
             let Some(Traced { place, same }) = copy else { continue };
             let what = &protection.path;
+            if let Some(other) = declared {
+                if protection.is_erasable() && other.protects() && other.subject.is_none() {
+                    let at = format!("{path}.piiColumns[{}].name", index(protections, other));
+                    let message = format!(
+                        "`{}` is made of {place}, as `{what}` is, which goes when its subject is erased; give it a `subject`, \
+                         too",
+                        other.path
+                    );
+                    file.report(&at, message);
+                }
+                continue;
+            }
             let message = if same {
                 format!("column `{column}` holds `{what}` in plain, at {place}")
             } else {

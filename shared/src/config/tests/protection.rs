@@ -64,7 +64,10 @@ fn mistakes_in_protections_are_explained() {
         ("name: mail, protect: mask, key: people", "this protection needs no key"),
         ("name: mail, protect: token, key: poeple", "no key `poeple` in firn.yaml; did you mean `people`?"),
         ("name: mail, protect: encrypt, subject: who", "piiColumns[0].subject: no column `who` here"),
-        ("name: mail, protect: encrypt, subject: body", "column `body` is json; a subject is one value"),
+        (
+            "name: mail, protect: encrypt, subject: body",
+            "column `body` is json; a subject is text, a whole number or a uuid",
+        ),
         (
             "name: id, protect: encrypt",
             "sortBy[0]: column `id` is encrypted with a fresh iv for every value, so no two are equal; add `token: true` and use `id_token`",
@@ -81,6 +84,37 @@ fn mistakes_in_protections_are_explained() {
     assert_eq!(pii(&kept), "passes", "somebody looked at it");
     let subjects = entry("name: mail, protect: encrypt, subject: id") + &entry("name: body, protect: encrypt");
     assert!(pii(&subjects).contains("is sealed with `people` for another `subject`"), "{}", pii(&subjects));
+}
+
+/// What a function makes of a protected value is followed, whatever the function.
+#[test]
+fn values_that_functions_make_of_protected_ones_are_not_left_in_plain() {
+    let mail = entry("name: mail, protect: encrypt, token: true, subject: id");
+    for (step, column) in [
+        ("copy: {column: mail, as: again}", "again"),
+        ("upper: {column: mail, as: loud}", "loud"),
+        ("regexExtract: {column: mail, pattern: '@(.*)', as: domain}", "domain"),
+        ("length: {column: mail, as: chars}", "chars"),
+        ("concat: {columns: [mail, mail], as: both}", "both"),
+        ("sha256: {column: mail, as: digest}", "digest"),
+        ("split: {column: mail, separator: '@', as: parts}", "parts"),
+        ("expr: {sql: 'LOWER(mail)', as: quiet, type: string}", "quiet"),
+    ] {
+        let with = |entries: &str| {
+            pii_with(entries, |pipeline| {
+                let lower = "      - lower: {column: mail}";
+                assert!(pipeline.contains(lower));
+                pipeline.replace(lower, &format!("{lower}\n      - {step}"))
+            })
+        };
+        let answer = with(&mail);
+        assert!(answer.contains(&format!("piiColumns[0].name: column `{column}` ")), "{step}\n{answer}");
+        let entry_of = |rest: &str| format!("{mail}{}", entry(&format!("name: {column}, {rest}")));
+        assert_eq!(with(&entry_of("protect: keep")), "passes", "{step}: somebody looked at it");
+        assert_eq!(with(&entry_of("protect: token, subject: id")), "passes", "{step}");
+        let answer = with(&entry_of("protect: token"));
+        assert!(answer.contains("which goes when its subject is erased; give it a `subject`, too"), "{step}\n{answer}");
+    }
 }
 
 #[test]
@@ -120,6 +154,8 @@ fn keys_of_upserts_must_have_equal_values() {
     let of_subject = entry("name: mail, protect: encrypt, token: true, subject: id");
     let answer = pii_with(&of_subject, upsert("mail_token"));
     assert!(answer.contains("erasure takes `mail_token` out"), "{answer}");
+    let answer = pii_with(&of_subject, |p| p.replace("[hour(at)]", "[hour(at), 'bucket(4, mail_token)']"));
+    assert!(answer.contains("partitionBy[1]: erasure takes `mail_token` out"), "{answer}");
     let answer = pii_with(&entry("name: at, protect: hash"), |p| upsert("id")(p).replace("[hour(at)]", "[]"));
     assert!(answer.contains("timestampColumns[0]: column `at` is protected, so it has lost its order"), "{answer}");
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod cli;
 pub mod decode;
 pub mod diff;
+pub mod erase;
 pub mod execute;
 pub mod maintain;
 pub mod plan;

@@ -110,6 +110,7 @@ impl Body {
             max_offset: self.max_offset,
             min_event_time: self.event_time.map(|(min, _)| min),
             max_event_time: self.event_time.map(|(_, max)| max),
+            erased: 0,
         };
         Ok(SealedObject { object, frames: self.frames, held: self.held })
     }

@@ -220,6 +220,7 @@ impl Batch {
                 max_offset: object.offsets.1,
                 min_event_time: Some(object.times.0),
                 max_event_time: Some(object.times.1),
+                erased: 0,
             });
         }
         let watermark = self.hours.values().map(|o| o.times.1).max();

@@ -205,6 +205,7 @@ fn object(partition: &PartitionRef, hour: EventHour, start: u64) -> Result<RawOb
         max_offset: start + RECORDS - 1,
         min_event_time: Some(hour.start()),
         max_event_time: Some(hour.start()),
+        erased: 0,
     })
 }
 

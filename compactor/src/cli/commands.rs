@@ -10,7 +10,8 @@ use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::{
-    Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, exit_code, explain, inspect, pii, tell,
+    Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, erase, exit_code, explain, inspect, pii,
+    tell,
 };
 use crate::maintain;
 use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
@@ -49,6 +50,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Explain { which } => explain::explain(&config, &which, format).await,
         Command::Ddl { which, dry_run } => ddl(&config, &clock, &which, dry_run, format).await,
         Command::Reconcile { which, deep } => reconcile(&open().await?, &which, deep, format).await,
+        Command::Erase(args) => Box::pin(erase::erase(&open().await?, args, format)).await,
         Command::Check { offline } => check(&config, &clock, offline, format).await,
         Command::Config { .. } => {
             say(config::show(&config).trim_end())?;

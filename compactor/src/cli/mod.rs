@@ -1,4 +1,4 @@
-//! `compactor run | reprocess | maintain | plan | ddl | reconcile | check | test | pii | config show | inspect | bench |
+//! `compactor run | reprocess | maintain | plan | ddl | reconcile | erase | check | test | pii | config show | inspect | bench |
 //! completions`.
 //!
 //! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found is printed
@@ -6,6 +6,7 @@
 //! of the first failure: see [`exit_code`].
 
 mod commands;
+mod erase;
 mod explain;
 mod inspect;
 mod pii;
@@ -140,6 +141,12 @@ enum Command {
         #[arg(long)]
         deep: bool,
     },
+    /// Erase the personal data of one data subject from raw zone, tables, quarantine and old snapshots, and destroy their
+    /// keys.
+    ///
+    /// Protected values of columns with a `subject` go, tokens included; rows and records stay. After an interruption the
+    /// same command goes on. Exit code 1: another erasure is at work, or others kept changing a table; run again.
+    Erase(erase::EraseArgs),
     /// Check the configuration, and with it catalog, raw zone and tables.
     Check {
         /// Ask no server.

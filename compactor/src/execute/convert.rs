@@ -568,6 +568,7 @@ mod tests {
             max_offset: 1,
             min_event_time: None,
             max_event_time: None,
+            erased: 0,
         };
         let of = SliceObject { topic: "c/t/1".parse().unwrap(), partition: Partition(0), object };
         let mut converter = Converter::new(documents(), 1 << 20).unwrap();

@@ -104,6 +104,7 @@ fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, 
         max_offset: records.len() as u64,
         min_event_time: None,
         max_event_time: None,
+        erased: 0,
     };
     let object = SliceObject { topic: "events/t/1".parse().unwrap(), partition: Partition(0), object };
     let mut converter =

@@ -202,6 +202,7 @@ mod tests {
             max_offset: 0,
             min_event_time: None,
             max_event_time: None,
+            erased: 0,
         }
     }
 

@@ -34,6 +34,7 @@ use crate::plan::{Plan, Slice};
 use crate::reconcile::account::Fate;
 use crate::seam::{Cpu, Permit};
 use crate::table::create::Definition;
+use crate::table::erasure::Marks;
 use crate::table::{Catalog, NewFile};
 use crate::upsert::{Buckets, ShuffleWriter, Truncation};
 use crate::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
@@ -56,6 +57,8 @@ pub struct Execution {
     pub conversion: Arc<Conversion>,
     /// The table, as it was when the plan was made.
     pub table: Table,
+    /// The erasures that were known before the ledger was read.
+    pub marks: Marks,
     /// Where rows go.
     pub rows_to: RowsTo,
     /// Where rejects go.

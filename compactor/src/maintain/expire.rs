@@ -69,7 +69,8 @@ pub async fn expire(env: &Env, subject: &Subject, dry_run: bool) -> Result<Expir
     report.refs = refs;
     let is_gone = |id: &i64| report.snapshots.contains(id);
     let statistics = statistics.into_iter().filter(|(id, _)| is_gone(id)).map(|(_, path)| path).collect();
-    let files = unnamed(&table, &gone, statistics).await?;
+    let left: Vec<SnapshotRef> = table.metadata().snapshots().cloned().collect();
+    let files = unnamed(&table, (&gone, &left), statistics).await?;
     delete(&table, files, &mut report).await;
     tracing::info!(table = %subject.ident, snapshots = report.snapshots.len(), files = ?report.files, "expired");
     Ok(report)
@@ -97,7 +98,7 @@ impl Proposed {
 
 /// The change of metadata; `None` when there is nothing to do. Branches and tags must be where they were when the
 /// snapshots were judged.
-fn step(table: &Table, retention: &Retention) -> Result<Option<Step>> {
+pub(crate) fn step(table: &Table, retention: &Retention) -> Result<Option<Step>> {
     let metadata = table.metadata();
     let snapshot_ids = retention.expired();
     if snapshot_ids.is_empty() && retention.refs.is_empty() {

@@ -13,12 +13,12 @@
 
 mod choose;
 mod compact;
-mod expire;
+pub(crate) mod expire;
 mod manifests;
-mod names;
-mod orphans;
+pub(crate) mod names;
+pub(crate) mod orphans;
 mod report;
-mod retention;
+pub(crate) mod retention;
 mod statistics;
 
 use std::collections::BTreeSet;

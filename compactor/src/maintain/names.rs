@@ -89,11 +89,15 @@ pub async fn named(table: &Table) -> Result<Names> {
     Ok(names)
 }
 
-/// Files that `gone` snapshots named, and no snapshot of the table names: they may be deleted.
+/// Files that `gone` snapshots name, and no snapshot that is `left` does: they may be deleted once the former are gone.
 ///
 /// # Errors
 /// As the store says; `Data` when a snapshot that is left cannot be read.
-pub async fn unnamed(table: &Table, gone: &[SnapshotRef], files: Vec<String>) -> Result<HashMap<String, Kind>> {
+pub async fn unnamed(
+    table: &Table,
+    (gone, left): (&[SnapshotRef], &[SnapshotRef]),
+    files: Vec<String>,
+) -> Result<HashMap<String, Kind>> {
     let mut found: HashMap<String, Kind> = files.into_iter().map(|path| (path, Kind::Statistics)).collect();
     let mut gone_manifests = HashMap::new();
     for snapshot in gone {
@@ -103,11 +107,11 @@ pub async fn unnamed(table: &Table, gone: &[SnapshotRef], files: Vec<String>) ->
             Err(error) => passed_over(snapshot.manifest_list(), &error),
         }
     }
-    let left = manifests_of(table, table.metadata().snapshots(), |list| {
+    let left_manifests = manifests_of(table, left.iter(), |list| {
         found.remove(list);
     });
-    let left = left.await?;
-    gone_manifests.retain(|path, _| !left.contains_key(path));
+    let left_manifests = left_manifests.await?;
+    gone_manifests.retain(|path, _| !left_manifests.contains_key(path));
     for manifest in gone_manifests.into_values() {
         let loaded = match manifests::load(table.file_io(), &manifest).await {
             Ok(loaded) => loaded,
@@ -120,7 +124,7 @@ pub async fn unnamed(table: &Table, gone: &[SnapshotRef], files: Vec<String>) ->
         found.extend(loaded.entries().iter().map(|e| (e.file_path().to_owned(), Kind::Data)));
         found.insert(manifest.manifest_path, Kind::Manifest);
     }
-    let mut loaded = load_all(table, left.into_values().collect());
+    let mut loaded = load_all(table, left_manifests.into_values().collect());
     while let Some((_, manifest)) = loaded.try_next().await? {
         for entry in manifest.entries().iter().filter(|e| e.is_alive()) {
             found.remove(entry.file_path());
@@ -128,7 +132,7 @@ pub async fn unnamed(table: &Table, gone: &[SnapshotRef], files: Vec<String>) ->
     }
     drop(loaded);
     found.extend(remembered(gone.iter())?.into_iter().map(|object| (object.url, Kind::Remembered)));
-    for object in remembered(table.metadata().snapshots())?.iter().chain(&state_of_property(table.metadata())?) {
+    for object in remembered(left.iter())?.iter().chain(&state_of_property(table.metadata())?) {
         found.remove(&object.url);
     }
     Ok(found)

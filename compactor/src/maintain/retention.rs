@@ -67,6 +67,15 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// All snapshots go but the current one.
+    #[must_use]
+    pub fn only_current(metadata: &TableMetadata) -> Self {
+        let current = metadata.current_snapshot_id();
+        let verdict = |id: i64| if Some(id) == current { Verdict::Named } else { Verdict::Old };
+        let ids = metadata.snapshots().map(|s| s.snapshot_id());
+        Self { verdicts: ids.map(|id| (id, verdict(id))).collect(), refs: Vec::new() }
+    }
+
     /// The snapshots that go, ascending.
     #[must_use]
     pub fn expired(&self) -> Vec<i64> {
@@ -95,8 +104,10 @@ pub fn judge(
     }
     judge.unnamed();
     if keeps_last_load {
-        judge
-            .lead_to(MAIN_BRANCH, Verdict::LastLoad, |s| summary(s).get(SCOPE).is_some_and(|scope| scope == SCOPE_NEW));
+        judge.lead_to(MAIN_BRANCH, Verdict::LastLoad, |s| {
+            let load = summary(s).get(SCOPE).is_some_and(|scope| scope == SCOPE_NEW);
+            load || summary(s).contains_key(offsets::LOAD_BASE)
+        });
     }
     for (name, _) in references.iter().filter(|(_, reference)| reference.is_branch()) {
         judge.keep_offsets(name)?;

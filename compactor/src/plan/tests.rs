@@ -47,6 +47,7 @@ fn manifest(partition: u32, start: Offset, content: &Content) -> BatchManifest {
             max_offset: *at - 1,
             min_event_time: None,
             max_event_time: None,
+            erased: 0,
         }
     };
     let objects: Vec<_> = content.hours.iter().map(|&(hour, records)| object(Some(hour), records, &mut at)).collect();

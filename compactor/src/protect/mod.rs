@@ -7,8 +7,10 @@
 
 mod column;
 pub mod fixed;
+mod held;
 mod text;
 
+pub use held::holds;
 pub use text::canonical;
 
 use std::borrow::Cow;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use firn_shared::config::domain::{Column, Output, PathStep, Protect};
 use firn_shared::config::protected::{decoded_name, key_column, protected, sealing_keys, steps};
@@ -55,8 +58,8 @@ struct Sealing {
     subject: Option<String>,
     /// The table's column that names the key.
     column: String,
-    /// Columns with values to seal.
-    values: Vec<String>,
+    /// The values to seal.
+    values: Vec<Vec<PathStep>>,
 }
 
 /// A slice's buffers.
@@ -83,7 +86,7 @@ impl Protector {
                 key: keys.key(name).await?,
                 subject: sealed().find_map(|p| p.subject.as_ref()).map(ToString::to_string),
                 column: key_column(name),
-                values: sealed().map(|p| p.path.column.clone()).collect(),
+                values: sealed().map(|p| steps(&p.path)).collect(),
             });
         }
         let mut works = Vec::new();
@@ -152,17 +155,29 @@ impl Protector {
         if self.landed && protected { text_of(text.as_bytes()).unwrap_or_default() } else { Cow::Borrowed(text) }
     }
 
+    /// Which rows of a column have something to seal at the path inside it.
+    fn to_seal(&self, column: &ArrayRef, path: &[PathStep]) -> BooleanBuffer {
+        match column.as_string_opt::<i32>().filter(|_| self.landed) {
+            Some(text) => {
+                let has = |text: &str| !text.starts_with(SEALED) && !text.bytes().all(|b| b"[]nul, ".contains(&b));
+                text.iter().map(|text| text.is_some_and(has)).collect()
+            }
+            None => holds(column, path),
+        }
+    }
+
     /// The key of every row: the newest version, or that of the row's subject.
     fn row_keys(&self, sealing: &Sealing, batch: &RecordBatch) -> Result<RowKeys> {
         let column = |name: &str| {
             batch.column_by_name(name).ok_or_else(|| Error::bug(format!("no column `{name}` in a batch to protect")))
         };
-        let values = sealing.values.iter().map(|name| column(name)).collect::<Result<Vec<_>>>()?;
         // Those that landing has sealed need no key here, and a subject who was erased gets none again.
-        let sealed = |values: &ArrayRef, row: usize| {
-            self.landed && values.as_string_opt::<i32>().is_some_and(|text| text.value(row).starts_with(SEALED))
-        };
-        let has_value = |row: usize| values.iter().any(|values| values.is_valid(row) && !sealed(values, row));
+        let mut held = BooleanBuffer::new_unset(batch.num_rows());
+        for path in &sealing.values {
+            let Some((PathStep::Field(name), rest)) = path.split_first() else { continue };
+            held = &held | &self.to_seal(column(name)?, rest);
+        }
+        let has_value = |row: usize| held.value(row);
         let newest = sealing.key.current_blocking()?;
         let Some(subject) = &sealing.subject else {
             return Ok(RowKeys::all(newest, (0..batch.num_rows()).map(has_value)));

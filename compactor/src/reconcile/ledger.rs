@@ -23,6 +23,8 @@ pub struct LedgerTotals {
     pub totals: Totals,
     /// Records in raw objects, tombstones included.
     pub records: u64,
+    /// Records, refused ones included, whose personal values were taken out.
+    pub erased: u64,
     /// First offset that no manifest accounts for: the table is behind by `end` less its position.
     pub end: Offset,
 }
@@ -47,6 +49,7 @@ pub async fn totals(
                 let mut totals = LedgerTotals::default();
                 totals.end = up_to(store, &partition, position, &mut |batch| {
                     totals.records += batch.records();
+                    totals.erased += batch.erased();
                     totals.totals.add_batch(&batch);
                     Ok(())
                 })

@@ -59,6 +59,8 @@ pub struct Line {
     pub absent: u64,
     /// Offsets that were never read, as declared.
     pub gaps: u64,
+    /// Records among all of these whose personal values were erased from the raw zone.
+    pub erased: u64,
     /// Offsets of the ledger less what is accounted for; must be 0.
     pub difference: i64,
     /// Where ledger and account disagree.
@@ -147,6 +149,7 @@ fn line(partition: &PartitionRef, ledger: &LedgerTotals, position: Offset, accou
         deleted: account.deleted,
         absent: account.absent,
         gaps: account.gaps,
+        erased: ledger.erased,
         difference: said.offsets() as i64 - account.accounted() as i64,
         problems,
     }
@@ -256,6 +259,10 @@ impl Report {
         let exploded: u64 = self.partitions.iter().map(|line| line.exploded).sum();
         if exploded > 0 {
             writeln!(f, "  exploded, further rows of the same records: {exploded}")?;
+        }
+        let erased: u64 = self.partitions.iter().map(|line| line.erased).sum();
+        if erased > 0 {
+            writeln!(f, "  erased, records among these without the values of a subject: {erased}")?;
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ impl Zone {
                 max_offset,
                 min_event_time: None,
                 max_event_time: None,
+                erased: 0,
             });
             assert!(self.store.put(&key, Bytes::from(body), PutMode::Create).await.is_ok());
             self.keys.push(key);
@@ -118,6 +119,7 @@ impl Zone {
             max_offset: start,
             min_event_time: None,
             max_event_time: None,
+            erased: 0,
         };
         BatchManifest {
             version: MANIFEST_VERSION,
@@ -417,6 +419,7 @@ fn an_object_that_is_not_what_its_manifest_says_is_corrupt() {
             max_offset: 6,
             min_event_time: None,
             max_event_time: None,
+            erased: 0,
         };
         let error = super::objects::offsets(&object, &bytes, "file:///k", &|_| true).unwrap_err();
         let text = format!("{error}");

@@ -89,6 +89,7 @@ pub async fn quarantine(
     // The table's own commit asks again, atomically; asked here, a run that lost leaves the quarantine alone, too.
     if let Some(main) = quarantine.catalog.load(execution.table.identifier()).await? {
         position_unmoved(plan, &main).await?;
+        execution.marks.table.check(main.identifier(), main.metadata())?;
     }
     let spec = write_spec(execution, &table, "qr");
     let removal = overwrite::remove(&table, rows_of(plan), spec).await?;
@@ -102,6 +103,7 @@ pub async fn quarantine(
     }
     let mut change = change(execution, plan, &ident, rejects);
     removal.apply_to(&mut change);
+    change.expect.erasure = Some(execution.marks.quarantine.clone());
     let snapshot = committer.commit(&ident, &change).await?.snapshot_id;
     Ok(Quarantined { gone, snapshot: Some(snapshot) })
 }
@@ -212,6 +214,7 @@ pub async fn table(
     }
     change.expect.position = Some(plan.from.clone());
     change.expect.account = Some(state.account.clone());
+    change.expect.erasure = Some(execution.marks.table.clone());
     committer.commit(&ident, &change).await
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use firn_shared::config::domain::Mode;
+use firn_shared::config::domain::{Mode, Protection};
 use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::{EventHour, RunId};
 use iceberg::table::Table;
@@ -20,6 +20,7 @@ use crate::plan::position::Position;
 use crate::plan::read::{Bounds, plan as read_plan, topics};
 use crate::plan::{Plan, Scope, Slice, SliceObject, cut, hours};
 use crate::reconcile::account::Fate;
+use crate::table::erasure::{Mark, Marks};
 use crate::table::offsets::State;
 use crate::table::{Committer, offsets};
 use crate::upsert::{Affected, Buckets, Shuffle, Upserting};
@@ -161,7 +162,13 @@ async fn run_once(env: &Env, target: Target<'_>, options: &Options, goal: &mut O
         }
         Prepared { plan, mark: None, .. } if idle(&plan) => Ok(report(target, id, &plan, Outcome::NothingToDo)),
         // Boxed: the future of a whole run is large, and every caller would carry it.
-        prepared => Box::pin(carry_out(env, target, id, prepared)).await,
+        prepared => {
+            let marks = prepared.marks.clone();
+            match Box::pin(carry_out(env, target, id, prepared)).await {
+                Err(error) => Err(or_erased(env, target, &marks, error).await),
+                outcome => outcome,
+            }
+        }
     }
 }
 
@@ -187,6 +194,8 @@ struct Prepared {
     plan: Plan,
     table: Option<Table>,
     conversion: Conversion,
+    /// What was erased before the ledger was read.
+    marks: Marks,
     /// The property that marks the date.
     mark: Option<(String, String)>,
 }
@@ -202,6 +211,7 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
     let conversion = target.conversion(env).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;
+    let marks = marks(env, target, table.as_ref()).await?;
     let state = match &table {
         Some(table) => offsets::current(table.metadata())?,
         None => None,
@@ -238,7 +248,33 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
     // The date is complete once everything is in the table that its seal rests on, which is what was there at the start.
     let goal = goal.get_or_insert_with(|| plan.until.clone());
     let mark = mark.filter(|_| plan.to.is_at_or_after(goal));
-    Ok(Prepared { plan, table, conversion, mark })
+    Ok(Prepared { plan, table, conversion, marks, mark })
+}
+
+/// The erasures that are known now. Only who has subjects asks for those of the quarantine.
+async fn marks(env: &Env, target: Target<'_>, table: Option<&Table>) -> Result<Marks> {
+    let of = |table: Option<&Table>| table.map(|table| Mark::of(table.metadata())).unwrap_or_default();
+    let quarantine = match target.output.table.protections.iter().any(Protection::is_erasable) {
+        true => env.catalog.load(&target.quarantine()?.ident).await?,
+        false => None,
+    };
+    Ok(Marks { table: of(table), quarantine: of(quarantine.as_ref()) })
+}
+
+/// Raw objects, and snapshots, go away under a run that was planned before an erasure: that is no damage.
+async fn or_erased(env: &Env, target: Target<'_>, marks: &Marks, error: Error) -> Error {
+    let ident = target.ident();
+    if error.kind() != ErrorKind::Data {
+        return error;
+    }
+    let erased = match env.catalog.load(&ident).await {
+        Ok(Some(table)) => marks.table.check(&ident, table.metadata()).err(),
+        _ => None,
+    };
+    match erased {
+        Some(conflict) => conflict.with_source(error),
+        None => error,
+    }
 }
 
 /// Leaves out what earlier loads consumed: a later load replaced it.
@@ -265,7 +301,7 @@ fn reslice(plan: &mut Plan, threads: usize) {
 }
 
 async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared) -> Result<RunReport> {
-    let Prepared { plan, table, conversion, mark } = prepared;
+    let Prepared { plan, table, conversion, marks, mark } = prepared;
     // A crash right after leaves an empty table of the right shape.
     let definition = target.definition();
     let table = match table {
@@ -295,6 +331,7 @@ async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared)
         cpu: env.cpu.clone(),
         conversion: Arc::new(conversion),
         table,
+        marks,
         rows_to: match &shuffle {
             Some(shuffle) => RowsTo::Buckets(Buckets { shuffle: Arc::clone(shuffle), recall: None }),
             None => RowsTo::Files,
@@ -364,6 +401,7 @@ async fn finish(
         let table = env.catalog.load(execution.table.identifier()).await?;
         let table = table.ok_or_else(|| Error::conflict(format!("{} was dropped meanwhile", target.name())))?;
         let state = offsets::current(table.metadata())?.unwrap_or_default();
+        execution.marks.table.check(table.identifier(), table.metadata())?;
         match finish.attempt(&table, &state, attempt).await {
             // Somebody else changed the table and left the position alone: maintenance, a reprocess, another engine.
             Err(e) if e.kind() == ErrorKind::Conflict && attempt < COMMIT_ATTEMPTS && state.position == plan.from => {

@@ -38,6 +38,8 @@ pub const ACCOUNT: &str = "firn.account";
 pub const COMMIT_ID: &str = "firn.commit-id";
 /// Table property: the [`State`] of our last snapshot.
 pub const STATE_PROPERTY: &str = "firn.state";
+/// Summary key: the position before the last load, where the snapshot of that load was removed.
+pub const LOAD_BASE: &str = "firn.load-base";
 /// Summary key of Iceberg: the snapshot that a cherry-pick copied.
 const SOURCE_SNAPSHOT: &str = "source-snapshot-id";
 
@@ -134,16 +136,20 @@ pub fn landed(metadata: &TableMetadata, head: &Head<'_>, commit_id: &str) -> Res
     Ok(from_property(metadata, head)?.filter(|s| s.commit_id == commit_id).map(|s| s.snapshot_id))
 }
 
-/// The position before the newest commit of ours whose summary says `key` = `value`; `None` when no snapshot that is left
-/// says so.
+/// The position before the newest commit of ours whose summary says `key` = `value`, or as an erasure that removed it has
+/// taken it down; `None` when no snapshot that is left says so.
 ///
 /// # Errors
 /// `Data` when the summary cannot be read.
 pub fn base_of(metadata: &TableMetadata, key: &str, value: &str) -> Result<Option<Position>> {
-    let ours = |s: &&SnapshotRef| summary(s).get(key).is_some_and(|found| found == value);
-    let Some(snapshot) = ancestry(metadata).find(ours) else { return Ok(None) };
-    let base = summary(snapshot).get(BASE_POSITION);
-    base.map(|text| parse(text, BASE_POSITION, snapshot.snapshot_id())).transpose()
+    for snapshot in ancestry(metadata) {
+        let says = summary(snapshot).get(key).is_some_and(|found| found == value);
+        let at = if says { BASE_POSITION } else { LOAD_BASE };
+        if let Some(text) = summary(snapshot).get(at) {
+            return parse(text, at, snapshot.snapshot_id()).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 fn summary(snapshot: &Snapshot) -> &HashMap<String, String> {

@@ -27,7 +27,7 @@ use crate::upsert::remember::Memory;
 
 /// One snapshot to be.
 #[derive(Debug, Clone, Default)]
-#[allow(clippy::struct_excessive_bools, reason = "four independent marks of a change, each named where it is set")]
+#[allow(clippy::struct_excessive_bools, reason = "five independent marks of a change, each named where it is set")]
 pub struct Change {
     /// The commit's identity, unique; a commit with the same id is recognised and not done twice.
     pub commit_id: String,
@@ -47,6 +47,8 @@ pub struct Change {
     /// The change moves rows to other files, or names them in other manifests, and changes none: readers are told so, and
     /// the consumed offsets, which stay as they are, are said again, so that older snapshots may expire.
     pub changes_no_row: bool,
+    /// The consumed offsets stay as they are and are said again, though rows change: older snapshots may expire.
+    pub keeps_offsets: bool,
     /// Manifests that become one each. All of them must be part of the branch.
     pub merge: Vec<Vec<String>>,
     /// Nobody commits the added files in another change: they are deleted when this one certainly does not land.
@@ -144,7 +146,7 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
 
 /// What readers are told of the kind of change: as Iceberg's own writers say it.
 fn operation(change: &Change, summary: &HashMap<String, String>) -> Operation {
-    if change.rewrite_of.is_some() || change.changes_no_row {
+    if change.changes_no_row || change.rewrite_of.is_some() && !change.keeps_offsets {
         return Operation::Replace;
     }
     let data = change.add.iter().any(|f| f.file.content_type() == DataContentType::Data);
@@ -164,7 +166,7 @@ fn state_of(
     change: &Change,
     (snapshot_id, sequence_number): (i64, i64),
 ) -> Result<Option<State>> {
-    if change.offsets.is_none() && !change.changes_no_row {
+    if change.offsets.is_none() && !change.changes_no_row && !change.keeps_offsets {
         return Ok(None);
     }
     let base = offsets::at(table.metadata(), head)?;

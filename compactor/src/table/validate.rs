@@ -12,6 +12,7 @@ use iceberg::TableIdent;
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestEntry, ManifestFile, TableMetadata};
 use iceberg::table::Table;
 
+use super::erasure::Mark;
 use super::files::unknown_spec;
 use super::offsets;
 use super::refs::Head;
@@ -26,6 +27,8 @@ pub struct Expect {
     pub position: Option<Position>,
     /// So must the account: a reprocess changes it and leaves the position alone.
     pub account: Option<Account>,
+    /// Nobody has erased a subject since.
+    pub erasure: Option<Mark>,
     /// Since this snapshot nobody added data files that may hold what is looked for.
     pub no_new_files: Option<(Option<i64>, Arc<dyn Prune>)>,
     /// Since this snapshot nobody added delete files that apply to these data files: a file that is rewritten from them
@@ -54,6 +57,9 @@ impl Expect {
             && offsets::at(metadata, &head)?.map(|state| state.account).unwrap_or_default() != *expected
         {
             return Err(Error::conflict(format!("cannot commit {ident}: another run changed the account; run again")));
+        }
+        if let Some(mark) = &self.erasure {
+            mark.check(ident, metadata)?;
         }
         let nothing = self.no_new_files.is_none() && self.no_new_deletes_for.is_none() && self.live.is_empty();
         let list = match head.snapshot {

@@ -243,6 +243,7 @@ impl Body {
             max_offset: *max,
             min_event_time: None,
             max_event_time: None,
+            erased: 0,
         };
         match store.put(&object.key, Bytes::from(bytes), PutMode::Create).await? {
             PutOutcome::Written => Ok(object),

@@ -226,6 +226,7 @@ impl Bed {
                 max_offset: *offsets.last().unwrap(),
                 min_event_time: None,
                 max_event_time: None,
+                erased: 0,
             });
             let _ = raw.put(&key, Bytes::from(bytes), PutMode::Create).await.unwrap();
         }

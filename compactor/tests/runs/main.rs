@@ -8,7 +8,7 @@
 //! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` and `peers` have what went wrong in
 //! other programs, with tables that change and with what comes in.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
-//! `protect` looks for plaintext of protected columns wherever a run leaves something.
+//! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -17,6 +17,7 @@ mod bed;
 mod branch;
 mod changes;
 mod crash;
+mod erase;
 mod history;
 mod input;
 mod loads;

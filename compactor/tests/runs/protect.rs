@@ -12,6 +12,7 @@ use firn_shared::config::columns_after;
 use firn_shared::crypto::{DataKey, KeyBytes, Landed, TokenKey};
 use firn_shared::store::Faults;
 use futures::TryStreamExt;
+use iceberg::spec::Manifest;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::bed::{Bed, write_ring};
@@ -77,12 +78,12 @@ fn event(id: u64, n: &str) -> (u32, Option<String>) {
     (hour, Some(payload))
 }
 
-async fn batches(bed: &Bed, columns: &[&str]) -> Vec<RecordBatch> {
+pub async fn batches(bed: &Bed, columns: &[&str]) -> Vec<RecordBatch> {
     let table = bed.table().await.unwrap();
     read::rows(&table, columns, &Rows::All).await.unwrap().try_collect().await.unwrap()
 }
 
-fn text<'a>(batch: &'a RecordBatch, column: &str) -> &'a StringArray {
+pub fn text<'a>(batch: &'a RecordBatch, column: &str) -> &'a StringArray {
     batch.column_by_name(column).unwrap_or_else(|| panic!("{column}")).as_string::<i32>()
 }
 
@@ -90,7 +91,7 @@ fn people(version: u8) -> DataKey {
     DataKey::new(format!("people/{version}"), &KeyBytes::new([version; 32])).unwrap()
 }
 
-fn token(value: &str) -> String {
+pub fn token(value: &str) -> String {
     let mut out = Vec::new();
     TokenKey::new(&KeyBytes::new([7; 32])).token(value.as_bytes(), &mut out);
     String::from_utf8(out).unwrap()
@@ -131,12 +132,19 @@ fn contents(path: &Path) -> Vec<u8> {
         for batch in reader {
             batch.unwrap().columns().iter().for_each(|array| texts(array, &mut bytes));
         }
+    } else if bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        bytes.extend(zstd::decode_all(&bytes[..]).unwrap());
+    } else if bytes.starts_with(b"Obj\x01")
+        && let Ok(manifest) = Manifest::parse_avro(&bytes)
+    {
+        // Bounds and partitions; a manifest list has none of texts.
+        bytes.extend(format!("{manifest:?}").into_bytes());
     }
     bytes
 }
 
 /// No file below `dir` holds a secret.
-fn sweep(dir: &Path, secrets: &[&str]) -> usize {
+pub fn sweep(dir: &Path, secrets: &[&str]) -> usize {
     let mut found = Vec::new();
     files(dir, &mut found);
     for path in &found {
@@ -322,7 +330,7 @@ async fn ciphertext_has_no_statistics_and_tokens_have_a_bloom_filter() {
 }
 
 /// The same pipeline with a key for each subject; `id % 3` says whose an event is.
-fn with_subjects(landing: bool) -> String {
+pub fn with_subjects(landing: bool) -> String {
     let pipeline = "
 name: p
 ingestionUnit:
@@ -354,7 +362,7 @@ outsourcingUnit:
     }
 }
 
-fn of_subject(id: u64, n: &str) -> (u32, Option<String>) {
+pub fn of_subject(id: u64, n: &str) -> (u32, Option<String>) {
     let who = id % 3;
     let payload = format!(
         r#"{{"id":{id},"at":"2021-07-21T06:00:00Z","who":{who},"email":"user-{who}@secret.example","phones":["555-{who}{who}{who}"],"card":"4111 1111 {who}{who}{who}{who} 1234","n":{n}}}"#

@@ -27,6 +27,8 @@ pub struct Subject {
     /// By key, the name in the key store.
     names: Vec<(KeyName, String)>,
     plain: String,
+    /// Signs of the subject in bytes: texts and key ids.
+    signs: Vec<memchr::memmem::Finder<'static>>,
 }
 
 impl Subject {
@@ -40,6 +42,7 @@ impl Subject {
             key_ids: BTreeSet::new(),
             names: Vec::new(),
             plain: text.to_owned(),
+            signs: Vec::new(),
         };
         for name in names {
             let key = keys.key(name).await?;
@@ -51,13 +54,33 @@ impl Subject {
             subject.key_ids.insert(format!("{name}/s/{short}"));
             subject.names.push((name.clone(), short));
         }
+        let signs = subject.texts.iter().chain(&subject.key_ids).filter(|text| !text.is_empty());
+        subject.signs = signs.map(|text| memchr::memmem::Finder::new(text).into_owned()).collect();
         Ok(subject)
     }
 
-    /// Whether this is what a column says of the subject: in plain, or as a token.
+    /// Whether this is what a column says of the subject: in plain, or as a token. Numbers may be written in several ways,
+    /// and so may ids in hexadecimal digits.
     #[must_use]
     pub fn is_named(&self, text: &str) -> bool {
         self.texts.contains(text)
+            || integer(text).is_some_and(|number| number == self.plain)
+            || is_uuid(&self.plain) && text.eq_ignore_ascii_case(&self.plain)
+    }
+
+    /// Whether a line of JSON may speak of the subject; a no is certain, and cheap.
+    #[must_use]
+    pub fn may_be_in(&self, line: &[u8]) -> bool {
+        // Escapes, and numbers with an exponent, may hide the text.
+        let exponent = |at: usize| {
+            let digit = |at: Option<usize>| at.and_then(|at| line.get(at)).is_some_and(u8::is_ascii_digit);
+            digit(at.checked_sub(1)) && (digit(Some(at + 1)) || matches!(line.get(at + 1), Some(b'+' | b'-')))
+        };
+        memchr::memchr(b'\\', line).is_some()
+            || self.signs.iter().any(|sign| sign.find(line).is_some())
+            || memchr::memmem::find(line, &SEALED[1..]).is_some()
+            || integer(&self.plain).is_some() && memchr::memchr2_iter(b'e', b'E', line).any(exponent)
+            || is_uuid(&self.plain) && line.windows(36).any(|found| found.eq_ignore_ascii_case(self.plain.as_bytes()))
     }
 
     /// Whether a key id is that of the subject.
@@ -77,6 +100,30 @@ impl Subject {
     pub fn is_mentioned(&self, bytes: &[u8]) -> bool {
         !self.plain.is_empty() && memchr::memmem::find(bytes, self.plain.as_bytes()).is_some()
     }
+}
+
+/// A whole number in plain digits, however it is written: `1e3` and `1000.0` are `1000`.
+fn integer(text: &str) -> Option<String> {
+    const DIGITS_MAX: usize = 40;
+    let (sign, number) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    let zeros = exponent.parse::<i64>().ok()?.checked_add((digits.len() - significant.len()) as i64)?;
+    let zeros = usize::try_from(zeros - fraction.len() as i64).ok().filter(|zeros| *zeros <= DIGITS_MAX);
+    let digits = significant.trim_start_matches('0');
+    if digits.is_empty() {
+        return Some("0".to_owned());
+    }
+    Some(format!("{sign}{digits}{}", "0".repeat(zeros?)))
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
 
 /// Takes a subject out of payloads of one output.
@@ -190,5 +237,78 @@ impl Eraser {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::domain::{ColumnPath, PathStep, Protect, Protection};
+
+    fn subject(text: &str) -> Subject {
+        let texts: BTreeSet<String> = [text.to_owned(), "70c3".to_owned()].into();
+        let signs = texts.iter().map(|text| memchr::memmem::Finder::new(text).into_owned()).collect();
+        let key_ids = ["people/s/ab".to_owned()].into();
+        Subject { texts, key_ids, names: Vec::new(), plain: text.to_owned(), signs }
+    }
+
+    fn eraser(text: &str) -> Eraser {
+        let field = |name: &str| vec![PathStep::Field(name.to_owned())];
+        let protection = Protection {
+            path: ColumnPath { column: "mail".to_owned(), inside: Vec::new() },
+            how: Protect::Encrypt,
+            token: true,
+            key: None,
+            subject: Some("who".parse().unwrap()),
+            aad: None,
+        };
+        let protected = Protected {
+            protection,
+            column: "d.t.mail".to_owned(),
+            places: vec![(field("mail"), Some(field("who")))],
+            traced: true,
+        };
+        Eraser::new(subject(text), &[protected]).unwrap()
+    }
+
+    #[test]
+    fn only_values_of_the_subject_go_however_it_is_written() {
+        let token = "ab".repeat(32);
+        let sealed = format!(r#"{{"who":8,"mail":"firn:1:e:people/s/ab:QUJD:{token}"}}"#);
+        for (payload, expected) in [
+            (r#"{"who":1000,"mail":"a@b","n":1}"#, Some(r#"{"who":1000,"mail":null,"n":1}"#)),
+            (r#"{"who":1e3,"mail":"a@b"}"#, Some(r#"{"who":1e3,"mail":null}"#)),
+            (r#"{"who":"1000.0","mail":"a@b"}"#, Some(r#"{"who":"1000.0","mail":null}"#)),
+            (r#"{"who":"\u0031000","mail":"a@b"}"#, Some(r#"{"who":"\u0031000","mail":null}"#)),
+            (r#"{"who":"70c3","mail":"a@b","mail":"c"}"#, Some(r#"{"who":"70c3","mail":null,"mail":null}"#)),
+            (sealed.as_str(), Some(r#"{"who":8,"mail":null}"#)),
+            (r#"{"who":10000,"mail":"1000"}"#, None),
+            (r#"{"who":1000,"mail":null}"#, None),
+            (r#"{"who":1000"#, Some(r#"{"_firn_erased":true}"#)),
+            (r#"{"who":9"#, None),
+        ] {
+            let expected = expected.map_or(Erased::Untouched, |text| Erased::Changed(text.as_bytes().to_vec()));
+            assert_eq!(eraser("1000").erase(payload.as_bytes()), expected, "{payload}");
+            let may = eraser("1000").subject().may_be_in(payload.as_bytes());
+            assert!(may || expected == Erased::Untouched, "{payload}");
+        }
+        assert!(!subject("1000").may_be_in(br#"{"who":999,"mail":"e1@example.com"}"#));
+    }
+
+    #[test]
+    fn whole_numbers_are_one_number() {
+        for (text, expected) in [
+            ("7", Some("7")),
+            ("-70.0e-1", Some("-7")),
+            ("1.05e3", Some("1050")),
+            ("0.000", Some("0")),
+            ("7.5", None),
+            ("1e400", None),
+            ("x", None),
+            ("", None),
+            (".5e1", None),
+        ] {
+            assert_eq!(integer(text).as_deref(), expected, "{text}");
+        }
     }
 }

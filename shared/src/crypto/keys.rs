@@ -107,17 +107,22 @@ impl Keys {
         self.specs.keys()
     }
 
-    /// The seed of the key that signs certificates, from the first key ring that has one.
+    /// The seed of the key that signs certificates: from the first key ring that has one, else made of the secret behind the
+    /// tokens of the first key from KMS.
     ///
     /// # Errors
-    /// `Config` when no ring has one or a ring cannot be read.
-    pub fn signing_seed(&self) -> Result<KeyBytes> {
+    /// `Config` when no ring has one and no key is from KMS, or a ring cannot be read; those of the provider.
+    pub async fn signing_seed(&self) -> Result<KeyBytes> {
         for spec in self.specs.values() {
             if let KeySource::File(path) = &spec.source
                 && let Some(seed) = read_ring(path)?.signing
             {
                 return Ok(seed);
             }
+        }
+        let mut names = self.specs.iter().filter(|(_, spec)| matches!(spec.source, KeySource::Kms { .. }));
+        if let Some((name, _)) = names.next() {
+            return Ok(self.key(name).await?.token_key().await?.signing_seed());
         }
         Err(Error::config(
             "no key ring has a `signing` key, which certificates need; add `signing: ` and the output of `openssl rand -base64 32` to one",

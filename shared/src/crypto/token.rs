@@ -42,6 +42,15 @@ impl TokenKey {
         self.derived(&format!("firn:hash:{column}"))
     }
 
+    /// The seed of the key that signs certificates of erasure, where nobody has chosen one.
+    #[must_use]
+    pub fn signing_seed(&self) -> KeyBytes {
+        let tag = hmac::sign(&self.0, b"firn:certificate");
+        let mut seed = [0; 32];
+        seed.copy_from_slice(tag.as_ref());
+        KeyBytes::new(seed)
+    }
+
     /// Appends the token of `value`.
     #[inline]
     pub fn token(&self, value: &[u8], out: &mut Vec<u8>) {

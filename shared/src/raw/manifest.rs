@@ -85,6 +85,14 @@ pub struct RawObject {
     /// Largest event time in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_event_time: Option<DateTime<Utc>>,
+    /// Records of it whose personal values were taken out when their subject was erased; they count as before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub erased: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why landing refused a record.
@@ -164,6 +172,12 @@ impl BatchManifest {
         total(self.rejects.values().copied())
     }
 
+    /// Records, refused ones included, whose personal values were taken out.
+    #[must_use]
+    pub fn erased(&self) -> u64 {
+        total(self.objects.iter().chain(&self.quarantine).map(|o| o.erased))
+    }
+
     /// Offsets of the batch that were never read.
     #[must_use]
     pub fn gap_offsets(&self) -> u64 {
@@ -201,6 +215,7 @@ impl BatchManifest {
                 || object.min_offset > object.max_offset
                 || object.records == 0
                 || object.tombstones > object.records
+                || object.erased > object.records
             {
                 return Err(Error::data(format!("{}: object {} does not fit into it", at(), object.key)));
             }

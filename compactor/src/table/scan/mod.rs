@@ -193,21 +193,6 @@ pub async fn live_deletes(table: &Table) -> Result<Vec<Arc<Tracked>>> {
     read_deletes(table, list).await
 }
 
-/// Everything that a snapshot names: its manifest list, manifests, and the files in these, live or not.
-///
-/// # Errors
-/// As the store says; `Data` for a manifest that cannot be read.
-pub async fn files_of(table: &Table, snapshot: &SnapshotRef) -> Result<Vec<String>> {
-    let mut names = vec![snapshot.manifest_list().to_owned()];
-    let list = manifests::list(table, snapshot).await?;
-    let mut loaded = load_all(table, list);
-    while let Some((file, manifest)) = loaded.try_next().await? {
-        names.push(file.manifest_path.clone());
-        names.extend(manifest.entries().iter().map(|entry| entry.file_path().to_owned()));
-    }
-    Ok(names)
-}
-
 /// The live delete files in those manifests that may hold some for the partitions of `files`.
 async fn delete_files(table: &Table, manifests: Vec<ManifestFile>, files: &[LiveFile]) -> Result<Vec<Arc<Tracked>>> {
     let keys = files.iter().map(|f| f.data.key()).collect();

@@ -34,25 +34,40 @@ impl Chain {
         for starts in starts.chunks_exact(self.fold_size) {
             let mut manifests = stream::iter(starts.to_vec()).map(|start| self.manifest_at(start)).buffered(READ_AHEAD);
             let mut links = Links::after(&self.partition, folded);
-            let mut lines = Vec::new();
+            let mut batch = Vec::with_capacity(starts.len());
             let (begin, mut hours) = (folded, None);
             while let Some(manifest) = manifests.try_next().await? {
                 links.next(manifest.range)?;
                 folded = manifest.range.end();
                 hours = widened(hours, &manifest);
-                serde_json::to_writer(&mut lines, &manifest)
-                    .map_err(|e| Error::bug("a manifest does not serialise").with_source(e))?;
-                lines.push(b'\n');
+                batch.push(manifest);
             }
             let range = OffsetRange::new(begin, folded)?;
-            let body = zstd::encode_all(&lines[..], ZSTD_LEVEL)
-                .map_err(|e| Error::bug("a checkpoint cannot be compressed").with_source(e))?;
-            let key = CheckpointKey { partition: self.partition.clone(), range, hours }.to_string();
+            let checkpoint = CheckpointKey { partition: self.partition.clone(), range, hours };
             // Found there: somebody else has folded the same manifests into the same object.
-            let _ = self.store.put(&key, Bytes::from(body), PutMode::Create).await?;
+            self.write_checkpoint(&checkpoint, &batch, PutMode::Create).await?;
             written += 1;
         }
         Ok(written)
+    }
+
+    /// Writes the checkpoint of these manifests.
+    pub(super) async fn write_checkpoint(
+        &self,
+        checkpoint: &CheckpointKey,
+        manifests: &[BatchManifest],
+        mode: PutMode,
+    ) -> Result<()> {
+        let mut lines = Vec::new();
+        for manifest in manifests {
+            serde_json::to_writer(&mut lines, manifest)
+                .map_err(|e| Error::bug("a manifest does not serialise").with_source(e))?;
+            lines.push(b'\n');
+        }
+        let body = zstd::encode_all(&lines[..], ZSTD_LEVEL)
+            .map_err(|e| Error::bug("a checkpoint cannot be compressed").with_source(e))?;
+        let _ = self.store.put(&checkpoint.to_string(), Bytes::from(body), mode).await?;
+        Ok(())
     }
 
     /// The manifests of a checkpoint, checked to be a chain from its first to its last offset.

@@ -5,8 +5,10 @@
 //! Reading: [`Chain::scan`] walks checkpoints and then the manifests after the last one, and refuses a chain that has a
 //! hole, an overlap or a manifest that breaks the conservation law. [`catalog`] lists what chains there are.
 //!
-//! Manifests are never replaced or removed, so a checkpoint may be missing or late without harm: it only saves requests.
+//! Manifests are never removed, and replaced by erasure only (`amend`), so a checkpoint may be missing or late without
+//! harm: it only saves requests.
 
+mod amend;
 pub mod catalog;
 mod checkpoint;
 mod read;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use amend::successor;
 pub use checkpoint::FOLD;
 
 use crate::error::{Error, Result};
@@ -118,7 +121,10 @@ impl Chain {
     }
 
     /// Reads and checks the manifest of the batch that starts at `start`.
-    pub(crate) async fn manifest_at(&self, start: Offset) -> Result<BatchManifest> {
+    ///
+    /// # Errors
+    /// Those of the store; `Data` when it is missing, corrupt or of another batch.
+    pub async fn manifest_at(&self, start: Offset) -> Result<BatchManifest> {
         let key = BatchKey { partition: self.partition.clone(), start }.to_string();
         let body = self.store.get(&key).await?;
         let name = || format!("{}/{key}", self.store.url());

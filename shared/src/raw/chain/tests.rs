@@ -48,6 +48,7 @@ fn object() -> RawObject {
         max_offset: 0,
         min_event_time: None,
         max_event_time: None,
+        erased: 0,
     }
 }
 
@@ -328,5 +329,49 @@ fn chains_are_listed_by_topic_generation_and_partition() {
         let generations = catalog::generations(store, &topic.cluster, &topic.topic).await.unwrap();
         assert_eq!(generations.iter().map(|g| g.0).collect::<Vec<_>>(), [1, 12]);
         assert_eq!(catalog::partitions(store, &topic).await.unwrap(), [Partition(0), Partition(10)]);
+    });
+}
+
+/// The manifests of a chain after the values of somebody were taken out of the batch at `start`.
+fn amended(start: Offset) -> BTreeMap<Offset, BatchManifest> {
+    let object = RawObject { key: "new".into(), min_offset: start, max_offset: start, erased: 1, ..object() };
+    [(start, BatchManifest { objects: vec![object], absent: 4, ..manifest(start, 5, "w") })].into()
+}
+
+#[test]
+fn an_amended_batch_is_the_same_in_manifests_and_checkpoints_and_accounts_for_the_same_records() {
+    run(async {
+        let zone = Zone::new();
+        let mut chain = zone.chain();
+        chain.end_after(None).await.unwrap();
+        for number in 0..6 {
+            let mut before = amended(number * 5).remove(&(number * 5)).unwrap();
+            (before.objects[0].key, before.objects[0].erased) = ("old".into(), 0);
+            assert_eq!(chain.append(&before).await.unwrap(), AppendOutcome::Appended);
+        }
+        let folded_late = zone.chain();
+        for start in [5, 25] {
+            chain.amend(&amended(start)).await.unwrap();
+        }
+        // Landing read the manifests of before, and folds them after.
+        folded_late.fold().await.unwrap();
+        let erased = async || zone.chain().read(0).await.unwrap().iter().map(BatchManifest::erased).collect::<Vec<_>>();
+        assert_eq!(erased().await, [0, 1, 0, 0, 0, 1]);
+        chain.amend(&amended(0)).await.unwrap();
+        assert_eq!(erased().await, [1, 1, 0, 0, 0, 1], "in the checkpoint, too");
+
+        let key = zone.keys(Ledger::Checkpoints).await.remove(0);
+        let stale = zone.store.get(&key).await.unwrap();
+        chain.amend(&amended(10)).await.unwrap();
+        let _ = zone.store.put(&key, stale, PutMode::Overwrite).await.unwrap();
+        assert_eq!(erased().await, [1, 1, 0, 0, 0, 1], "a checkpoint that was folded meanwhile says what was");
+        chain.refold(&[10].into()).await.unwrap();
+        assert_eq!(erased().await, [1, 1, 1, 0, 0, 1]);
+
+        let mut other = amended(15);
+        other.get_mut(&15).unwrap().absent = 0;
+        other.get_mut(&15).unwrap().objects[0].records = 5;
+        let error = chain.amend(&other).await.unwrap_err();
+        assert!(error.to_string().contains("is not to be changed"), "{error}");
     });
 }

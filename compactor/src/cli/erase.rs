@@ -1,0 +1,80 @@
+//! `erase`: the report for people, the certificate for the files.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use firn_shared::cli::{say, say_json};
+use firn_shared::error::{Error, Result};
+
+use super::{DONE, Format};
+use crate::erase::{self, Certificate};
+use crate::run::Env;
+
+/// Whose data, and what to do about it.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// What the `subject` column says of the person.
+    #[arg(long, value_name = "TEXT", required_unless_present = "verify")]
+    subject: Option<String>,
+    /// Write the signed certificate to this file, too; with `--output json` it is printed as well.
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    certificate: Option<PathBuf>,
+    /// Say what would be erased and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Check the signature of this certificate and print what it says.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "certificate", "dry_run"])]
+    verify: Option<PathBuf>,
+    /// The signing key's public half, base64, for --verify where the key ring is not at hand.
+    #[arg(long, value_name = "KEY", requires = "verify")]
+    public_key: Option<String>,
+}
+
+pub async fn erase(env: &Env, args: EraseArgs, format: Format) -> Result<u8> {
+    if let Some(file) = args.verify {
+        let key = match args.public_key {
+            Some(key) => key,
+            None => erase::public_key(&env.keys.signing_seed().await?)?,
+        };
+        return tell(&erase::verify(&read(&file)?, &key)?, format);
+    }
+    let subject = args.subject.unwrap_or_default();
+    if args.dry_run {
+        return tell(&Box::pin(erase::look(env, &subject)).await?, format);
+    }
+    // Asked first: an erasure that cannot be certified is not begun.
+    let seed = env.keys.signing_seed().await?;
+    let (report, certificate) = Box::pin(erase::erase(env, &subject, &seed)).await?;
+    if let Some(path) = &args.certificate {
+        write(path, &certificate)?;
+    }
+    match format {
+        Format::Json => say_json(&certificate)?,
+        Format::Text => say(&report.to_string())?,
+    }
+    Ok(DONE)
+}
+
+fn tell(report: &erase::Report, format: Format) -> Result<u8> {
+    match format {
+        Format::Json => say_json(report)?,
+        Format::Text => say(&report.to_string())?,
+    }
+    Ok(DONE)
+}
+
+fn read(path: &Path) -> Result<Certificate> {
+    let failed = |e| Error::config(format!("cannot read {}", path.display())).with_source(e);
+    let text = std::fs::read(path).map_err(|e: std::io::Error| failed(e))?;
+    let odd = |e| Error::data(format!("{} is no certificate of an erasure", path.display())).with_source(e);
+    serde_json::from_slice(&text).map_err(|e: serde_json::Error| odd(e))
+}
+
+fn write(path: &Path, certificate: &Certificate) -> Result<()> {
+    let text = serde_json::to_string_pretty(certificate);
+    let text = text.map_err(|e| Error::bug("a certificate is JSON").with_source(e))?;
+    std::fs::write(path, format!("{text}\n")).map_err(|e| {
+        let place = "the erasure is done, and its certificate is in the raw zone under _erasures";
+        Error::unavailable(format!("cannot write {}; {place}", path.display())).with_source(e)
+    })
+}

@@ -1,0 +1,244 @@
+//! Which rows of a table are the subject's, and what they are without the values.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, LargeBinaryArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
+    UInt32Array,
+};
+use arrow_buffer::{BooleanBuffer, OffsetBuffer};
+use arrow_schema::DataType;
+use async_trait::async_trait;
+use firn_shared::config::domain::{Output, PathStep};
+use firn_shared::config::protected::{key_column, sealing_keys, steps};
+use firn_shared::crypto::erase::{Erased, Eraser, Subject};
+use firn_shared::crypto::{Keys, Plaintext};
+use firn_shared::error::{Error, Result};
+
+use crate::protect::{canonical, holds};
+
+/// Rows before and after an erasure.
+#[async_trait]
+pub trait Erase: Send + Sync {
+    /// The columns that [`Self::may_be_in`] looks at; few and small, because every file of the table is looked through.
+    fn first_look(&self) -> Vec<String>;
+
+    /// Whether a batch of these columns may hold rows that lose something.
+    fn may_be_in(&self, batch: &RecordBatch) -> Result<bool>;
+
+    /// All columns without the subject's values, and how many rows lost some.
+    async fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, u64)>;
+}
+
+/// Rows of a table by their subject columns and the keys that sealed them.
+pub struct Matching {
+    subject: Subject,
+    subjects: Vec<String>,
+    keys: Vec<String>,
+    /// Values that go, tokens included.
+    gone: Vec<Vec<PathStep>>,
+}
+
+impl Matching {
+    /// Of the table of `output`.
+    pub fn new(output: &Output, subject: &Subject) -> Self {
+        let protections: Vec<_> = output.table.protections.iter().filter(|p| p.is_erasable()).collect();
+        let after = firn_shared::config::columns_after(output);
+        let is_column = |name: &str| after.iter().any(|column| column.name == name);
+        let mut subjects: Vec<String> = Vec::new();
+        for name in protections.iter().filter_map(|p| p.subject.as_ref()) {
+            // Sealed or not: the column, and the token beside it, as far as the table has them.
+            for name in [name.to_string(), format!("{name}_token")] {
+                if is_column(&name) && !subjects.contains(&name) {
+                    subjects.push(name);
+                }
+            }
+        }
+        let keys = sealing_keys(&output.table.protections).into_iter().map(key_column).collect();
+        let mut gone = Vec::new();
+        for protection in protections.iter().filter(|p| !matches!(p.how, firn_shared::config::domain::Protect::Drop)) {
+            let path = steps(&protection.path);
+            if protection.token {
+                let mut token = path.clone();
+                if let Some(last) = token.iter_mut().rfind(|step| matches!(step, PathStep::Field(_))) {
+                    *last = PathStep::Field(protection.token_name());
+                }
+                gone.push(token);
+            }
+            gone.push(path);
+        }
+        Self { subject: subject.clone(), subjects, keys, gone }
+    }
+
+    fn mask(&self, batch: &RecordBatch) -> Result<BooleanBuffer> {
+        let mut mask = vec![false; batch.num_rows()];
+        for (names, by_key) in [(&self.subjects, false), (&self.keys, true)] {
+            for name in names {
+                let Some(column) = batch.column_by_name(name) else { continue };
+                let text = canonical(column)?;
+                for (row, hit) in mask.iter_mut().enumerate().filter(|(row, _)| text.is_valid(*row)) {
+                    let text = text.value(row);
+                    *hit |= if by_key { self.subject.has_key(text) } else { self.subject.is_named(text) };
+                }
+            }
+        }
+        Ok(BooleanBuffer::from(mask))
+    }
+}
+
+#[async_trait]
+impl Erase for Matching {
+    fn first_look(&self) -> Vec<String> {
+        self.subjects.iter().chain(&self.keys).cloned().collect()
+    }
+
+    fn may_be_in(&self, batch: &RecordBatch) -> Result<bool> {
+        Ok(self.mask(batch)?.count_set_bits() > 0)
+    }
+
+    async fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, u64)> {
+        let mask = self.mask(&batch)?;
+        let (schema, mut arrays, count) = batch.into_parts();
+        let keys: Vec<Vec<PathStep>> = self.keys.iter().map(|name| vec![PathStep::Field(name.clone())]).collect();
+        let mut held = BooleanBuffer::new_unset(count);
+        for path in self.gone.iter().chain(&keys) {
+            let Some((PathStep::Field(name), rest)) = path.split_first() else { continue };
+            let Ok(at) = schema.index_of(name) else { continue };
+            held = &held | &holds(&arrays[at], rest);
+            arrays[at] = without(&arrays[at], rest, &mask)?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options).map_err(|e| {
+            Error::config("a required column would lose its value; make it optional in the table").with_source(e)
+        })?;
+        // Only rows that still had values: an erasure that is done again finds nothing.
+        Ok((batch, (&held & &mask).count_set_bits() as u64))
+    }
+}
+
+/// The values at `path` set to null where `mask` says so; nothing of them is left behind the nulls.
+fn without(array: &ArrayRef, path: &[PathStep], mask: &BooleanBuffer) -> Result<ArrayRef> {
+    let bug = |e: arrow_schema::ArrowError| Error::bug("a value cannot be erased").with_source(e);
+    match (path.split_first(), array.data_type()) {
+        (None, _) => {
+            let kept = (0..array.len() as u32).map(|row| (!mask.value(row as usize)).then_some(row));
+            arrow_select::take::take(array, &kept.collect::<UInt32Array>(), None).map_err(bug)
+        }
+        (Some((PathStep::Field(name), rest)), DataType::Struct(fields)) => {
+            let of = array.as_struct();
+            let Some(at) = fields.iter().position(|field| field.name() == name) else { return Ok(Arc::clone(array)) };
+            let mut columns = of.columns().to_vec();
+            columns[at] = without(&columns[at], rest, mask)?;
+            let made = StructArray::try_new(fields.clone(), columns, of.nulls().cloned());
+            Ok(Arc::new(made.map_err(|e| {
+                Error::config("a required field would lose its value; make it optional in the table").with_source(e)
+            })?))
+        }
+        (Some((PathStep::Each, rest)), DataType::List(element)) => {
+            let list = array.as_list::<i32>();
+            let mask = of_elements(list.offsets(), list.values().len(), mask);
+            let values = without(list.values(), rest, &mask)?;
+            let made = ListArray::try_new(Arc::clone(element), list.offsets().clone(), values, list.nulls().cloned());
+            Ok(Arc::new(made.map_err(bug)?))
+        }
+        (Some((PathStep::Each, rest)), DataType::Map(entries, sorted)) => {
+            let map = array.as_map();
+            let mask = of_elements(map.offsets(), map.values().len(), mask);
+            let values = without(map.values(), rest, &mask)?;
+            let DataType::Struct(fields) = entries.data_type() else { return Err(Error::bug("a map without entries")) };
+            let both = StructArray::try_new(fields.clone(), vec![Arc::clone(map.keys()), values], None).map_err(bug)?;
+            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+            Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, both, nulls, *sorted).map_err(bug)?))
+        }
+        (Some(_), _) => Ok(Arc::clone(array)),
+    }
+}
+
+fn of_elements(offsets: &OffsetBuffer<i32>, elements: usize, mask: &BooleanBuffer) -> BooleanBuffer {
+    let mut of = vec![false; elements];
+    for (row, bounds) in offsets.windows(2).enumerate() {
+        of[bounds[0] as usize..bounds[1] as usize].fill(mask.value(row));
+    }
+    BooleanBuffer::from(of)
+}
+
+/// Rows of a quarantine table, by what is in their payloads.
+pub struct Rejects {
+    eraser: Eraser,
+    keys: Arc<Keys>,
+}
+
+const PAYLOAD: &str = "payload";
+
+impl Rejects {
+    /// As `eraser` finds them.
+    pub fn new(eraser: Eraser, keys: Arc<Keys>) -> Self {
+        Self { eraser, keys }
+    }
+
+    async fn payload(&self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
+        let erased = match self.eraser.erase(payload) {
+            Erased::Sealed(key, value) => match unsealed(&self.keys, &key, &value).await? {
+                Some(plain) => self.eraser.erase_whole(plain.expose()),
+                None => Erased::Untouched,
+            },
+            other => other,
+        };
+        Ok(match erased {
+            Erased::Changed(new) => Some(new),
+            Erased::Untouched | Erased::Sealed(..) => None,
+        })
+    }
+}
+
+#[async_trait]
+impl Erase for Rejects {
+    fn first_look(&self) -> Vec<String> {
+        vec![PAYLOAD.to_owned()]
+    }
+
+    fn may_be_in(&self, batch: &RecordBatch) -> Result<bool> {
+        let payloads = payloads(batch)?;
+        Ok(payloads.iter().flatten().any(|payload| self.eraser.subject().may_be_in(payload)))
+    }
+
+    async fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, u64)> {
+        let before = payloads(&batch)?;
+        let (mut after, mut rows) = (Vec::with_capacity(before.len()), 0);
+        for payload in &before {
+            let Some(payload) = payload else {
+                after.push(None);
+                continue;
+            };
+            let new = self.payload(payload).await?;
+            rows += u64::from(new.is_some());
+            after.push(Some(new.unwrap_or_else(|| payload.to_vec())));
+        }
+        let (schema, mut arrays, count) = batch.into_parts();
+        let at = schema.index_of(PAYLOAD).map_err(|e| Error::bug("a quarantine without payload").with_source(e))?;
+        let after = after.iter().map(Option::as_deref);
+        arrays[at] = match arrays[at].data_type() {
+            DataType::LargeBinary => Arc::new(after.collect::<LargeBinaryArray>()),
+            _ => Arc::new(after.collect::<BinaryArray>()),
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options);
+        Ok((batch.map_err(|e| Error::bug("rows of the quarantine").with_source(e))?, rows))
+    }
+}
+
+/// The payloads. Iceberg's readers give large arrays of bytes, files by themselves small ones.
+fn payloads(batch: &RecordBatch) -> Result<LargeBinaryArray> {
+    let column = batch.column_by_name(PAYLOAD);
+    let large = column.and_then(|column| column.as_binary_opt::<i64>()).cloned();
+    let small = || column.and_then(|column| column.as_binary_opt::<i32>()).map(|small| small.iter().collect());
+    large.or_else(small).ok_or_else(|| Error::data("the quarantine table has no column `payload` of bytes"))
+}
+
+/// What was sealed as a whole; `None` when its key is gone.
+pub async fn unsealed(keys: &Keys, id: &str, value: &str) -> Result<Option<Plaintext>> {
+    let name = id.split('/').next().unwrap_or_default();
+    let key = keys.key(&name.parse()?).await?.open(id).await?;
+    key.map(|key| key.open(value.as_bytes(), b"")).transpose()
+}

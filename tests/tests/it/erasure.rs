@@ -1,0 +1,163 @@
+//! Erasure as an operator does it: the command, its certificate, and nothing of the subject left on the servers.
+
+use std::fs;
+
+use firn_e2e::rig::kafka::{Kafka, Record, block_on};
+use firn_e2e::rig::readers::duckdb_sql;
+use firn_e2e::rig::s3::{Kind, S3Server};
+use firn_e2e::rig::workspace::Workspace;
+use firn_shared::config;
+use firn_shared::store::{Depth, Stores};
+use iceberg::spec::Manifest;
+use serde_json::{Value, json};
+
+use super::protection::{TOKEN, kms_sections, openssl, person, pipeline, workspace};
+
+/// One subject a person, and an e-mail that goes with it.
+fn with_subject(yaml: String) -> String {
+    yaml.replace("protect: encrypt, token: true", "protect: encrypt, token: true, subject: id")
+        .replace("name: note,", "name: note, subject: id,")
+        .replace("WHERE", "conversion")
+}
+
+/// Twenty people, and one whose record the columns refuse.
+fn produce(topic: &str) {
+    let mut records: Vec<Record> = (0..20).map(|id| Record::of(person(id))).collect();
+    records.push(Record::of(person(3).replace("1990-01-04", "long ago")));
+    Kafka::shared().produce(topic, records).unwrap();
+}
+
+/// Every object of the deployment says nothing of `secrets`, unpacked as far as anybody would.
+fn sweep(workspace: &Workspace, secrets: &[&str]) -> usize {
+    let config = config::load(&workspace.dir().join("firn.yaml"), &[workspace.dir().join("pipelines")]).unwrap();
+    let stores = Stores::new(config.deployment.s3.clone());
+    let mut seen = 0;
+    for place in [config.deployment.raw.to_string(), config.deployment.warehouse.to_string()] {
+        let objects = block_on(async {
+            let (store, prefix) = stores.resolve(&format!("{place}/")).await.unwrap();
+            let (mut objects, mut after) = (Vec::new(), None::<String>);
+            loop {
+                let page = store.list(&prefix, after.as_deref(), Depth::All).await.unwrap();
+                for object in &page.objects {
+                    objects.push((object.key.clone(), store.get(&object.key).await.unwrap()));
+                }
+                after = page.next;
+                if after.is_none() {
+                    return objects;
+                }
+            }
+        });
+        for (key, bytes) in objects {
+            let text = unpacked(workspace, &key, &bytes);
+            for secret in secrets {
+                assert!(!text.contains(secret), "{secret} in {place} {key}");
+            }
+            seen += 1;
+        }
+    }
+    seen
+}
+
+fn unpacked(workspace: &Workspace, key: &str, bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    if key.ends_with(".zst") {
+        text.push_str(&String::from_utf8_lossy(&zstd::decode_all(bytes).unwrap()));
+    } else if key.ends_with(".parquet") {
+        let file = workspace.dir().join("swept.parquet");
+        fs::write(&file, bytes).unwrap();
+        let rows = duckdb_sql(&format!("SELECT CAST(COLUMNS(*) AS VARCHAR) FROM read_parquet('{}')", file.display()));
+        text.push_str(&serde_json::to_string(&rows.unwrap()).unwrap());
+        fs::remove_file(file).unwrap();
+    } else if let Ok(manifest) = Manifest::parse_avro(bytes) {
+        text.push_str(&format!("{manifest:?}"));
+    }
+    text
+}
+
+/// Lands and converts in two runs, erases subject 3 and looks for it everywhere.
+fn erased(workspace: &Workspace, topic: &str, secret_token: Option<&str>) -> Value {
+    produce(topic);
+    workspace.land().unwrap();
+    workspace.compact().unwrap();
+    Kafka::shared().produce(topic, (20..25).map(|id| Record::of(person(id)))).unwrap();
+    workspace.land().unwrap();
+    workspace.compact().unwrap();
+    let access = workspace.access();
+    let before = access.metadata("t.people").unwrap().unwrap();
+    let token = "SELECT email_token FROM t WHERE id = 3";
+    let told = access.duckdb_at(&before, token).unwrap()[0][0].as_str().unwrap().to_owned();
+    assert!(secret_token.is_none_or(|known| known == told));
+
+    let planned = workspace.compactor(&["erase", "--subject", "3", "--dry-run"]).unwrap().expect(&[0]).unwrap();
+    assert!(planned.stdout.contains("t.people: 1 rows in 1 files would lose values"), "{}", planned.stdout);
+    assert_eq!(access.duckdb("t.people", token).unwrap(), [[json!(told)]], "only planned");
+    let json = workspace.compactor(&["erase", "--subject", "3", "--dry-run", "--output", "json"]).unwrap();
+    let json: Value = serde_json::from_str(&json.expect(&[0]).unwrap().stdout).unwrap();
+    assert_eq!((&json["dryRun"], &json["raw"]["people"]["records"]), (&json!(true), &json!(2)), "{json}");
+
+    let file = workspace.dir().join("certificate.json");
+    let done = workspace.compactor(&["erase", "--subject", "3", "--certificate", file.to_str().unwrap()]).unwrap();
+    let done = done.expect(&[0]).unwrap();
+    assert!(done.stdout.contains("1 keys destroyed"), "{}", done.stdout);
+    assert!(!done.stderr.contains("user-3@"), "{}", done.stderr);
+
+    let verified = workspace.compactor(&["erase", "--verify", file.to_str().unwrap()]).unwrap().expect(&[0]).unwrap();
+    assert!(verified.stdout.contains("1 keys destroyed"), "{}", verified.stdout);
+    let certificate: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let forged = certificate.to_string().replacen("\\\"rows\\\":1", "\\\"rows\\\":2", 1);
+    assert_ne!(forged, certificate.to_string());
+    fs::write(&file, forged).unwrap();
+    let refused = workspace.compactor(&["erase", "--verify", file.to_str().unwrap()]).unwrap().expect(&[3]).unwrap();
+    assert!(refused.stderr.contains("it was changed after it was signed"), "{}", refused.stderr);
+
+    let secrets = ["user-3@secret.example", told.as_str()];
+    assert!(sweep(workspace, &secrets) > 10);
+    for sql in ["SELECT id, email, email_token, born FROM t ORDER BY 1", "SELECT * FROM t WHERE id = 3"] {
+        assert_eq!(access.duckdb("t.people", sql).unwrap().len(), access.pyiceberg("t.people", sql).unwrap().len());
+    }
+    let sql = "SELECT id, email IS NULL AND email_token IS NULL, born IS NULL FROM t ORDER BY 1";
+    let rows = access.duckdb("t.people", sql).unwrap();
+    assert_eq!(rows.len(), 25);
+    for row in rows {
+        assert_eq!((&row[1], &row[2]), (&json!(row[0] == json!(3)), &json!(false)), "only what has a subject goes");
+    }
+    assert_eq!(access.snapshots("t.people").unwrap().len(), 1);
+    // Whoever kept the name of older metadata finds no file of it.
+    assert!(access.duckdb_at(&before, token).is_err(), "an old snapshot still gives the token");
+    workspace.reconcile().unwrap();
+    workspace
+        .compactor(&["reprocess", "--from", "2024-05-01T00", "--to", "2024-05-01T01"])
+        .unwrap()
+        .expect(&[0])
+        .unwrap();
+    assert_eq!(access.number("t.people", "SELECT COUNT(email) FROM t").unwrap(), 24, "nothing comes back");
+    assert_eq!(sweep(workspace, &secrets).min(1), 1);
+    certificate
+}
+
+#[test]
+fn an_erasure_on_local_files_leaves_nothing_and_is_certified() {
+    let (workspace, _) = workspace("people-erase", "conversion");
+    let topic = pipeline(&workspace, "people-erase-subjects", with_subject);
+    let token = openssl(&[json!({"token": TOKEN, "text": "user-3@secret.example"})]).remove(0);
+    let certificate = erased(&workspace, &topic, Some(&token));
+    // Checked by others, too.
+    let asked = |text: &str| json!({"publicKey": certificate["publicKey"], "signature": certificate["signature"], "text": text});
+    let report = certificate["report"].as_str().unwrap();
+    assert_eq!(openssl(&[asked(report), asked("something else")]), ["yes", "no"]);
+    let report: Value = serde_json::from_str(report).unwrap();
+    assert_eq!(report["tables"]["t.people"]["rows"], json!(1));
+    assert_eq!(report["raw"]["people"]["through"].as_object().unwrap().values().next(), Some(&json!(26)));
+}
+
+#[test]
+fn an_erasure_on_s3_glue_and_kms_leaves_nothing() {
+    let server = S3Server::shared(Kind::Ministack);
+    let workspace = Workspace::glue("people-erase-glue", Kafka::shared()).unwrap();
+    workspace.reconfigure("landing:", &format!("{}\nlanding:", kms_sections(server))).unwrap();
+    let topic = pipeline(&workspace, "people-erase-glue", with_subject);
+    let certificate = erased(&workspace, &topic, None);
+    let report: Value = serde_json::from_str(certificate["report"].as_str().unwrap()).unwrap();
+    let key = report["keys"][0].as_str().unwrap();
+    assert!(key.starts_with("s3://firn/") && key.contains("/_keys/people/subjects/"), "{key}");
+}

@@ -247,8 +247,8 @@ mod tests {
 
     fn subject(text: &str) -> Subject {
         let texts: BTreeSet<String> = [text.to_owned(), "70c3".to_owned()].into();
-        let signs = texts.iter().map(|text| memchr::memmem::Finder::new(text).into_owned()).collect();
-        let key_ids = ["people/s/ab".to_owned()].into();
+        let key_ids: BTreeSet<String> = ["people/s/ab".to_owned()].into();
+        let signs = texts.iter().chain(&key_ids).map(|text| memchr::memmem::Finder::new(text).into_owned()).collect();
         Subject { texts, key_ids, names: Vec::new(), plain: text.to_owned(), signs }
     }
 

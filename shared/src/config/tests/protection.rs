@@ -91,7 +91,7 @@ fn mistakes_in_protections_are_explained() {
 fn values_that_functions_make_of_protected_ones_are_not_left_in_plain() {
     let mail = entry("name: mail, protect: encrypt, token: true, subject: id");
     for (step, column) in [
-        ("copy: {column: mail, as: again}", "again"),
+        ("copy: {from: mail, to: again}", "again"),
         ("upper: {column: mail, as: loud}", "loud"),
         ("regexExtract: {column: mail, pattern: '@(.*)', as: domain}", "domain"),
         ("length: {column: mail, as: chars}", "chars"),

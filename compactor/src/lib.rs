@@ -1,5 +1,6 @@
 //! The raw zone to Iceberg tables: plan, execute, commit. See ARCHITECTURE.md.
 
+pub mod access;
 pub mod arrow_types;
 pub mod bench;
 pub mod cli;

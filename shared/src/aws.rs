@@ -3,9 +3,10 @@
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::Credentials;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::config::domain::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How a service of AWS, or an emulator of it, is reached.
 #[derive(Debug, Clone, Copy)]
@@ -48,4 +49,27 @@ impl Connection<'_> {
         }
         Ok(config)
     }
+}
+
+/// What a failure of a client means: `Unavailable` when nobody answered or the service is in trouble, `Conflict` when
+/// somebody else was faster, else `Config` (refused).
+pub fn failed<E>(what: &str, error: SdkError<E>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let (kind, detail) = match &error {
+        SdkError::ServiceError(service) => {
+            let code = service.err().code().unwrap_or("unknown error");
+            let message = service.err().message().unwrap_or_default();
+            let busy = service.raw().status().as_u16() >= 500 || code.contains("Throttling");
+            let kind = match code {
+                _ if busy => ErrorKind::Unavailable,
+                "ConcurrentModificationException" => ErrorKind::Conflict,
+                _ => ErrorKind::Config,
+            };
+            (kind, format!("{code}: {message}"))
+        }
+        other => (ErrorKind::Unavailable, other.to_string()),
+    };
+    Error::new(kind, format!("{what}: {detail}")).with_source(error)
 }

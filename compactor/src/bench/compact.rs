@@ -128,6 +128,7 @@ async fn env(to: &Path, options: &Compact) -> Result<Env> {
         keys: BTreeMap::new(),
         landing: domain::LandingOptions::default(),
         compactor: domain::CompactorOptions::default(),
+        access: None,
         telemetry: domain::TelemetryOptions::default(),
     };
     Ok(Env {

@@ -10,14 +10,14 @@ use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use super::{
-    Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, erase, exit_code, explain, inspect, pii,
-    tell,
+    Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, erase, exit_code, explain, grants,
+    inspect, pii, tell,
 };
-use crate::maintain;
 use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
 use crate::table::athena;
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
+use crate::{access, maintain};
 
 /// Dates are asked again this often while `--wait` lasts.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
@@ -58,6 +58,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         }
         Command::Inspect { what, which } => inspect::inspect(&open().await?, &which, what, format).await,
         Command::Pii { command } => pii::command(&open().await?, command, format).await,
+        Command::Grants { dry_run } => grants::grants(&config, dry_run, format).await,
         Command::Bench { .. } | Command::Completions { .. } | Command::Test(_) => Ok(DONE),
     }
 }
@@ -246,6 +247,12 @@ struct Checked {
 async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, format: Format) -> Result<u8> {
     let env = if offline { None } else { Some(Env::open(Arc::clone(config), Arc::clone(clock)).await?) };
     let (mut found, mut failure) = (Vec::new(), None);
+    if config.deployment.access.is_some()
+        && let Err(error) = access::wanted(config)
+    {
+        tell(&error, Format::Text);
+        failure = Some(error.kind());
+    }
     for target in Target::select(config, None, None)? {
         match check_table(env.as_ref(), target).await {
             Ok(text) => found.push(Checked { table: target.name(), found: text }),

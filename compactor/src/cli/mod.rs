@@ -1,5 +1,5 @@
-//! `compactor run | reprocess | maintain | plan | ddl | reconcile | erase | check | test | pii | config show | inspect | bench |
-//! completions`.
+//! `compactor run | reprocess | maintain | plan | ddl | reconcile | erase | check | test | pii | grants | config show |
+//! inspect | bench | completions`.
 //!
 //! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found is printed
 //! on standard output, for people or as JSON; logs and errors go to standard error. The exit code follows from the kind
@@ -8,6 +8,7 @@
 mod commands;
 mod erase;
 mod explain;
+mod grants;
 mod inspect;
 mod pii;
 mod test;
@@ -157,6 +158,12 @@ enum Command {
     Pii {
         #[command(subcommand)]
         command: pii::PiiCommand,
+    },
+    /// Make the roles of `access` in firn.yaml permissions of AWS Lake Formation; prints what it grants (+) and revokes (-).
+    Grants {
+        /// Print the difference and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Run the tests of pipelines (`*.test.yaml`), without any server.
     Test(test::TestArgs),

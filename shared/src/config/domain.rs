@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use super::access::Access;
 pub use super::maintenance::{Maintenance, MaintenanceOptions};
 pub use super::payload::{Format, PayloadFormat, TimeFormat};
 pub use super::protection::{ColumnPath, KeySource, KeySpec, KmsOptions, Mask, PathStep, Protect, Protection, Reuse};
@@ -66,6 +67,8 @@ pub struct Deployment {
     pub landing: LandingOptions,
     /// Settings of the compactor.
     pub compactor: CompactorOptions,
+    /// Who reads what.
+    pub access: Option<Access>,
     /// Logs.
     pub telemetry: TelemetryOptions,
 }
@@ -84,6 +87,7 @@ impl Deployment {
             keys: BTreeMap::new(),
             landing: LandingOptions::default(),
             compactor: CompactorOptions { temp_dir: folder.join("tmp"), ..CompactorOptions::default() },
+            access: None,
             telemetry: TelemetryOptions::default(),
         }
     }

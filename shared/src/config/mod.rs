@@ -5,6 +5,7 @@
 //! types (`check`). Tests of pipelines ([`cases`]) come the same way. Each stage goes on after a problem, so that all [`Problems`] of all files come out at once; past that
 //! door nothing is checked again.
 
+pub mod access;
 pub mod cases;
 mod check;
 pub mod domain;

@@ -89,6 +89,7 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
         registry: None,
         kms: (!deployment.keys.is_empty()).then(|| show_keys::kms(&deployment.kms)),
         keys: (!deployment.keys.is_empty()).then(|| show_keys::keys(&deployment.keys)),
+        access: deployment.access.as_ref().map(super::access::show),
         telemetry: Some(TelemetryYaml {
             log: Some(deployment.telemetry.log.clone()),
             format: Some(match deployment.telemetry.format {

@@ -1,11 +1,12 @@
-//! Protected columns read by others: the recipes of `docs/protection-reading.md` as they stand there, and Athena's function
-//! against Athena's own SDK.
+//! Protected columns read by others: the recipes of `docs/protection-reading.md` as they stand there, Athena's function
+//! against Athena's own SDK, and roles as permissions of Lake Formation.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 use firn_e2e::rig::kafka::{Kafka, Record, block_on};
 use firn_e2e::rig::lambda::{AthenaPeer, Lambda};
+use firn_e2e::rig::moto::MotoServer;
 use firn_e2e::rig::procs::run_dir;
 use firn_e2e::rig::readers::Access;
 use firn_e2e::rig::recipes::{Recipes, python, spark_with};
@@ -205,4 +206,70 @@ fn a_function_that_cannot_begin_says_why() {
     let missing = run_dir().join("no-such-firn.yaml");
     let error = Lambda::start("firn-athena-udf", &missing).unwrap_err().to_string();
     assert!(error.contains("no-such-firn.yaml"), "{error}");
+}
+
+#[test]
+fn roles_become_permissions_of_lake_formation_once() {
+    let moto = MotoServer::start(&run_dir().join("moto")).unwrap();
+    let workspace = protected("granting").unwrap();
+    let (role, other) = ("arn:aws:iam::123456789012:role/analyst", "arn:aws:iam::123456789012:role/other");
+    let access = |roles: &str| format!("access:\n  endpoint: '{}'\n  roles: {roles}\nlanding:", moto.endpoint());
+    let of = |reads: &str| access(&format!("{{analysts: {{principals: '{role}', reads: [{reads}]}}}}"));
+    let grants = |arguments: &[&str], code: i32| {
+        let ended = workspace.compactor(&[&["grants"][..], arguments].concat()).unwrap().expect(&[code]).unwrap();
+        ended.stdout.lines().map(|line| line.replace(role, "R")).collect::<Vec<_>>()
+    };
+
+    let plain = of("{database: granting}");
+    workspace.reconfigure("landing:", &plain).unwrap();
+    let expected = [
+        "+ R: DESCRIBE on database granting",
+        "+ R: DESCRIBE on granting.patients",
+        "+ R: DESCRIBE on granting.people",
+        "+ R: SELECT on granting.patients (_firn, _key_people, id)",
+        "+ R: SELECT on granting.people (_firn, _key_people, email_token, id)",
+    ];
+    assert_eq!(grants(&["--dry-run"], 0), expected);
+    assert_eq!(moto.permissions(role).unwrap().len(), 0, "a dry run changes nothing");
+    assert_eq!(grants(&[], 0), expected);
+    assert_eq!(grants(&[], 99), [""; 0], "there is nothing left to do");
+    let held = moto.permissions(role).unwrap();
+    let columns: Vec<&Value> = held.iter().map(|one| &one["Resource"]["TableWithColumns"]["ColumnNames"]).collect();
+    assert!(columns.contains(&&json!(["_firn", "_key_people", "email_token", "id"])), "{held:?}");
+
+    // Others' permissions stay, what the role has more is taken.
+    let all = json!({"Table": {"DatabaseName": "granting", "TableWildcard": {}}});
+    moto.grant(role, &all, "SELECT").unwrap();
+    moto.grant(other, &all, "SELECT").unwrap();
+    moto.grant(role, &json!({"Table": {"DatabaseName": "elsewhere", "Name": "t"}}), "SELECT").unwrap();
+    let personal = of("{database: granting, tables: [people], personal: true}");
+    workspace.reconfigure(&plain, &personal).unwrap();
+    let expected = [
+        "- R: SELECT on all tables of granting",
+        "- R: DESCRIBE on granting.patients",
+        "- R: SELECT on granting.patients (_firn, _key_people, id)",
+        "- R: SELECT on granting.people (_firn, _key_people, email_token, id)",
+        "+ R: SELECT on granting.people",
+    ];
+    assert_eq!(grants(&[], 0), expected);
+    assert_eq!(grants(&["--output", "json"], 99), ["[]"]);
+    assert_eq!(moto.permissions(other).unwrap().len(), 1);
+    assert_eq!(moto.permissions(role).unwrap().len(), 3, "on the database, on the table, and elsewhere");
+
+    // A role that is no longer written loses what it had; what was never ours stays.
+    workspace.reconfigure(&personal, &access("{}")).unwrap();
+    assert_eq!(
+        grants(&[], 0),
+        ["- R: DESCRIBE on database granting", "- R: DESCRIBE on granting.people", "- R: SELECT on granting.people"]
+    );
+    assert_eq!(grants(&[], 99), [""; 0]);
+    assert_eq!(moto.permissions(role).unwrap().len(), 1, "elsewhere");
+
+    // Nonsense is refused with its place, by `check` too.
+    workspace.reconfigure(&access("{}"), &of("{database: granting, tables: [people], columns: [email]}")).unwrap();
+    for command in [&["check", "--offline"][..], &["grants"]] {
+        let ended = workspace.compactor(command).unwrap().expect(&[2]).unwrap();
+        let place = "access.roles.analysts.reads[0].tables[0]: column `email` of people is personal data";
+        assert!(ended.stderr.contains("firn.yaml:") && ended.stderr.contains(place), "{}", ended.stderr);
+    }
 }

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_sdk_glue::Client;
 use aws_sdk_glue::config::retry::RetryConfig;
-use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_glue::error::SdkError;
 use aws_sdk_glue::types::{Column, DatabaseInput, StorageDescriptor, Table as GlueTable, TableInput};
-use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::aws::failed;
+use firn_shared::error::{Error, Result};
 use iceberg::io::FileIO;
 use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
@@ -29,24 +30,6 @@ pub struct GlueCatalog {
     client: Client,
     catalog_id: Option<String>,
     file_io: FileIO,
-}
-
-/// What an SDK failure means: `Unavailable` when nobody answered or the service is in trouble, else `Config` (refused).
-fn failed<E>(what: &str, error: SdkError<E>) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let (kind, detail) = match &error {
-        SdkError::ServiceError(service) => {
-            let code = service.err().code().unwrap_or("unknown error");
-            let message = service.err().message().unwrap_or_default();
-            let busy = service.raw().status().as_u16() >= 500 || code.contains("Throttling");
-            let kind = if busy { ErrorKind::Unavailable } else { ErrorKind::Config };
-            (kind, format!("{code}: {message}"))
-        }
-        other => (ErrorKind::Unavailable, other.to_string()),
-    };
-    Error::new(kind, format!("{what}: {detail}")).with_source(error)
 }
 
 /// Whether the request can have had an effect: not when it was refused or never left.

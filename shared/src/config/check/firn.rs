@@ -64,6 +64,7 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
     {
         file.report("compactor.deleteMemoryLocation", "is the same place as `raw`; name one of its own");
     }
+    let access = super::access::access(file, yaml.access.as_ref(), yaml.catalog.as_ref());
     let deployment = match parts {
         (
             Some(clusters),
@@ -75,7 +76,9 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
             Some(compactor),
             Some(telemetry),
             Some((kms, keys)),
-        ) => Some(Deployment { clusters, raw, s3, catalog, warehouse, kms, keys, landing, compactor, telemetry }),
+        ) => {
+            Some(Deployment { clusters, raw, s3, catalog, warehouse, kms, keys, landing, compactor, telemetry, access })
+        }
         _ => None,
     };
     (names, deployment)

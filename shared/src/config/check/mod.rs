@@ -3,6 +3,7 @@
 //! Checks never stop at a problem. They report it and go on with `None` in its place; a domain value is built only when
 //! all of its parts are there, and is used only when nothing at all was reported.
 
+mod access;
 mod across;
 mod cases;
 mod columns;

@@ -127,3 +127,37 @@ fn pipelines_are_checked_against_each_other() {
     b.yaml:12:18: outsourcingUnit[0].table.tableName: table `shop.orders` is written already, at a.yaml:12:18; a table has one writer
     "#);
 }
+
+#[test]
+fn roles_are_checked() {
+    let role = "{principals: arn:aws:iam::1:role/a, reads: [{database: shop}]}";
+    let good = FIRN
+        .replace("sqlite: {path: catalog.db}", "glue: {region: eu-central-1}")
+        .replace("catalog:", &format!("access: {{roles: {{analysts: {role}}}}}\ncatalog:"));
+    assert!(check(&good, &[PIPELINE]).is_ok());
+    for (old, new, expected) in [
+        (
+            "{database: shop}",
+            "{database: shop, columns: [a], exclude: [b]}",
+            "has both `columns` and `exclude`; keep one",
+        ),
+        (
+            "{database: shop}",
+            "{database: shop, tables: []}",
+            "reads[0].tables: must not be empty; leave it out for all",
+        ),
+        ("{database: shop}", "{tables: [a]}", "reads[0].database: missing"),
+        ("principals: arn:aws:iam::1:role/a", "principals: []", "access.roles.analysts.principals: must not be empty"),
+        ("principals: arn:aws:iam::1:role/a, ", "", "access.roles.analysts.principals: missing"),
+        ("principals: arn:aws:iam::1:role/a", "principals: [analyst]", "principals[0]: `analyst` is neither an ARN"),
+        ("arn:aws:iam::1:role/a", "arn:aws:iam::1:role/*", "analysts.principals: `arn:aws:iam::1:role/*` is neither"),
+        ("arn:aws:iam::1:role/a", "IAM_ALLOWED_PRINCIPALS", "everybody whom IAM lets in"),
+        (role, "", "access.roles.analysts: expected a mapping with `principals` and `reads`, found nothing"),
+        ("{roles:", "{endpoint: here, roles:", "access.endpoint"),
+        ("glue: {region: eu-central-1}", "sqlite: {path: c}", "access: needs `catalog: {glue: ...}`"),
+    ] {
+        assert!(good.contains(old), "{old}");
+        let problems = check(&good.replacen(old, new, 1), &[PIPELINE]).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{new}: {problems}");
+    }
+}

@@ -48,6 +48,7 @@ mod examples {
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         33:11: registry: not supported yet: a schema registry
+        43:3: access: needs `catalog: {glue: ...}`: Lake Formation governs tables of Glue's catalog only
         17:30: ingestionUnit.incomingData.whitelist.OrderPlaced.subject: not supported yet: checking against a schema registry
         19:31: ingestionUnit.incomingData.late.then: not supported yet: `sideTable`; use `accept` or `quarantine`
         47:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists

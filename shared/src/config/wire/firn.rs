@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{MaintenanceYaml, wire, words};
+use super::{AccessYaml, MaintenanceYaml, wire, words};
 
 wire! {
     /// A deployment: where Kafka, the raw zone, the catalog and the tables are.
@@ -34,6 +34,8 @@ wire! {
         kms: Option<KmsYaml>,
         /// Keys that protect personal data, by name: lower-case letters, digits and `_`.
         keys: Option<BTreeMap<String, Option<KeyYaml>>>,
+        /// Who reads what: roles that become grants of AWS Lake Formation.
+        access: Option<AccessYaml>,
         /// Logs.
         telemetry: Option<TelemetryYaml>,
     }

@@ -5,11 +5,13 @@
 //! `schemars(required)`, its absence is reported with a position, and checking goes on without it. Elements of
 //! the long lists are `Option` for the same reason: a broken element leaves a hole, so that positions stay true.
 
+mod access;
 mod cases;
 mod firn;
 mod maintenance;
 mod pipeline;
 
+pub(super) use access::*;
 pub(super) use cases::*;
 pub(super) use firn::*;
 pub(super) use maintenance::*;

@@ -10,6 +10,7 @@ pub mod erase;
 pub mod execute;
 pub mod maintain;
 pub mod plan;
+pub mod plugin;
 pub mod protect;
 pub mod provenance;
 pub mod quarantine;

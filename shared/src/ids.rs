@@ -87,6 +87,17 @@ fn sql_name(text: &str) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
+/// Rule of names that others begin with, a dot behind them.
+fn word(text: &str) -> std::result::Result<(), &'static str> {
+    if text.is_empty() || text.len() > 64 {
+        return Err("must have 1 to 64 characters");
+    }
+    if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        return Err("may hold only lower-case ASCII letters, digits and `_`");
+    }
+    Ok(())
+}
+
 /// Rule of pipeline and cluster names, which become parts of object keys.
 fn slug(text: &str) -> std::result::Result<(), &'static str> {
     if text.is_empty() || text.len() > 100 {
@@ -115,6 +126,10 @@ checked_name!(
 checked_name!(
     /// A key that protects personal data; part of column names (`_key_people`).
     KeyName, "key", sql_name
+);
+checked_name!(
+    /// A WebAssembly plug-in in `firn.yaml`; what the names of its functions begin with.
+    PluginName, "plug-in", word
 );
 checked_name!(
     /// A column (or field of a struct column) of a destination table.

@@ -126,6 +126,7 @@ async fn env(to: &Path, options: &Compact) -> Result<Env> {
         warehouse: place("lake"),
         kms: domain::KmsOptions::default(),
         keys: BTreeMap::new(),
+        plugins: Vec::new(),
         landing: domain::LandingOptions::default(),
         compactor: domain::CompactorOptions::default(),
         access: None,

@@ -1,4 +1,4 @@
-//! `explain`: the columns after every step, what works on them, and what Polars makes of expressions. Asks no server.
+//! `explain`: the columns after every step, what works on them, and how. Asks no server.
 
 use std::fmt::Write;
 
@@ -30,7 +30,7 @@ struct ExplainedStep {
     arguments: Map<String, Json>,
     /// What works on the values; `nothing` where columns are only arranged.
     engine: &'static str,
-    /// What Polars makes of the step's expression.
+    /// More about how, such as what Polars makes of an expression.
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<String>,
     columns: Vec<Shown>,
@@ -85,7 +85,7 @@ fn text(table: &Explained) -> String {
         // Writing into text cannot fail.
         let _ = write!(out, "\n  {}. {} {arguments}  {}  by {}", i + 1, step.function, step.at, step.engine);
         if let Some(plan) = &step.plan {
-            let _ = write!(out, "\n    Polars: {plan}");
+            let _ = write!(out, "\n    {}: {plan}", step.engine);
         }
         let _ = write!(out, "\n    {}", list(&step.columns, Some(before)));
         before = &step.columns;

@@ -33,6 +33,9 @@ use crate::bench;
 use crate::maintain::Part;
 use crate::run::branch;
 
+/// The deployment that is taken when none is given.
+const FIRN_YAML: &str = "firn.yaml";
+
 /// Takes the raw zone into Iceberg tables, one atomic commit a run.
 #[derive(Debug, Parser)]
 #[command(name = "compactor", version)]
@@ -40,7 +43,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// The deployment.
-    #[arg(long, global = true, default_value = "firn.yaml")]
+    #[arg(long, global = true, default_value = FIRN_YAML)]
     config: PathBuf,
     /// Pipeline files, or directories of them.
     #[arg(long, global = true, default_value = "pipelines")]
@@ -227,7 +230,8 @@ pub fn main() -> ExitCode {
 pub fn main_with(own: &'static [Function]) -> ExitCode {
     let cli = Cli::parse();
     let format = cli.output;
-    match Functions::built_in().with(own).and_then(|functions| execute(cli, &functions)) {
+    let functions = Functions::built_in().loading(crate::plugin::load).with(own);
+    match functions.and_then(|functions| execute(cli, &functions)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tell(&error, format);
@@ -247,7 +251,9 @@ fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
             completions(Cli::command(), shell)?;
             return Ok(DONE);
         }
-        Command::Test(args) => return test::test(args, &cli.pipelines, functions.clone(), cli.output),
+        Command::Test(args) => {
+            return test::test(args, (&cli.config, &cli.pipelines), functions.clone(), cli.output);
+        }
         Command::Bench { command } => {
             return match bench::run(command) {
                 Ok(()) => Ok(DONE),

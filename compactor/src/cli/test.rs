@@ -1,4 +1,4 @@
-//! `compactor test`: needs no deployment, so it runs before `firn.yaml` is read.
+//! `compactor test`: needs no deployment, so it runs before `firn.yaml` is read; of that only the plug-ins matter to it.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
 use regex::Regex;
 
-use super::{DONE, Format, TESTS_FAILED, exit_code};
+use super::{DONE, FIRN_YAML, Format, TESTS_FAILED, exit_code};
 use crate::testing::{self, Options, Paint, Report, Watch};
 
 /// What to test, and how.
@@ -33,7 +33,12 @@ pub struct TestArgs {
 }
 
 /// Runs tests and prints what became of them.
-pub fn test(args: TestArgs, pipelines: &[PathBuf], functions: Functions, format: Format) -> Result<u8> {
+pub fn test(
+    args: TestArgs,
+    (firn, pipelines): (&Path, &[PathBuf]),
+    functions: Functions,
+    format: Format,
+) -> Result<u8> {
     // Cases run side by side, each on one thread; Polars' own pool would only stand in their way.
     crate::transform::bound_threads(1);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,8 +47,9 @@ pub fn test(args: TestArgs, pipelines: &[PathBuf], functions: Functions, format:
         .build()
         .map_err(|e| Error::unavailable("cannot start the runtime").with_source(e))?;
     let paths = if args.paths.is_empty() { pipelines.to_vec() } else { args.paths.clone() };
+    let firn = (firn != Path::new(FIRN_YAML)).then(|| firn.to_owned());
     let (filter, update) = (args.filter.clone(), args.update);
-    let options = Options { paths, filter, update, at_once: 0, functions };
+    let options = Options { paths, filter, update, at_once: 0, functions, firn };
     runtime.block_on(async {
         loop {
             let report = testing::run(&options).await?;

@@ -43,14 +43,24 @@ impl Budget {
     /// # Errors
     /// `Config` when not even one slice fits.
     pub fn of(memory: u64, threads: usize) -> Result<Self> {
-        if memory < SLICE_BYTES_MIN {
-            let least = (PROGRAM + SLICE_BYTES_MIN) >> 20;
+        Self::beside(memory, threads, 0)
+    }
+
+    /// As [`Self::of`], where each slice takes `call` bytes besides its share while a step works.
+    ///
+    /// # Errors
+    /// `Config` when not even one slice fits.
+    pub fn beside(memory: u64, threads: usize, call: u64) -> Result<Self> {
+        let slice = SLICE_BYTES_MIN.saturating_add(call);
+        if memory < slice {
+            let least = (PROGRAM + slice).div_ceil(1 << 20);
+            let of_which = if call == 0 { String::new() } else { format!(", {} of them for a plug-in", call >> 20) };
             return Err(Error::config(format!(
-                "compactor.memory: {memory} bytes are too little; give at least {least} MiB"
+                "compactor.memory: {memory} bytes are too little; give at least {least} MiB{of_which}"
             )));
         }
-        let at_once = (memory / SLICE_BYTES_MIN).clamp(1, threads.max(1) as u64);
-        Ok(Self { at_once: at_once as usize, slice: Share::of(memory / at_once) })
+        let at_once = (memory / slice).clamp(1, threads.max(1) as u64);
+        Ok(Self { at_once: at_once as usize, slice: Share::of(memory / at_once - call) })
     }
 }
 
@@ -85,6 +95,19 @@ mod tests {
                 assert!(slice.bytes >= SLICE_BYTES_MIN && at_once <= threads);
             }
         }
+    }
+
+    #[test]
+    fn what_a_step_takes_is_nobody_elses() {
+        let (memory, call) = (512 << 20, 100 << 20);
+        for threads in [1, 2, 7, 64] {
+            let Budget { at_once, slice } = Budget::beside(memory, threads, call).unwrap();
+            assert!(
+                at_once as u64 * (slice.bytes + call) <= memory && slice.bytes >= SLICE_BYTES_MIN && at_once <= threads
+            );
+        }
+        let error = Budget::beside(memory, 1, memory).unwrap_err().to_string();
+        assert!(error.contains("at least 576 MiB, 512 of them for a plug-in"), "{error}");
     }
 
     #[test]

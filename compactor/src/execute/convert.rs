@@ -103,6 +103,12 @@ impl Conversion {
         self.held_bytes
     }
 
+    /// What a step may hold besides the batch while it works on it, bytes.
+    #[must_use]
+    pub fn call_bytes(&self) -> u64 {
+        self.transformer.call_bytes()
+    }
+
     /// Whether records of this event belong to the table.
     #[must_use]
     pub fn wants(&self, event: Option<&str>) -> bool {

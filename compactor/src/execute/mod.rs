@@ -140,8 +140,8 @@ impl Written {
 pub async fn execute(plan: &Plan, execution: &Execution) -> Result<Written> {
     let threads = execution.cpu.threads().min(plan.slices.len());
     // What steps hold for the whole run is not the slices' to divide.
-    let Budget { at_once, slice: share } =
-        Budget::of(execution.cpu.memory().saturating_sub(execution.conversion.held_bytes()), threads)?;
+    let memory = execution.cpu.memory().saturating_sub(execution.conversion.held_bytes());
+    let Budget { at_once, slice: share } = Budget::beside(memory, threads, execution.conversion.call_bytes())?;
     let mut written = Written::default();
     let slices = plan.slices.iter().map(|slice| convert_slice(slice, execution, share));
     let mut slices = stream::iter(slices).buffer_unordered(at_once);

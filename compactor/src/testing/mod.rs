@@ -29,7 +29,7 @@ use std::time::Instant;
 
 use firn_shared::config::cases::{Case, TestFile};
 use firn_shared::config::domain::Pipeline;
-use firn_shared::config::{load_pipeline, load_tests};
+use firn_shared::config::{load_pipeline, load_tests, with_plugins};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -57,6 +57,8 @@ pub struct Options {
     pub at_once: usize,
     /// The functions that steps may call.
     pub functions: Functions,
+    /// The deployment whose plug-ins steps may call; else the `firn.yaml` beside a pipeline, or beside its folder.
+    pub firn: Option<PathBuf>,
 }
 
 /// Runs the tests.
@@ -82,11 +84,11 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<FileReport> {
     let mut report = FileReport::of(path);
-    let (tests, pipeline) = match load(path, &options.functions) {
-        Ok((tests, pipeline)) => (Arc::new(tests), Arc::new(pipeline)),
+    let (tests, pipeline, firn) = match load(path, options) {
+        Ok((tests, pipeline, firn)) => (Arc::new(tests), Arc::new(pipeline), firn),
         Err(problems) => return Ok(report.broken(problems)),
     };
-    report.watched.push(tests.pipeline.clone());
+    report.watched.extend([tests.pipeline.clone()].into_iter().chain(firn));
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watched.extend(samples.map(|sample| sample.path.clone()));
     let wanted = |case: &Case| options.filter.as_ref().is_none_or(|filter| filter.is_match(&case.name));
@@ -107,11 +109,25 @@ async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<File
     Ok(report)
 }
 
-fn load(path: &Path, functions: &Functions) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
+/// A file of tests, its pipeline, and the deployment whose plug-ins the pipeline may call.
+type Loaded = (TestFile, Pipeline, Option<PathBuf>);
+
+fn load(path: &Path, options: &Options) -> std::result::Result<Loaded, Vec<String>> {
     let told = |problems: firn_shared::config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let tests = load_tests(path).map_err(told)?;
-    let pipeline = load_pipeline(&tests.pipeline, functions).map_err(told)?;
-    Ok((tests, pipeline))
+    let firn = options.firn.clone().or_else(|| firn_of(&tests.pipeline));
+    let functions = match &firn {
+        Some(firn) => with_plugins(firn, &options.functions).map_err(told)?,
+        None => options.functions.clone(),
+    };
+    let pipeline = load_pipeline(&tests.pipeline, &functions).map_err(told)?;
+    Ok((tests, pipeline, firn))
+}
+
+/// The `firn.yaml` that belongs to a pipeline: beside it, or beside its folder.
+fn firn_of(pipeline: &Path) -> Option<PathBuf> {
+    let folder = pipeline.parent().unwrap_or(Path::new(""));
+    [folder.join("firn.yaml"), folder.join("../firn.yaml")].into_iter().find(|path| path.is_file())
 }
 
 async fn run_case(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> (CaseReport, Option<Outcome>) {

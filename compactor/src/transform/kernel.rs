@@ -108,6 +108,16 @@ pub trait Kernel: fmt::Debug + Send + Sync {
         true
     }
 
+    /// What it holds in the course of a run, bytes.
+    fn held_bytes(&self) -> u64 {
+        0
+    }
+
+    /// What one call may hold besides the batch, bytes.
+    fn call_bytes(&self) -> u64 {
+        0
+    }
+
     /// Works on one batch; called from many threads.
     ///
     /// # Errors

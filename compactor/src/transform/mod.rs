@@ -54,9 +54,9 @@ pub struct Transformer {
 /// What works on the values of a step.
 #[derive(Debug)]
 pub struct Engine {
-    /// `Arrow`, `Polars`, `decoder`, or `nothing` where columns are only arranged.
+    /// `Arrow`, `Polars`, `decoder`, `WebAssembly`, or `nothing` where columns are only arranged.
     pub name: &'static str,
-    /// What Polars makes of the step's expression.
+    /// More about how, such as what Polars makes of an expression.
     pub plan: Option<String>,
 }
 
@@ -124,9 +124,20 @@ impl Transformer {
     pub fn held_bytes(&self) -> u64 {
         let held = |step: &Built| match &step.work {
             Work::Keep(keep, _) => keep.held_bytes(),
-            _ => 0,
+            Work::Make(kernel) => kernel.held_bytes(),
+            Work::Layout | Work::Explode(_) => 0,
         };
         self.steps.iter().map(held).sum()
+    }
+
+    /// What a step may hold besides the batch while it works on it, bytes.
+    #[must_use]
+    pub fn call_bytes(&self) -> u64 {
+        let of = |step: &Built| match &step.work {
+            Work::Make(kernel) => kernel.call_bytes(),
+            Work::Layout | Work::Keep(..) | Work::Explode(_) => 0,
+        };
+        self.steps.iter().map(of).max().unwrap_or_default()
     }
 
     /// Columns after the last step, in order.

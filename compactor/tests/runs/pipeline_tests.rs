@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use firn_compactor::testing::{self, Options, Paint, Report, Verdict, Watch};
+use firn_shared::functions::Functions;
 use regex::Regex;
 
 const PIPELINE: &str = "
@@ -138,7 +139,8 @@ async fn the_shipped_examples_have_tests_and_pass_them() {
             tested.push(pipelines);
         }
     }
-    let report = testing::run(&Options { paths: tested, ..Options::default() }).await.unwrap();
+    let functions = Functions::built_in().loading(firn_compactor::plugin::load);
+    let report = testing::run(&Options { paths: tested, functions, ..Options::default() }).await.unwrap();
     assert!(!report.has_failed() && !report.is_broken(), "{}", testing::render(&report, Paint(false)));
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub use super::access::Access;
 pub use super::maintenance::{Maintenance, MaintenanceOptions};
 pub use super::payload::{Format, PayloadFormat, TimeFormat};
+pub use super::plugin::{PluginLimits, PluginSpec};
 pub use super::protection::{ColumnPath, KeySource, KeySpec, KmsOptions, Mask, PathStep, Protect, Protection, Reuse};
 use crate::functions::{Args, Function, Planned, Shape};
 use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, KeyName, PipelineName, TableName, Topic};
@@ -63,6 +64,8 @@ pub struct Deployment {
     pub kms: KmsOptions,
     /// Keys that protect personal data.
     pub keys: BTreeMap<KeyName, KeySpec>,
+    /// WebAssembly plug-ins.
+    pub plugins: Vec<PluginSpec>,
     /// Settings of the landing daemon.
     pub landing: LandingOptions,
     /// Settings of the compactor.
@@ -85,6 +88,7 @@ impl Deployment {
             warehouse: StoreUrl::File(folder.join("tables")),
             kms: KmsOptions::default(),
             keys: BTreeMap::new(),
+            plugins: Vec::new(),
             landing: LandingOptions::default(),
             compactor: CompactorOptions { temp_dir: folder.join("tmp"), ..CompactorOptions::default() },
             access: None,

@@ -104,6 +104,25 @@ pub fn load_pipeline(path: &Path, functions: &Functions) -> std::result::Result<
     whole(file, pipeline, problems)
 }
 
+/// `functions` with those of the plug-ins that a deployment names; of `firn.yaml` nothing else needs to be right.
+///
+/// # Errors
+/// Every problem of the plug-ins, or of the file as YAML.
+pub fn with_plugins(firn: &Path, functions: &Functions) -> std::result::Result<Functions, Problems> {
+    let mut problems = Problems::default();
+    let Some((path, text)) = read(firn.to_owned(), &mut problems) else { return Err(problems) };
+    let (file, yaml) = read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable);
+    let functions = yaml.map(|yaml| check::deployment(&file, &yaml, functions.clone()).2);
+    let matters = |problem: &Problem| functions.is_none() || problem.path.starts_with("plugins");
+    for problem in file.into_problems().into_iter().filter(matters) {
+        problems.push(problem);
+    }
+    match functions {
+        Some(functions) if problems.is_empty() => Ok(functions),
+        _ => Err(problems.finish()),
+    }
+}
+
 /// Reads and checks a file of tests. `${…}` stays as it is: it may be part of a payload.
 ///
 /// # Errors
@@ -160,22 +179,23 @@ pub(super) fn check_texts(
     (lookup, functions): (Lookup<'_>, &Functions),
     mut problems: Problems,
 ) -> std::result::Result<Config, Problems> {
-    let (firn_schema, pipeline_schema) = (schema::firn(), schema::pipeline(functions));
     let mut found: Vec<Problem> = Vec::new();
     let mut names = None;
     let mut deployment = None;
+    let mut functions = functions.clone();
     if let Some((path, text)) = firn {
-        let (file, yaml) = read_file::<FirnYaml>(path, text, &firn_schema, lookup);
+        let (file, yaml) = read_file::<FirnYaml>(path, text, &schema::firn(), lookup);
         if let Some(yaml) = yaml {
-            let (clusters, built) = check::deployment(&file, &yaml);
-            deployment = built;
+            let (clusters, built, with_plugins) = check::deployment(&file, &yaml, functions);
+            (deployment, functions) = (built, with_plugins);
             let keys = yaml.keys.iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
             names = Some(((!file.is_cut("clusters")).then_some(clusters), (!file.is_cut("keys")).then_some(keys)));
         }
         found.extend(file.into_problems());
     }
     let (clusters, keys) = names.unwrap_or_default();
-    let known = check::Known { clusters: clusters.as_deref(), keys: keys.as_deref(), functions };
+    let known = check::Known { clusters: clusters.as_deref(), keys: keys.as_deref(), functions: &functions };
+    let pipeline_schema = schema::pipeline(&functions);
     let mut files = Vec::new();
     for (path, text) in pipelines {
         let (file, yaml) = read_file::<PipelineYaml>(path, text, &pipeline_schema, lookup);

@@ -14,6 +14,7 @@ mod grammar;
 mod load;
 mod maintenance;
 mod payload;
+mod plugin;
 mod problems;
 pub mod protected;
 mod protection;
@@ -33,7 +34,9 @@ pub use check::{
     shaped_columns,
 };
 pub use domain::Config;
-pub use load::{Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, load_with, read_tests, yaml_as_json};
+pub use load::{
+    Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, load_with, read_tests, with_plugins, yaml_as_json,
+};
 pub use problems::{Problem, Problems};
 pub use ring::{Ring, RingKey, read_ring};
 pub(crate) use shape::join;

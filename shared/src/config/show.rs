@@ -7,6 +7,7 @@ use super::domain::{
     LateThen, LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Step, Table, TopicSelector,
     WriteStrategy,
 };
+use super::plugin;
 use super::show_keys;
 use super::units::{ByteSize, Period};
 use super::wire::{
@@ -90,6 +91,7 @@ pub(super) fn firn(deployment: &Deployment) -> FirnYaml {
         kms: (!deployment.keys.is_empty()).then(|| show_keys::kms(&deployment.kms)),
         keys: (!deployment.keys.is_empty()).then(|| show_keys::keys(&deployment.keys)),
         access: deployment.access.as_ref().map(super::access::show),
+        plugins: (!deployment.plugins.is_empty()).then(|| plugin::show(&deployment.plugins)),
         telemetry: Some(TelemetryYaml {
             log: Some(deployment.telemetry.log.clone()),
             format: Some(match deployment.telemetry.format {

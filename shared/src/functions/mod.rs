@@ -39,6 +39,9 @@ pub use plan::{Columns, Plan, Planned, Planner, Source, origins, steps};
 pub(crate) use schema::add_steps;
 pub use takes::{Gives, Takes};
 
+use crate::config::domain::{PluginSpec, S3Options};
+use crate::ids::PluginName;
+
 /// What a step calls.
 pub struct Function {
     /// The key of the step.
@@ -256,7 +259,15 @@ pub struct Functions {
     own: Vec<&'static Function>,
     /// Names with a dot that are not known here pass unchecked: another program knows them.
     open: bool,
+    /// What makes functions of plug-ins, in a program that can run them.
+    loader: Option<Loader>,
+    /// Plug-ins whose functions are not known, because something about them was reported already.
+    broken: Vec<PluginName>,
 }
+
+/// Makes functions of a plug-in; `None` for one in a store that cannot be reached, as its options are broken. What it makes
+/// lives as long as the process.
+pub type Loader = fn(&PluginSpec, Option<&S3Options>) -> crate::error::Result<Option<Vec<&'static Function>>>;
 
 impl Functions {
     /// Those that come with the programs.
@@ -291,6 +302,33 @@ impl Functions {
     pub fn open(mut self) -> Self {
         self.open = true;
         self
+    }
+
+    /// Loads the plug-ins of `firn.yaml` with this.
+    #[must_use]
+    pub fn loading(mut self, loader: Loader) -> Self {
+        self.loader = Some(loader);
+        self
+    }
+
+    /// What loads plug-ins.
+    #[must_use]
+    pub fn loader(&self) -> Option<Loader> {
+        self.loader
+    }
+
+    /// Lets all functions of this plug-in pass unchecked.
+    #[must_use]
+    pub fn without(mut self, plugin: PluginName) -> Self {
+        self.broken.push(plugin);
+        self
+    }
+
+    /// Whether a name that is not known passes.
+    #[must_use]
+    pub fn passes(&self, name: &str) -> bool {
+        let of = |plugin: &PluginName| name.split_once('.').is_some_and(|(first, _)| first == plugin.as_str());
+        Function::is_own(name) && (self.open || self.broken.iter().any(of))
     }
 
     /// Whether unknown names with a dot pass.

@@ -22,6 +22,10 @@ pub enum Takes {
     Whole,
     /// Integers, floats and decimals.
     Number,
+    /// `int`, `float` or `double`: what a `double` holds exactly.
+    Real,
+    /// `date`.
+    Date,
     /// `date`, `timestamp` or `timestamptz`.
     Calendar,
     /// `timestamp` or `timestamptz`.
@@ -64,6 +68,8 @@ impl Takes {
             Self::Boolean => *r#type == L::Boolean,
             Self::Whole => matches!(r#type, L::Int | L::Long),
             Self::Number => matches!(r#type, L::Int | L::Long | L::Float | L::Double | L::Decimal { .. }),
+            Self::Real => matches!(r#type, L::Int | L::Float | L::Double),
+            Self::Date => *r#type == L::Date,
             Self::Calendar => matches!(r#type, L::Date | L::Timestamp | L::TimestampTz),
             Self::Instant => matches!(r#type, L::Timestamp | L::TimestampTz),
             Self::Local => *r#type == L::Timestamp,
@@ -91,6 +97,8 @@ impl fmt::Display for Takes {
             Self::Boolean => "boolean",
             Self::Whole => "int or long",
             Self::Number => "int, long, float, double or decimal",
+            Self::Real => "int, float or double",
+            Self::Date => "date",
             Self::Calendar => "date, timestamp or timestamptz",
             Self::Instant => "timestamp or timestamptz",
             Self::Local => "timestamp",

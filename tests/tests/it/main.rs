@@ -17,6 +17,7 @@ mod memory;
 mod mixed_writers;
 mod other_writers;
 mod pipeline_tests;
+mod plugins;
 mod protection;
 mod protection_reading;
 mod readers;

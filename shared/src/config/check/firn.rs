@@ -15,6 +15,7 @@ use crate::config::wire::{
     CatalogYaml, ClusterYaml, CompactorYaml, FirnYaml, LandingYaml, LogFormatYaml, Mechanism, OneOrMany, Protocol,
     S3Yaml, SecurityYaml, TelemetryYaml,
 };
+use crate::functions::Functions;
 use crate::ids::ClusterName;
 use crate::telemetry::parse_filter;
 
@@ -39,8 +40,13 @@ const OWNED: &[(&str, &str)] = &[
     ("ssl.key.password", "write it under `security`, where it is kept secret"),
 ];
 
-/// The names of the clusters, broken ones too, and the deployment if all of it could be built.
-pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String>, Option<Deployment>) {
+/// The names of the clusters, broken ones too; the deployment if all of it could be built; `functions` with those of the
+/// plug-ins.
+pub(in crate::config) fn deployment(
+    file: &File,
+    yaml: &FirnYaml,
+    functions: Functions,
+) -> (Vec<String>, Option<Deployment>, Functions) {
     let names = yaml.clusters.iter().flatten().map(|(name, _)| name.clone()).collect();
     let parts = (
         clusters(file, yaml),
@@ -52,7 +58,9 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
         compactor(file, &yaml.compactor.clone().unwrap_or_default()),
         telemetry(file, &yaml.telemetry.clone().unwrap_or_default()),
         super::keys::keys(file, yaml),
+        super::plugins::plugins(file, yaml),
     );
+    let functions = super::plugins::load(file, yaml, (parts.9.as_deref(), parts.2.as_ref()), functions);
     file.refuse(yaml.registry.as_ref(), "registry", "a schema registry");
     if let (Some(raw), Some(warehouse)) = (&parts.1, &parts.4)
         && raw == warehouse
@@ -76,12 +84,24 @@ pub(in crate::config) fn deployment(file: &File, yaml: &FirnYaml) -> (Vec<String
             Some(compactor),
             Some(telemetry),
             Some((kms, keys)),
-        ) => {
-            Some(Deployment { clusters, raw, s3, catalog, warehouse, kms, keys, landing, compactor, telemetry, access })
-        }
+            Some(plugins),
+        ) => Some(Deployment {
+            clusters,
+            raw,
+            s3,
+            catalog,
+            warehouse,
+            kms,
+            keys,
+            plugins,
+            landing,
+            compactor,
+            telemetry,
+            access,
+        }),
         _ => None,
     };
-    (names, deployment)
+    (names, deployment, functions)
 }
 
 pub(super) fn store(file: &File, path: &str, text: Option<&String>) -> Option<StoreUrl> {

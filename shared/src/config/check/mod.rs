@@ -12,6 +12,7 @@ mod keys;
 mod maintenance;
 mod mode;
 mod pipeline;
+mod plugins;
 mod protect;
 mod table;
 

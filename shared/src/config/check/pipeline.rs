@@ -341,7 +341,7 @@ fn step(file: &File, path: &str, yaml: &StepYaml, columns: &mut Columns, functio
     let inner = join(path, name);
     let Some(function) = functions.get(name) else {
         columns.incomplete = true;
-        if !functions.is_open() {
+        if !functions.passes(name) {
             let own = functions.iter().map(|function| function.name).filter(|name| Function::is_own(name));
             let hint = did_you_mean(name, own);
             file.report(

@@ -10,6 +10,7 @@ mod cases;
 mod deployments;
 mod maintenance;
 mod meanings;
+mod plugins;
 mod protection;
 mod shapes;
 
@@ -49,6 +50,7 @@ mod examples {
         insta::assert_snapshot!(lines.join("\n"), @r#"
         33:11: registry: not supported yet: a schema registry
         43:3: access: needs `catalog: {glue: ...}`: Lake Formation governs tables of Glue's catalog only
+        51:9: plugins.bank: this program is built without plug-ins
         17:30: ingestionUnit.incomingData.whitelist.OrderPlaced.subject: not supported yet: checking against a schema registry
         19:31: ingestionUnit.incomingData.late.then: not supported yet: `sideTable`; use `accept` or `quarantine`
         47:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists

@@ -36,6 +36,8 @@ wire! {
         keys: Option<BTreeMap<String, Option<KeyYaml>>>,
         /// Who reads what: roles that become grants of AWS Lake Formation.
         access: Option<AccessYaml>,
+        /// WebAssembly plug-ins by name: lower-case letters, digits and `_`. Steps call their functions as `name.function`.
+        plugins: Option<BTreeMap<String, Option<PluginYaml>>>,
         /// Logs.
         telemetry: Option<TelemetryYaml>,
     }
@@ -199,6 +201,19 @@ wire! {
         values: Option<u64>,
         /// When one process has sealed so many bytes with it (default 64GiB).
         bytes: Option<String>,
+    }
+    /// A WebAssembly plug-in.
+    struct PluginYaml {
+        /// The file: `s3://bucket/key`, `file:///file`, or a file relative to this one.
+        #[schemars(required)]
+        path: Option<String>,
+        /// SHA-256 of the file, hexadecimal. Needed; where it is missing, `compactor check` says what it is.
+        sha256: Option<String>,
+        /// Upper bound of the memory of a call (default 64MB).
+        memory: Option<String>,
+        /// Fuel for each row of a call; an instruction takes about one (default 100000).
+        #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
+        fuel_per_row: Option<u64>,
     }
     /// Logs.
     struct TelemetryYaml {

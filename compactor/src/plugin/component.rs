@@ -1,0 +1,48 @@
+//! The file of a plug-in as a component.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata, metadata};
+use wit_parser::Resolve;
+
+/// What a plug-in is.
+const WIT: &str = include_str!("../../../deploy/plugins/plugin.wit");
+/// How every WebAssembly file begins: magic number, version, and whether it is a core module (0) or a component (1).
+const CORE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// A component as it is, or made of the core module that a compiler wrote: neither C nor Rust then needs a tool besides its
+/// compiler. A module without a description of its world is taken for one of ours.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn component(file: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    if file.starts_with(COMPONENT) {
+        return Ok(file.into());
+    }
+    if !file.starts_with(CORE) {
+        return Err("is neither a WebAssembly component nor a core module".to_owned());
+    }
+    let is_described = metadata::decode(file).map_err(|e| wrong(&e))?.0.is_some();
+    let module = if is_described { file.into() } else { Cow::from(described(file)?) };
+    let encoder = ComponentEncoder::default().module(&module).map_err(|e| wrong(&e))?;
+    Ok(encoder.validate(true).encode().map_err(|e| wrong(&e))?.into())
+}
+
+/// A core module with the description that generators of bindings leave in theirs.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn described(module: &[u8]) -> Result<Vec<u8>, String> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("plugin.wit", WIT).map_err(|e| wrong(&e))?;
+    let world = resolve.select_world(&[package], Some("plugin")).map_err(|e| wrong(&e))?;
+    let mut module = module.to_vec();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(|e| wrong(&e))?;
+    Ok(module)
+}
+
+fn wrong(error: &dyn Display) -> String {
+    format!("cannot become a component: {error:#}")
+}

@@ -1,0 +1,221 @@
+//! Steps that call a plug-in.
+
+use std::fmt;
+
+use arrow_array::{Array, ArrayRef, make_array, new_null_array};
+use arrow_buffer::NullBuffer;
+use arrow_select::concat::concat;
+use firn_shared::error::{Error, Result};
+use firn_shared::functions::{self, Args};
+
+use super::host::{DataType, Described, Failed, Nulls, Plugin, ROWS_PART, Reads, Value, columns, shorten};
+use crate::decode::{RejectKind, Rejected};
+use crate::transform::kernel::{Batch, Builder, Call, Kernel, Made, Misfit, Work, broken};
+
+/// Rows of a call at most.
+const CALL_ROWS_MAX: usize = 8192;
+/// Rows of a batch that may trap. More of them is a broken plug-in, not bad rows.
+const TRAPS_MAX: usize = 100;
+
+/// Builds the steps that call one function.
+pub struct Steps {
+    /// The plug-in.
+    pub plugin: &'static Plugin,
+    /// The function.
+    pub described: Described,
+}
+
+impl Builder for Steps {
+    fn build(&self, call: &Call<'_>) -> Result<Work, Misfit> {
+        let Described { name, reads, gives, nulls, rejects, .. } = &self.described;
+        let types = match reads {
+            Reads::One(of) | Reads::Several(of) => vec![*of; call.reads.len()],
+            Reads::Named(columns) => columns.iter().map(|column| column.data_type).collect(),
+        };
+        let step = Step {
+            plugin: self.plugin,
+            function: name.clone(),
+            arguments: self.arguments(call.args),
+            types,
+            gives: *gives,
+            nulls_stay: matches!(nulls, Nulls::Stay),
+            rejects: shorten(rejects),
+        };
+        step.try_without_rows().map_err(broken)?;
+        Ok(Work::Make(Box::new(step)))
+    }
+}
+
+impl Steps {
+    fn arguments(&self, args: &Args) -> Vec<(String, Value)> {
+        let value = |name: &str| {
+            Some(match args.get(name)? {
+                functions::Value::Text(text) => Value::Text(text.clone()),
+                functions::Value::Int(whole) => Value::Whole(*whole),
+                functions::Value::Number(number) => Value::Number(*number),
+                functions::Value::Bool(flag) => Value::Flag(*flag),
+                _ => return None,
+            })
+        };
+        let names = self.described.arguments.iter().map(|argument| &argument.name);
+        names.filter_map(|name| Some((name.clone(), value(name)?))).collect()
+    }
+}
+
+/// A step that calls a function of a plug-in.
+struct Step {
+    plugin: &'static Plugin,
+    function: String,
+    arguments: Vec<(String, Value)>,
+    /// Of the columns that it reads.
+    types: Vec<DataType>,
+    gives: DataType,
+    nulls_stay: bool,
+    /// Which values the function refuses, in its words.
+    rejects: String,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("plugin", self.plugin).field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+/// What a batch became so far.
+#[derive(Default)]
+struct Results {
+    parts: Vec<ArrayRef>,
+    rejects: Vec<(usize, Why)>,
+    traps: usize,
+}
+
+/// Why a row is rejected.
+enum Why {
+    Refused,
+    Trapped(String),
+}
+
+impl Kernel for Step {
+    fn engine(&self) -> &'static str {
+        "WebAssembly"
+    }
+
+    fn plan(&self) -> Option<String> {
+        let limits = self.plugin.limits();
+        let (memory, fuel) = (limits.memory, limits.fuel_per_row);
+        Some(format!("{}, memory {memory} bytes, fuel {fuel} a row", self.plugin.place()))
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.plugin.code_bytes()
+    }
+
+    fn call_bytes(&self) -> u64 {
+        self.plugin.call_bytes()
+    }
+
+    fn call(&self, batch: &Batch<'_>) -> Result<Made> {
+        let wanted = batch.columns.iter().zip(&self.types);
+        let arrays = wanted.map(|(column, of)| arrow_cast::cast(column.array, &of.arrow()));
+        let arrays: Vec<ArrayRef> = arrays
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::bug("a column of another type than planned").with_source(e))?;
+        let mut results = Results::default();
+        let at_once = self.rows_at_once(&arrays, batch.rows);
+        for from in (0..batch.rows).step_by(at_once) {
+            self.rows(&arrays, from, at_once.min(batch.rows - from), &mut results)?;
+        }
+        let parts: Vec<&dyn Array> = results.parts.iter().map(AsRef::as_ref).collect();
+        let column = match parts[..] {
+            [] => new_null_array(&self.gives.arrow(), 0),
+            _ => concat(&parts).map_err(|e| Error::bug("results of a plug-in do not go together").with_source(e))?,
+        };
+        let path = batch.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+        let rejects = results.rejects.into_iter().map(|(row, why)| (row, self.rejected(&path, why)));
+        Ok(Made { columns: vec![column], rejects: rejects.collect() })
+    }
+}
+
+impl Step {
+    /// Whether the function takes the arguments.
+    fn try_without_rows(&self) -> Result<()> {
+        let empty: Vec<ArrayRef> = self.types.iter().map(|of| new_null_array(&of.arrow(), 0)).collect();
+        match self.call_once(&empty, 0) {
+            Ok(_) => Ok(()),
+            Err(Failed::Trap(why)) => Err(self.plugin.broken(format!(
+                "function `{}` trapped before it had any row, on these arguments: {why}",
+                self.function
+            ))),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// How many rows go into one call.
+    fn rows_at_once(&self, arrays: &[ArrayRef], rows: usize) -> usize {
+        let bytes: usize = arrays.iter().filter_map(|array| array.to_data().get_slice_memory_size().ok()).sum();
+        let of_a_row = (bytes / rows.max(1)).max(1) as u64;
+        usize::try_from(self.plugin.limits().memory / ROWS_PART / of_a_row)
+            .unwrap_or(usize::MAX)
+            .clamp(1, CALL_ROWS_MAX)
+    }
+
+    /// Calls the function on rows; on each half again, when something about the rows is too much for it.
+    fn rows(&self, arrays: &[ArrayRef], from: usize, count: usize, results: &mut Results) -> Result<()> {
+        let part: Vec<ArrayRef> = arrays.iter().map(|array| array.slice(from, count)).collect();
+        match self.call_once(&part, count) {
+            Ok((column, rejected)) => {
+                results.parts.push(column);
+                results.rejects.extend(rejected.into_iter().map(|row| (from + row, Why::Refused)));
+            }
+            Err(Failed::Trap(_) | Failed::Memory(_)) if count > 1 => {
+                let half = count / 2;
+                self.rows(arrays, from, half, results)?;
+                self.rows(arrays, from + half, count - half, results)?;
+            }
+            Err(Failed::Trap(why)) if results.traps < TRAPS_MAX => {
+                results.traps += 1;
+                results.parts.push(new_null_array(&self.gives.arrow(), 1));
+                results.rejects.push((from, Why::Trapped(why)));
+            }
+            Err(Failed::Trap(why)) => {
+                let name = &self.function;
+                return Err(self.plugin.broken(format!(
+                    "function `{name}` trapped on more than {TRAPS_MAX} rows of a batch, the last time: {why}"
+                )));
+            }
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
+    }
+
+    fn call_once(&self, part: &[ArrayRef], rows: usize) -> Result<(ArrayRef, Vec<usize>), Failed> {
+        let lowered = columns(part, &self.types).map_err(Failed::Run)?;
+        let (column, mut rejected) = self.plugin.call((&self.function, self.gives), &self.arguments, &lowered, rows)?;
+        let wrong = |why: String| Failed::Run(self.plugin.broken(format!("function `{}` {why}", self.function)));
+        if self.rejects.is_empty() && !rejected.is_empty() {
+            return Err(wrong("refused a row, and had said that it refuses none".to_owned()));
+        }
+        if !self.nulls_stay {
+            return Ok((column, rejected));
+        }
+        let nulls = part.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
+        let given = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
+        rejected.retain(|row| given(*row));
+        let made_null = |row: &usize| column.is_null(*row) && given(*row) && rejected.binary_search(row).is_err();
+        if column.null_count() > 0 && (0..rows).any(|row| made_null(&row)) {
+            return Err(wrong("made null of a value, and had said that nulls stay".to_owned()));
+        }
+        let nulls = NullBuffer::union(nulls.as_ref(), column.nulls());
+        let data = column.to_data().into_builder().nulls(nulls).build();
+        let data = data.map_err(|e| Failed::Run(Error::bug("a column with other nulls").with_source(e)))?;
+        Ok((make_array(data), rejected))
+    }
+
+    fn rejected(&self, path: &str, why: Why) -> Rejected {
+        let detail = match why {
+            Why::Refused => self.rejects.clone(),
+            Why::Trapped(why) => format!("plug-in `{}` trapped: {why}", self.plugin.name),
+        };
+        Rejected { path: path.to_owned(), reason: RejectKind::BadFormat, detail }
+    }
+}

@@ -1,0 +1,25 @@
+//! Functions without a rebuild: WebAssembly plug-ins that make columns of columns (`deploy/plugins/plugin.wit`).
+//!
+//! ```text
+//! firn.yaml ─→ load (file or store, SHA-256) ─→ component (a core module becomes one) ─→ host (compiled)
+//!                                                     describe (functions as the check of pipelines knows them) ←─┘
+//! batch ─→ kernel (chunks, nulls, traps) ─→ layout (Arrow's buffers over) ─→ host (an instance, its fuel and memory)
+//! ```
+//! Every call gets an instance of its own. That costs microseconds, and makes sure that nothing is carried from one batch
+//! to the next: the same raw records give the same table again. For the same reason an instance has no clock, no chance, no
+//! file and no network: nothing at all is linked.
+//!
+//! What ends a run and what a row: a row that the function refuses, or on which it traps, is rejected like any value that
+//! does not fit. Running out of fuel or memory, and results that are no column of the promised type and length, end the run
+//! with the names of plug-in, function and step, because they say nothing about the row. No row is ever lost to either.
+
+mod component;
+mod describe;
+mod host;
+mod kernel;
+mod layout;
+mod load;
+#[cfg(test)]
+mod tests;
+
+pub use load::load;

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 
 use super::protection::{TOKEN, kms_sections, openssl, person, pipeline, workspace};
 
-/// One subject a person, and an e-mail that goes with it.
+/// One subject a person, and everything that says the e-mail or is sealed goes with it.
 fn with_subject(yaml: String) -> String {
     yaml.replace("protect: encrypt, token: true", "protect: encrypt, token: true, subject: id")
-        .replace("name: note,", "name: note, subject: id,")
+        .replace("name: born, protect", "name: born, subject: id, protect")
+        .replace("name: note, protect", "name: note, subject: id, protect")
         .replace("WHERE", "conversion")
 }
 
@@ -115,7 +116,7 @@ fn erased(workspace: &Workspace, topic: &str, secret_token: Option<&str>) -> Val
     for sql in ["SELECT id, email, email_token, born FROM t ORDER BY 1", "SELECT * FROM t WHERE id = 3"] {
         assert_eq!(access.duckdb("t.people", sql).unwrap().len(), access.pyiceberg("t.people", sql).unwrap().len());
     }
-    let sql = "SELECT id, email IS NULL AND email_token IS NULL, born IS NULL FROM t ORDER BY 1";
+    let sql = "SELECT id, email IS NULL AND email_token IS NULL AND born IS NULL AND note IS NULL, ip IS NULL FROM t ORDER BY 1";
     let rows = access.duckdb("t.people", sql).unwrap();
     assert_eq!(rows.len(), 25);
     for row in rows {

@@ -29,6 +29,8 @@ def connect():
     for name in EXTENSIONS:
         load(connection, name)
     connection.execute("SET TimeZone='UTC'")
+    # What was read once is asked for again: tests delete files and look whether they are gone.
+    connection.execute("SET enable_external_file_cache=false")
     return connection
 
 

@@ -96,8 +96,8 @@ pub(in crate::config) fn deployment(
             plugins,
             landing,
             compactor,
-            telemetry,
             access,
+            telemetry,
         }),
         _ => None,
     };

@@ -85,7 +85,7 @@ impl Work<'_> {
         loop {
             let Some(table) = env.catalog.load(ident).await? else { return Ok(()) };
             let found = self.holding(&table, &mut clean).await?;
-            let Some(commit) = self.next(&table, found) else { break };
+            let Some(commit) = next(&table, found) else { break };
             match self.rewrite(&table, &commit, conflicts).await {
                 Ok(rows) => {
                     let counts = journal.report().table(ident);
@@ -145,13 +145,6 @@ impl Work<'_> {
         Ok(found)
     }
 
-    /// What one commit takes: files of one kind, since those of an older partition spec move to the current one.
-    fn next(&self, table: &Table, found: Vec<LiveFile>) -> Option<Vec<LiveFile>> {
-        let moves = |file: &LiveFile| file.data.spec_id != table.metadata().default_partition_spec_id();
-        let kind = found.first().map(moves)?;
-        Some(found.into_iter().filter(|file| moves(file) == kind).take(FILES).collect())
-    }
-
     /// Writes the live rows of `files` again without the values, and commits. Says how many rows lost some.
     async fn rewrite(&self, table: &Table, files: &[LiveFile], attempt: u32) -> Result<u64> {
         let Self { env, run, ident, erase } = self;
@@ -204,6 +197,13 @@ impl Work<'_> {
         Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock)).commit(ident, &change).await?;
         Ok(erased.load(Ordering::Relaxed))
     }
+}
+
+/// What one commit takes: files of one kind, since those of an older partition spec move to the current one.
+fn next(table: &Table, found: Vec<LiveFile>) -> Option<Vec<LiveFile>> {
+    let moves = |file: &LiveFile| file.data.spec_id != table.metadata().default_partition_spec_id();
+    let kind = found.first().map(moves)?;
+    Some(found.into_iter().filter(|file| moves(file) == kind).take(FILES).collect())
 }
 
 /// Whether rows of a file lose something. Few columns first: most files hold nothing of the subject.

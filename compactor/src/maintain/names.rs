@@ -80,7 +80,9 @@ pub async fn named(table: &Table) -> Result<Names> {
         names.insert(&object.url);
     }
     let manifests = manifests_of(table, metadata.snapshots(), |list| names.insert(list)).await?;
-    manifests.keys().for_each(|path| names.insert(path));
+    for path in manifests.keys() {
+        names.insert(path);
+    }
     let mut loaded = load_all(table, manifests.into_values().collect());
     while let Some((_, manifest)) = loaded.try_next().await? {
         manifest.entries().iter().filter(|e| e.is_alive()).for_each(|e| names.insert(e.file_path()));

@@ -97,8 +97,9 @@ fn example(name: &str, reads: &Reads) -> String {
         Reads::One(_) => format!("{name}: {{column: a}}"),
         Reads::Several(_) => format!("{name}: {{columns: [a, b], as: c}}"),
         Reads::Named(columns) => {
-            let keys: String = columns.iter().map(|column| format!("{0}: {0}, ", column.name)).collect();
-            format!("{name}: {{{keys}as: result}}")
+            let keys = columns.iter().map(|column| format!("{0}: {0}", column.name));
+            let keys: Vec<String> = keys.chain(["as: result".to_owned()]).collect();
+            format!("{name}: {{{}}}", keys.join(", "))
         }
     }
 }

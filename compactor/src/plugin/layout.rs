@@ -72,9 +72,8 @@ pub fn lift(column: Column, of: DataType, rows: usize) -> Result<ArrayRef, Strin
     if column.data_type != of {
         return Err(format!("a column of {}, it said {}", column.data_type.arrow(), of.arrow()));
     }
-    let exactly = |what: &str, found: usize, wanted: usize| match found == wanted {
-        true => Ok(()),
-        false => Err(format!("{found} {what}, {wanted} belong to {rows} rows")),
+    let exactly = |what: &str, found: usize, wanted: usize| {
+        if found == wanted { Ok(()) } else { Err(format!("{found} {what}, {wanted} belong to {rows} rows")) }
     };
     let mut data = ArrayData::builder(of.arrow()).len(rows);
     if let Some(validity) = column.validity {

@@ -1,5 +1,6 @@
 //! A plug-in that does everything wrong that one can do, in the text form of WebAssembly; and the shipped one, compiled anew.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -72,17 +73,19 @@ fn module(extra: &str) -> String {
     let (mut data, mut records, mut choice) = (String::new(), String::new(), String::new());
     for (i, (name, body)) in BEHAVIOURS.iter().enumerate() {
         let at = 2048 + i * 16;
-        data.push_str(&format!("(data (i32.const {at}) \"{name}\")\n"));
+        writeln!(data, "(data (i32.const {at}) \"{name}\")").unwrap();
         let refuses = if matches!(*name, "beyond" | "odd") { name.len() } else { 0 };
         // name, about; reads: one of type 1; gives 1; nulls: stay; rejects; no arguments.
         let words = [at, name.len(), at, name.len(), 0, 1, 0, 1, 0, 0, 0, at, refuses, 0, 0];
         let bytes = words.iter().flat_map(|word| (*word as u32).to_le_bytes());
         records.extend(bytes.map(|byte| format!("\\{byte:02x}")));
-        choice.push_str(&format!(
+        writeln!(
+            choice,
             "(if (i32.eq (i32.load8_u (local.get $name)) (i32.const {}))
-               (then (return (block (result i32) {body}))))\n",
+               (then (return (block (result i32) {body}))))",
             name.as_bytes()[0]
-        ));
+        )
+        .unwrap();
     }
     format!(
         r#"(module {extra}
@@ -212,11 +215,15 @@ fn a_row_that_is_refused_or_traps_is_rejected_alone() {
     // Over many calls, and at their edges.
     let mut values: Vec<Option<i64>> = (0..20_000).map(|i| (i % 7 != 0).then_some(i + 100)).collect();
     let bad = [0, 4095, 8191, 8192, 19_999];
-    bad.iter().for_each(|row| values[*row] = Some(13));
+    for row in bad {
+        values[row] = Some(13);
+    }
     let made = run(&step(plugin, "poison").unwrap(), values.clone()).unwrap();
     assert_eq!(made.rejects.iter().map(|(row, _)| *row).collect::<Vec<_>>(), bad);
     assert!(made.rejects[0].1.detail.contains("plug-in `bad` trapped: wasm `unreachable`"), "{:?}", made.rejects[0]);
-    bad.iter().for_each(|row| values[*row] = None);
+    for row in bad {
+        values[row] = None;
+    }
     assert_eq!(made.columns[0].as_primitive::<Int64Type>(), &Int64Array::from(values));
     // A plug-in that traps everywhere is not a matter of rows.
     let error = run(&step(plugin, "poison").unwrap(), vec![Some(13); 500]).unwrap_err();

@@ -137,7 +137,7 @@ pub async fn run(env: &Env, target: Target<'_>, options: &Options) -> Result<Run
 async fn run_part(env: &Env, target: Target<'_>, options: &Options, goal: &mut Option<Position>) -> Result<RunReport> {
     let mut attempt = 1;
     loop {
-        match run_once(env, target, options, goal).await {
+        match Box::pin(run_once(env, target, options, goal)).await {
             // Its quarantine may be committed already: giving up here would leave rejects without their rows.
             Err(error) if again(&error, options) && attempt < REPROCESS_ATTEMPTS => {
                 tracing::warn!(table = target.name(), attempt, %error, "planning the reprocess again");
@@ -254,9 +254,10 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
 /// The erasures that are known now. Only who has subjects asks for those of the quarantine.
 async fn marks(env: &Env, target: Target<'_>, table: Option<&Table>) -> Result<Marks> {
     let of = |table: Option<&Table>| table.map(|table| Mark::of(table.metadata())).unwrap_or_default();
-    let quarantine = match target.output.table.protections.iter().any(Protection::is_erasable) {
-        true => env.catalog.load(&target.quarantine()?.ident).await?,
-        false => None,
+    let quarantine = if target.output.table.protections.iter().any(Protection::is_erasable) {
+        env.catalog.load(&target.quarantine()?.ident).await?
+    } else {
+        None
     };
     Ok(Marks { table: of(table), quarantine: of(quarantine.as_ref()) })
 }

@@ -119,7 +119,7 @@ impl Truncations {
         let all_have_one = version.is_some_and(|id| file.null_value_counts().get(&id) == Some(&0));
         self.list.iter().any(|one| {
             let (source, version) = (one.source.as_str(), one.version.as_str());
-            text_meets(&sources, source..=source) && !(all_have_one && !text_meets(&versions, ""..=version))
+            text_meets(&sources, source..=source) && (!all_have_one || text_meets(&versions, ""..=version))
         })
     }
 }

@@ -262,8 +262,8 @@ mod tests {
 
     #[test]
     fn rows_are_read_and_written_in_the_form_of_either_version() {
-        for version in 0..2 {
-            let call = read(&call(version, RECORDS[version]));
+        for (version, records) in RECORDS.into_iter().enumerate() {
+            let call = read(&call(version, records));
             let rows = call.arguments().unwrap();
             let expected: ArrayRef = Arc::new(StringArray::from(vec![Some("abc"), None, Some("ü")]));
             assert_eq!(rows.column(0), &expected);

@@ -1,6 +1,7 @@
 //! Erasure as an operator does it: the command, its certificate, and nothing of the subject left on the servers.
 
 use std::fs;
+use std::path::Path;
 
 use firn_e2e::rig::kafka::{Kafka, Record, block_on};
 use firn_e2e::rig::readers::duckdb_sql;
@@ -61,16 +62,17 @@ fn sweep(workspace: &Workspace, secrets: &[&str]) -> usize {
 
 fn unpacked(workspace: &Workspace, key: &str, bytes: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
-    if key.ends_with(".zst") {
+    let extension = Path::new(key).extension().unwrap_or_default();
+    if extension == "zst" {
         text.push_str(&String::from_utf8_lossy(&zstd::decode_all(bytes).unwrap()));
-    } else if key.ends_with(".parquet") {
+    } else if extension == "parquet" {
         let file = workspace.dir().join("swept.parquet");
         fs::write(&file, bytes).unwrap();
         let rows = duckdb_sql(&format!("SELECT CAST(COLUMNS(*) AS VARCHAR) FROM read_parquet('{}')", file.display()));
         text.push_str(&serde_json::to_string(&rows.unwrap()).unwrap());
         fs::remove_file(file).unwrap();
     } else if let Ok(manifest) = Manifest::parse_avro(bytes) {
-        text.push_str(&format!("{manifest:?}"));
+        return format!("{text}{manifest:?}");
     }
     text
 }

@@ -157,7 +157,9 @@ fn athenas_sdk_and_our_function_understand_each_other() {
     };
     assert_eq!(decrypt(&[]), json!([]));
     let mut phones = sealed(access, "athena_udf.people", "phone");
-    phones.iter_mut().for_each(|row| row.push(json!("phone")));
+    for row in &mut phones {
+        row.push(json!("phone"));
+    }
     assert_eq!(decrypt(&phones), json!(PEOPLE.map(|(_, _, phone)| phone)));
     let patients = sealed(access, "athena_udf.patients", "email");
     assert_eq!(decrypt(&patients), json!(PEOPLE.map(|(_, email, _)| email)));

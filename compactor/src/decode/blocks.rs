@@ -96,11 +96,19 @@ pub(super) mod x86 {
             let bits = |half| u64::from(_mm256_movemask_epi8(half).cast_unsigned());
             bits(low) | bits(high) << 32
         };
-        let equal = |of: [__m256i; 2], byte: u8| of.map(|h| _mm256_cmpeq_epi8(h, _mm256_set1_epi8(byte.cast_signed())));
+        // Not with `map`, which is compiled for any processor and would call each closure.
+        let equal = |[low, high]: [__m256i; 2], byte: u8| {
+            let byte = _mm256_set1_epi8(byte.cast_signed());
+            [_mm256_cmpeq_epi8(low, byte), _mm256_cmpeq_epi8(high, byte)]
+        };
         let either = |a: [__m256i; 2], b: [__m256i; 2]| [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])];
-        let at_most =
-            |byte: u8| halves.map(|h| _mm256_cmpeq_epi8(_mm256_min_epu8(h, _mm256_set1_epi8(byte.cast_signed())), h));
-        let folded = halves.map(|h| _mm256_or_si256(h, _mm256_set1_epi8(0x20)));
+        let at_most = |byte: u8| {
+            let byte = _mm256_set1_epi8(byte.cast_signed());
+            let least = |half| _mm256_cmpeq_epi8(_mm256_min_epu8(half, byte), half);
+            [least(halves[0]), least(halves[1])]
+        };
+        let blank = _mm256_set1_epi8(0x20);
+        let folded = [_mm256_or_si256(halves[0], blank), _mm256_or_si256(halves[1], blank)];
         let openers = equal(folded, b'{');
         let brackets = either(openers, equal(folded, b'}'));
         let others = either(equal(halves, b':'), equal(halves, b','));

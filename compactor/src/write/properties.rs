@@ -59,10 +59,12 @@ pub fn for_table(metadata: &TableMetadata, zstd_level: i32) -> Result<WriterProp
             && value == "none"
             && let Some(path) = parquet_path(schema, name)
         {
-            // Random text: a dictionary of it would be thrown away.
+            // Random text: a dictionary of it would be thrown away, and what repeats is looked for in vain. Of base64 every
+            // level leaves three quarters, level 1 in less than half the time of level 3.
             properties = properties
                 .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
-                .set_column_dictionary_enabled(path, false);
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_compression(path, Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()));
         }
         if let Some(name) = key.strip_prefix(BLOOM)
             && value == "true"

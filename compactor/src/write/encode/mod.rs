@@ -24,7 +24,7 @@ use arrow_array::{Array, ArrayRef, OffsetSizeTrait, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::Compression;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesPtr};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -46,7 +46,6 @@ pub(super) struct Encoding {
     properties: WriterPropertiesPtr,
     parquet: SchemaDescriptor,
     fields: Vec<FieldPlan>,
-    level: i32,
 }
 
 /// A top-level field: whose leaves are written here.
@@ -60,21 +59,17 @@ impl Encoding {
     pub fn new(schema: SchemaRef, properties: WriterPropertiesPtr) -> Result<Self> {
         let parquet = ArrowSchemaConverter::new().with_coerce_types(properties.coerce_types()).convert(&schema)?;
         let mut leaves = parquet.columns().iter();
-        let mut level = ZstdLevel::default().compression_level();
         let mut fields = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             let mut ours = Vec::new();
             plan(field.data_type(), &mut |data_type| {
                 let Some(column) = leaves.next() else { return };
-                if let Compression::ZSTD(zstd) = properties.compression(column.path()) {
-                    level = zstd.compression_level();
-                }
                 ours.push(is_ours(data_type, column, &properties));
             });
             let factory = if ours.iter().all(|o| *o) { None } else { Some(factory(field, &properties)?) };
             fields.push(FieldPlan { ours, factory });
         }
-        Ok(Self { schema, properties, parquet, fields, level })
+        Ok(Self { schema, properties, parquet, fields })
     }
 
     /// A writer of a file with this schema.
@@ -102,7 +97,7 @@ impl Encoding {
             }
             fields.push(leaves);
         }
-        let work = Work { ranges: Vec::new(), codec: Codec::new(self.level)? };
+        let work = Work { ranges: Vec::new(), codec: Codec::default() };
         Ok(RowGroup { schema: self.schema.clone(), fields, rows: 0, work })
     }
 }

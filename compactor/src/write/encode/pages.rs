@@ -12,21 +12,31 @@ use super::hybrid::varint;
 /// A chunk of fewer bytes is not compressed: it is mostly levels of nulls, and a frame costs more than it saves.
 const COMPRESSED_MIN: usize = 1024;
 
-/// One zstd context for all columns; a context per column costs more than compressing what mostly empty columns hold.
+/// One zstd context a level for all columns; a context per column costs more than compressing what mostly empty columns
+/// hold.
+#[derive(Default)]
 pub(super) struct Codec {
-    context: zstd::bulk::Compressor<'static>,
+    contexts: Vec<(i32, zstd::bulk::Compressor<'static>)>,
     scratch: Vec<u8>,
 }
 
 impl Codec {
-    pub fn new(level: i32) -> Result<Self> {
-        Ok(Self { context: zstd::bulk::Compressor::new(level)?, scratch: Vec::new() })
-    }
-
-    fn compress(&mut self, bytes: &[u8]) -> Result<&[u8]> {
+    fn compress(&mut self, compression: Compression, bytes: &[u8]) -> Result<&[u8]> {
+        let Compression::ZSTD(level) = compression else {
+            return Err(ParquetError::General(format!("{compression} is not written here")));
+        };
+        let level = level.compression_level();
+        let known = self.contexts.iter().position(|(known, _)| *known == level);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                self.contexts.push((level, zstd::bulk::Compressor::new(level)?));
+                self.contexts.len() - 1
+            }
+        };
         self.scratch.clear();
         self.scratch.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
-        self.context.compress_to_buffer(bytes, &mut self.scratch)?;
+        self.contexts[at].1.compress_to_buffer(bytes, &mut self.scratch)?;
         Ok(&self.scratch)
     }
 }
@@ -118,7 +128,7 @@ impl Pages {
         for page in self.held.drain(..) {
             let offset = self.out.len();
             let body = match &mut codec {
-                Some(codec) => codec.compress(&page.bytes)?,
+                Some(codec) => codec.compress(self.compression, &page.bytes)?,
                 None => &page.bytes,
             };
             let sizes = (page.bytes.len(), body.len());
@@ -149,7 +159,7 @@ impl Pages {
         let mut uncompressed = self.uncompressed;
         let mut statistics = Vec::with_capacity(self.encodings.len() + 1);
         if let Some((page, values)) = &dictionary {
-            let body = if compressed { codec.compress(page)? } else { page };
+            let body = if compressed { codec.compress(self.compression, page)? } else { page };
             bytes.reserve(body.len() + self.out.len() + 64);
             let encoding = Encoding::PLAIN_DICTIONARY;
             let header = put_header(&mut bytes, PageType::DICTIONARY_PAGE, (page.len(), body.len()), *values, encoding);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::ZstdLevel;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
@@ -125,9 +126,10 @@ fn schema() -> SchemaRef {
 }
 
 fn properties() -> WriterPropertiesPtr {
-    let zstd = Compression::ZSTD(ZstdLevel::try_new(3).unwrap());
+    let zstd = |level| Compression::ZSTD(ZstdLevel::try_new(level).unwrap());
     let properties = WriterProperties::builder()
-        .set_compression(zstd)
+        .set_compression(zstd(3))
+        .set_column_compression(ColumnPath::from("bytes"), zstd(1))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_dictionary_enabled(ColumnPath::from("int"), false)
         .set_column_statistics_enabled(ColumnPath::from("day"), EnabledStatistics::None)

@@ -4,15 +4,17 @@
 //! the pipeline is built, because which rows share a batch is nobody's promise.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::{Array, BooleanArray};
 use firn_shared::error::{Error, Result};
 use polars::lazy::dsl::{AggExpr, BooleanFunction, Expr, FunctionExpr};
-use polars::prelude::{Column, DataFrame, DataType, IntoLazy, Series};
+use polars::prelude::{Column, DataFrame, DataType, Field, IntoLazy, Operator, PolarsResult, Schema, Series};
 
 use super::ffi;
-use super::kernel::{Batch, Keep, Typed};
+use super::kernel::{Batch, Judged, Keep, Typed, Why};
 use crate::arrow_types::data_type;
+use crate::decode::Rejected;
 
 /// A checked expression.
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ impl Expression {
             ffi::to_polars(name, &arrow_array::new_empty_array(&data_type(r#type)))
         };
         let empty = columns.iter().map(empty).collect::<Result<Vec<_>>>()?;
+        let types = empty.iter().map(|series| Field::new(series.name().clone(), series.dtype().clone())).collect();
+        let expr = exactly(expr, &types).map_err(|e| Error::config(format!("`{text}`: {e}")))?;
         let mut expression = Self { text: text.to_owned(), expr, columns, r#type: DataType::Null };
         let tried = expression.evaluate(0, empty).map_err(|e| Error::config(format!("`{text}`: {e}")))?;
         expression.r#type = tried.dtype().clone();
@@ -62,6 +66,25 @@ impl Expression {
     #[must_use]
     pub fn r#type(&self) -> &DataType {
         &self.r#type
+    }
+
+    /// Whether there may be rows on which it fails: what compares and chooses cannot, everything else may.
+    #[must_use]
+    pub fn can_fail(&self) -> bool {
+        self.expr.into_iter().any(|node| match node {
+            Expr::BinaryExpr { op, .. } => op.is_arithmetic(),
+            Expr::Cast { options, .. } => options.is_strict(),
+            Expr::Function { function, .. } => {
+                !matches!(function, FunctionExpr::Boolean(_) | FunctionExpr::Coalesce | FunctionExpr::FillNull)
+            }
+            _ => false,
+        })
+    }
+
+    /// Why a row is rejected on which it fails.
+    #[must_use]
+    pub fn failure(path: &str) -> Rejected {
+        Why::form("the expression fails on this row").at(path)
     }
 
     /// What Polars makes of it.
@@ -122,6 +145,23 @@ impl Expression {
     }
 }
 
+/// Polars lets whole numbers wrap that grow beyond their type. Sums, differences and products of whole numbers are made as
+/// decimals of 38 digits, which hold every one of them, and must fit 64 bits then.
+fn exactly(expr: Expr, types: &Schema) -> PolarsResult<Expr> {
+    expr.try_map_expr(|node| {
+        let Expr::BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus | Operator::Multiply), right } = &node
+        else {
+            return Ok(node);
+        };
+        if !left.to_field(types)?.dtype().is_integer() || !right.to_field(types)?.dtype().is_integer() {
+            return Ok(node);
+        }
+        let wide = |side: &Arc<Expr>| Arc::new(side.as_ref().clone().strict_cast(DataType::Decimal(38, 0)));
+        let wide = Expr::BinaryExpr { left: wide(left), op: *op, right: wide(right) };
+        Ok(wide.strict_cast(DataType::Int64))
+    })
+}
+
 /// Values so far.
 struct Found {
     values: Series,
@@ -154,6 +194,20 @@ impl Predicate {
         }
         Ok(Self(expression))
     }
+
+    /// The answer for each row, and the rows on which it fails, ascending.
+    ///
+    /// # Errors
+    /// As [`Expression::of`].
+    pub fn answers(&self, batch: &Batch<'_>) -> Result<(BooleanArray, Vec<usize>)> {
+        let (values, failed) = self.0.of(batch)?;
+        if !failed.is_empty() && !self.0.can_fail() {
+            return Err(Error::bug(format!("`{}` fails on {} rows", self.0.text, failed.len())));
+        }
+        let array = ffi::from_polars(&values, &arrow_schema::DataType::Boolean)?;
+        let array = array.as_any().downcast_ref::<BooleanArray>().cloned();
+        Ok((array.ok_or_else(|| Error::bug("an array of type Boolean is not a BooleanArray"))?, failed))
+    }
 }
 
 impl Keep for Predicate {
@@ -165,19 +219,14 @@ impl Keep for Predicate {
         Some(self.0.plan())
     }
 
-    fn keep(&self, batch: &Batch<'_>) -> Result<BooleanArray> {
-        let (values, failed) = self.0.of(batch)?;
-        if !failed.is_empty() {
-            return Err(Error::data(format!(
-                "`{}` fails on {} of {} rows, and what cannot be judged is neither kept nor left out; use TRY_CAST in it",
-                self.0.text,
-                failed.len(),
-                batch.rows
-            )));
-        }
-        let array = ffi::from_polars(&values, &arrow_schema::DataType::Boolean)?;
-        let array = array.as_any().downcast_ref::<BooleanArray>().cloned();
-        array.ok_or_else(|| Error::bug("an array of type Boolean is not a BooleanArray"))
+    fn can_reject(&self) -> bool {
+        self.0.can_fail()
+    }
+
+    fn keep(&self, batch: &Batch<'_>) -> Result<Judged> {
+        let (stays, failed) = self.answers(batch)?;
+        let path = self.0.columns.join(", ");
+        Ok(Judged { stays, rejects: failed.into_iter().map(|row| (row, Expression::failure(&path))).collect() })
     }
 }
 
@@ -237,8 +286,6 @@ fn beyond_one_row(node: &Expr) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow_array::{ArrayRef, Int64Array, StringArray};
     use firn_shared::types::LogicalType;
 
@@ -255,7 +302,7 @@ mod tests {
         let s: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), None]));
         let column = |name, r#type, array| kernel::Column { name, r#type, array };
         let columns = [column("n", &LogicalType::Long, &n), column("s", &LogicalType::String, &s)];
-        predicate.keep(&Batch { columns: &columns, rows: 3 }).unwrap().iter().collect()
+        predicate.keep(&Batch { columns: &columns, rows: 3 }).unwrap().stays.iter().collect()
     }
     #[test]
     fn expressions_answer_row_by_row_with_sql_nulls() {

@@ -142,11 +142,31 @@ pub trait Keep: fmt::Debug + Send + Sync {
         0
     }
 
-    /// True for each row that stays; false and null go.
+    /// Whether a row may be one that it cannot judge.
+    fn can_reject(&self) -> bool {
+        false
+    }
+
+    /// Judges each row of a batch.
     ///
     /// # Errors
     /// Only when the run must end.
-    fn keep(&self, batch: &Batch<'_>) -> Result<BooleanArray>;
+    fn keep(&self, batch: &Batch<'_>) -> Result<Judged>;
+}
+
+/// Which rows stay.
+#[derive(Debug)]
+pub struct Judged {
+    /// True for each row that stays; false and null go.
+    pub stays: BooleanArray,
+    /// Rows that cannot be judged, ascending, once each: they neither stay nor go unseen.
+    pub rejects: Vec<(usize, Rejected)>,
+}
+
+impl From<BooleanArray> for Judged {
+    fn from(stays: BooleanArray) -> Self {
+        Self { stays, rejects: Vec::new() }
+    }
 }
 
 /// The reason under which records are counted that became no row at all.

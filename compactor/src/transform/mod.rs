@@ -22,6 +22,7 @@ mod outcome;
 mod text;
 pub mod values;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The release of Arrow that columns are of, for crates of functions.
@@ -39,7 +40,7 @@ use crate::arrow_types::data_type;
 use crate::decode::Rejected;
 pub use ffi::bound_threads;
 use frame::Frame;
-use kernel::{Batch, Call, Exploded, Made, Typed, Work};
+use kernel::{Batch, Call, Exploded, Judged, Made, Typed, Work};
 pub use lookup::{Reference, References};
 pub use outcome::{Outcome, RowReject};
 
@@ -210,8 +211,9 @@ impl Built {
         })?;
         let can_reject = match &work {
             Work::Make(kernel) => !step.function.rejects.is_empty() && kernel.can_reject(),
+            Work::Keep(keep, _) => keep.can_reject(),
             Work::Explode(_) => true,
-            Work::Layout | Work::Keep(..) => false,
+            Work::Layout => false,
         };
         let makes = makes.iter().map(|(_, logical)| data_type(logical)).collect();
         Ok(Self { at: step.at.as_str().into(), work, plan: step.plan.clone(), reads, read, makes, can_reject })
@@ -255,17 +257,21 @@ impl Built {
                 frame.remove(&rows)
             }
             Work::Keep(keep, reason) => {
-                let keep = keep.keep(&batch)?;
-                if keep.len() != frame.rows() {
-                    return Err(Error::bug(format!("{} answers for {} rows", keep.len(), frame.rows())));
+                let Judged { stays, mut rejects } = keep.keep(&batch)?;
+                if stays.len() != frame.rows() {
+                    return Err(Error::bug(format!("{} answers for {} rows", stays.len(), frame.rows())));
                 }
                 let spared = |row: usize| spared.is_some_and(|spared| spared.value(frame.id(row) as usize));
-                let answers = keep.iter().enumerate();
-                let out = answers.filter(|(row, keep)| *keep != Some(true) && !spared(*row)).map(|(row, _)| row);
-                let out: Vec<usize> = out.collect();
-                if !out.is_empty() {
-                    filtered.push((reason.clone(), out.iter().map(|row| frame.id(*row)).collect()));
+                rejects.retain(|(row, _)| !spared(*row));
+                let bad: BTreeSet<usize> = rejects.iter().map(|(row, _)| *row).collect();
+                let goes = |row: &usize| stays.is_null(*row) || !stays.value(*row);
+                let left: Vec<usize> =
+                    (0..stays.len()).filter(|row| goes(row) && !spared(*row) && !bad.contains(row)).collect();
+                let out: Vec<usize> = bad.iter().chain(&left).copied().collect();
+                if !left.is_empty() {
+                    filtered.push((reason.clone(), left.iter().map(|row| frame.id(*row)).collect()));
                 }
+                rejected.extend(self.rejects_of(frame, rejects));
                 frame.remove(&out)
             }
             Work::Explode(explode) => {

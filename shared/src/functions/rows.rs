@@ -16,6 +16,7 @@ pub const FILTER: Function = Function::new(
     Arg::required("where", Kind::Sql, "The expression, over one row's columns."),
     Arg::default("name", Kind::Text, "\"filter\"", "The reason under which rows left out are counted."),
 ])
+.rejects("rows on which the expression fails")
 .example("filter: {where: 'size > 0', name: empty}");
 
 /// What is wrong with an expression Polars says when the step is built.

@@ -46,6 +46,7 @@ pub const IF: Function =
             Arg::default("type", Kind::Type, "\"string\"", "Its type."),
         ])
         .nulls(Nulls::Own("an expression that is null counts as false"))
+        .rejects("rows on which the expression fails")
         .example("if: {where: 'size > 10', then: large, else: small, as: class}");
 
 fn if_then(p: &mut Planner<'_>) -> Option<()> {

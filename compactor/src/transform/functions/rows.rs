@@ -12,7 +12,7 @@ use twox_hash::XxHash64;
 use super::hashes::rows;
 use crate::decode::{RejectKind, Rejected};
 use crate::transform::expr::Predicate;
-use crate::transform::kernel::{Batch, Build, Call, Keep, Made, Misfit, Work, broken};
+use crate::transform::kernel::{Batch, Build, Call, Judged, Keep, Made, Misfit, Work, broken};
 use crate::transform::values::batch;
 
 /// This family.
@@ -57,12 +57,12 @@ fn sample(call: &Call<'_>) -> Result<Work, Misfit> {
 }
 
 impl Keep for Sample {
-    fn keep(&self, batch: &Batch<'_>) -> Result<BooleanArray> {
+    fn keep(&self, batch: &Batch<'_>) -> Result<Judged> {
         // 53 bits are what a double holds exactly.
         let bound = (self.share * (1_u64 << 53) as f64) as u64;
         let mut out = BooleanBuilder::with_capacity(batch.rows);
         rows(batch, |_, text| out.append_value(XxHash64::oneshot(self.seed, text.as_bytes()) >> 11 < bound))?;
-        Ok(out.finish())
+        Ok(out.finish().into())
     }
 }
 
@@ -86,7 +86,7 @@ impl Keep for Dedup {
         self.limit as u64 * SEEN_BYTES
     }
 
-    fn keep(&self, batch: &Batch<'_>) -> Result<BooleanArray> {
+    fn keep(&self, batch: &Batch<'_>) -> Result<Judged> {
         // Two halves of 64 bits under different seeds: among 50 million rows a false pair is less likely than 1 in 10^22.
         let mut hashes = Vec::with_capacity(batch.rows);
         rows(batch, |_, text| {
@@ -101,6 +101,6 @@ impl Keep for Dedup {
                 "dedup: a commit has more than {limit} different rows; raise `limit`, lower `commitSize`, or use mode `upsert`"
             )));
         }
-        Ok(kept)
+        Ok(kept.into())
     }
 }

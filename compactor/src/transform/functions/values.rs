@@ -96,8 +96,7 @@ impl Kernel for Computed {
         let (values, failed) = self.expression.of(batch)?;
         let array = ffi::from_polars(&plain(values, from)?, &data_type(from))?;
         let (array, mut rejects) = cast.apply(&self.name, &array)?;
-        let why = || Why::form("the expression fails on this row").at(&self.name);
-        rejects.extend(failed.into_iter().map(|row| (row, why())));
+        rejects.extend(failed.into_iter().map(|row| (row, Expression::failure(&self.name))));
         rejects.sort_by_key(|(row, _)| *row);
         Ok(Made { columns: vec![array], rejects })
     }
@@ -109,6 +108,7 @@ struct Choice {
     predicate: Predicate,
     then: Scalar<ArrayRef>,
     other: Scalar<ArrayRef>,
+    name: String,
 }
 
 fn if_then(call: &Call<'_>) -> Result<Work, Misfit> {
@@ -119,7 +119,8 @@ fn if_then(call: &Call<'_>) -> Result<Work, Misfit> {
         Some(_) => literal(call, "else", to)?,
         None => Scalar::new(new_null_array(&data_type(to), 1)),
     };
-    Ok(Work::Make(Box::new(Choice { predicate, then: literal(call, "then", to)?, other })))
+    let name = call.args.text("as").map_err(broken)?.to_owned();
+    Ok(Work::Make(Box::new(Choice { predicate, then: literal(call, "then", to)?, other, name })))
 }
 
 impl Kernel for Choice {
@@ -131,11 +132,17 @@ impl Kernel for Choice {
         self.predicate.plan()
     }
 
+    fn can_reject(&self) -> bool {
+        self.predicate.can_reject()
+    }
+
     fn call(&self, batch: &Batch<'_>) -> Result<Made> {
-        let chosen = self.predicate.keep(batch)?;
+        let (chosen, failed) = self.predicate.answers(batch)?;
         let chosen: BooleanArray = chosen.iter().map(|chosen| Some(chosen == Some(true))).collect();
         let column = arrow_select::zip::zip(&chosen, &self.then, &self.other);
-        Ok(Made::one(column.map_err(|e| Error::bug("if").with_source(e))?))
+        let column = column.map_err(|e| Error::bug("if").with_source(e))?;
+        let rejects = failed.into_iter().map(|row| (row, Expression::failure(&self.name))).collect();
+        Ok(Made { columns: vec![column], rejects })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The files that look-ups read: fetched once a run, CSV or Parquet.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// `Config`, with the place of the argument, for a file that is not there, too large or not of its form.
 pub async fn load(stores: &Stores, steps: &[Step], folder: &Path) -> Result<References> {
     let mut references = References::default();
-    for step in steps.iter().filter(|step| *step.function == firn_shared::functions::values::LOOKUP) {
+    for step in lookups(steps) {
         let location = step.args.text("file")?;
         if references.get(location).is_none() {
             let rows = read(stores, location, folder).await;
@@ -31,6 +31,19 @@ pub async fn load(stores: &Stores, steps: &[Step], folder: &Path) -> Result<Refe
         }
     }
     Ok(references)
+}
+
+fn lookups(steps: &[Step]) -> impl Iterator<Item = &Step> {
+    steps.iter().filter(|step| *step.function == firn_shared::functions::values::LOOKUP)
+}
+
+/// The files on this machine that look-ups among `steps` read.
+pub fn local_files(steps: &[Step], folder: &Path) -> Vec<PathBuf> {
+    let file = |step: &Step| match StoreUrl::parse(step.args.text("file").ok()?, folder) {
+        Ok(StoreUrl::File(path)) => Some(path),
+        _ => None,
+    };
+    lookups(steps).filter_map(file).collect()
 }
 
 async fn read(stores: &Stores, location: &str, folder: &Path) -> Result<RecordBatch> {

@@ -10,6 +10,8 @@ use firn_shared::clock::ManualClock;
 use firn_shared::config::Config;
 use firn_shared::config::cases::{Case, TestFile, Tree};
 use firn_shared::config::domain::{Deployment, Pipeline, S3Options};
+use firn_shared::config::protected::protected;
+use firn_shared::crypto::Guard;
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
 use firn_shared::types::LogicalType;
@@ -84,7 +86,12 @@ pub async fn run(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> Res
     // Flushing would take most of a case's time, and nothing of it is kept.
     let stores = Stores::unflushed(S3Options::default());
     let env = Env { bars: false, ..Env::on(stores, Arc::clone(&config), clock).await? };
-    let mut land = Land::new(&pipeline.ingestion, env.raw().await?)?;
+    let guard = if pipeline.ingestion.protect_at_landing {
+        Guard::new(&pipeline.outputs.iter().flat_map(protected).collect::<Vec<_>>(), &env.keys).await?
+    } else {
+        None
+    };
+    let mut land = Land::new(&pipeline.ingestion, env.raw().await?, guard)?;
     let targets = Target::select(&config, None, None)?;
     let mut error = None;
     'runs: for batch in &case.runs {

@@ -1,5 +1,6 @@
 //! Records into a raw zone, by landing's own rules; one batch a partition and run.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use firn_shared::config::cases::{Event, Tree};
 use firn_shared::config::domain::{Ingestion, TopicSelector};
+use firn_shared::crypto::{Guard, Scratch};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{EventHour, Offset, OffsetRange, Partition, PartitionRef, Topic, TopicRef};
 use firn_shared::raw::admit::{Admission, Verdict};
@@ -15,6 +17,7 @@ use firn_shared::raw::envelope::{LineWriter, Record as RawRecord};
 use firn_shared::raw::key::{QuarantineKey, RawKey};
 use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RawObject, RejectReason};
 use firn_shared::store::{PutMode, PutOutcome, Store};
+use tokio::task::block_in_place;
 
 use super::bed::Record;
 
@@ -24,7 +27,7 @@ const WRITER: &str = "test";
 /// A raw zone that grows.
 pub struct Land<'a> {
     ingestion: &'a Ingestion,
-    admission: Admission,
+    rules: Rules,
     store: Arc<dyn Store>,
     partitions: BTreeMap<PartitionRef, Tail>,
     /// Records so far.
@@ -33,6 +36,13 @@ pub struct Land<'a> {
     pub numbers: BTreeMap<(PartitionRef, Offset), u64>,
     /// Records that were refused.
     pub refused: Vec<Record>,
+}
+
+/// What becomes of a record on its way in.
+struct Rules {
+    admission: Admission,
+    /// What is protected before it is stored; `None` when nothing is.
+    guard: Option<Guard>,
 }
 
 /// Where a partition ends.
@@ -59,14 +69,14 @@ struct Bodies {
 }
 
 impl<'a> Land<'a> {
-    /// An empty raw zone in `store`.
+    /// An empty raw zone in `store`; what `guard` protects is protected in it.
     ///
     /// # Errors
     /// As [`Admission::of`].
-    pub fn new(ingestion: &'a Ingestion, store: Arc<dyn Store>) -> Result<Self> {
+    pub fn new(ingestion: &'a Ingestion, store: Arc<dyn Store>, guard: Option<Guard>) -> Result<Self> {
         Ok(Self {
             ingestion,
-            admission: Admission::of(ingestion)?,
+            rules: Rules { admission: Admission::of(ingestion)?, guard },
             store,
             partitions: BTreeMap::new(),
             events: 0,
@@ -129,12 +139,12 @@ impl<'a> Land<'a> {
         let Some(tail) = self.partitions.get_mut(&partition) else { return Err(Error::bug("a partition is gone")) };
         let start = tail.next;
         let writer = LineWriter::new(&partition.topic.topic, partition.partition);
-        let mut bodies = Bodies::default();
+        let (mut bodies, mut scratch) = (Bodies::default(), Scratch::default());
         for (number, event) in events {
             self.numbers.insert((partition.clone(), tail.next), number);
-            if let Some(refused) = bodies.take(&self.admission, &writer, tail, number, &event) {
-                self.refused.push(refused);
-            }
+            // Keys of data subjects may have to be fetched.
+            let take = || bodies.take((&self.rules, &mut scratch), &writer, tail, number, &event);
+            self.refused.extend(block_in_place(take)?);
         }
         let range = OffsetRange::new(start, tail.next)?;
         let manifest = bodies.store(&*store, &partition, range, tail.watermark).await?;
@@ -149,31 +159,43 @@ impl Bodies {
     /// Takes in the next record of a partition; answers what is refused.
     fn take(
         &mut self,
-        admission: &Admission,
+        (Rules { admission, guard }, scratch): (&Rules, &mut Scratch),
         writer: &LineWriter,
         tail: &mut Tail,
         number: u64,
         event: &Event,
-    ) -> Option<Record> {
+    ) -> Result<Option<Record>> {
         let offset = tail.next;
         tail.next += 1;
         let payload = event.payload.as_deref();
         let headers = event.headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_bytes())));
-        let record = RawRecord { offset, timestamp: Some(event.timestamp), key: event.key.as_deref(), headers };
+        let key = match (event.key.as_deref(), guard) {
+            (Some(key), Some(guard)) => Some(guard.protect_key(key, scratch)?),
+            (key, _) => key.map(Cow::Borrowed),
+        };
+        let record = RawRecord { offset, timestamp: Some(event.timestamp), key: key.as_deref(), headers };
         match admission.judge(payload, Some(event.timestamp), tail.watermark) {
             Verdict::Admitted { event, time, hour } => {
+                let sealed = match (payload, guard) {
+                    (Some(payload), Some(guard)) => Some(guard.protect(payload, scratch)?),
+                    (payload, _) => payload.map(Cow::Borrowed),
+                };
                 let body = self.hours.entry(hour).or_default();
-                writer.record(&mut body.lines, record, event.as_deref(), payload);
+                writer.record(&mut body.lines, record, event.as_deref(), sealed.as_deref());
                 body.offsets.push(offset);
                 body.tombstones += u64::from(payload.is_none());
                 // Not bounded by the wall clock, as landing does: a test's records may lie anywhere.
                 if payload.is_some() {
                     tail.watermark = tail.watermark.max(Some(time));
                 }
-                None
+                Ok(None)
             }
             Verdict::Refused { reason, detail, .. } => {
-                writer.refused(&mut self.refused.lines, record, (reason, &detail), payload);
+                let sealed = match (payload, guard) {
+                    (Some(payload), Some(guard)) => Some(guard.protect_unknown(payload, scratch)?),
+                    (payload, _) => payload.map(Cow::Borrowed),
+                };
+                writer.refused(&mut self.refused.lines, record, (reason, &detail), sealed.as_deref());
                 self.refused.offsets.push(offset);
                 *self.rejects.entry(reason).or_default() += 1;
                 let text = |text: &str| Tree::Text(text.to_owned());
@@ -182,7 +204,7 @@ impl Bodies {
                     ("reason".to_owned(), text(reason.as_str())),
                     ("detail".to_owned(), text(&detail)),
                 ];
-                Some(Record { event: Some(number), cells })
+                Ok(Some(Record { event: Some(number), cells }))
             }
         }
     }

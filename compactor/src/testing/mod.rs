@@ -37,6 +37,8 @@ use regex::Regex;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
+use crate::run::references::local_files;
+
 pub use bed::{Outcome, Record, TableOutcome};
 pub use compare::{CellDifference, Difference};
 pub use junit::junit;
@@ -91,6 +93,9 @@ async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<File
     report.watched.extend([tests.pipeline.clone()].into_iter().chain(firn));
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watched.extend(samples.map(|sample| sample.path.clone()));
+    let folder = pipeline.file.parent().unwrap_or(Path::new(""));
+    let steps = pipeline.outputs.iter().map(|output| &output.transformations);
+    report.watched.extend(steps.flat_map(|steps| local_files(steps, folder)));
     let wanted = |case: &Case| options.filter.as_ref().is_none_or(|filter| filter.is_match(&case.name));
     let numbers = (0..tests.cases.len()).filter(|number| wanted(&tests.cases[*number]));
     // Each case has a thread, so that they use all processors.

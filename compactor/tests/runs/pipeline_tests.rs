@@ -385,4 +385,15 @@ async fn a_change_of_any_file_that_counts_is_noticed() {
     watch.changed().await;
     let report = place.run(Options::default()).await;
     assert!(place.text(&report).contains("found event: 1, none: 1"), "{}", place.text(&report));
+    // A look-up reads a file too.
+    let steps = "      - extract: {from: body, path: $.kind, as: kind, type: string}
+      - lookup: {column: kind, file: kinds.csv, key: kind, take: {label: string}}
+      - filter:";
+    let place = Place::new(&PIPELINE.replace("      - filter:", steps), CASES);
+    let kinds = place.folder.path().join("kinds.csv");
+    std::fs::write(&kinds, "kind,label\na,A\n").unwrap();
+    let watch = Watch::of(&place.run(Options::default()).await);
+    assert!(!watch.has_changed());
+    std::fs::write(&kinds, "kind,label\na,B\nb,C\n").unwrap();
+    assert!(watch.has_changed());
 }

@@ -71,7 +71,7 @@ impl Committer {
             && e.kind() == ErrorKind::Conflict
             && let Ok(base) = self.load(ident).await
         {
-            discard(&base, change.add.iter().map(|added| added.file.file_path())).await;
+            discard(&base, change.add.iter().skip(change.shared).map(|added| added.file.file_path())).await;
         }
         committed
     }

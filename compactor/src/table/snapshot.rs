@@ -53,6 +53,8 @@ pub struct Change {
     pub merge: Vec<Vec<String>>,
     /// Nobody commits the added files in another change: they are deleted when this one certainly does not land.
     pub disposable: bool,
+    /// So many of the added files, the first ones, stay even then: the next change that is tried has them, too.
+    pub shared: usize,
     /// The consumed offsets after it; `None` for tables that consume none.
     pub offsets: Option<(Position, Account)>,
     /// What is remembered after it; part of what `offsets` says.

@@ -158,6 +158,9 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
         Some(table) => offsets::current(table.metadata())?,
         None => None,
     };
+    if let Some(table) = &table {
+        odd_in(target, table);
+    }
     let position = state.map(|s| s.position).unwrap_or_default();
     let topics = topics_of(&*raw, &target.pipeline.ingestion, &position).await?;
     // Asked before the plan is made, so that what sealed the date is in the plan.
@@ -192,6 +195,16 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
     let goal = goal.get_or_insert_with(|| plan.until.clone());
     let mark = mark.filter(|_| plan.to.is_at_or_after(goal));
     Ok(Prepared { plan, table, conversion, marks, mark })
+}
+
+/// Says what of a table is not as the pipeline would have it, where the run goes on all the same.
+fn odd_in(target: Target<'_>, table: &Table) {
+    for what in target.definition().layout_differences(table.metadata()) {
+        tracing::warn!(table = target.name(), what, "the layout of the table is not that of the pipeline");
+    }
+    if let Some(what) = target.unreadable_by_athena(table.metadata()) {
+        tracing::warn!(table = target.name(), what, "not every reader reads the table");
+    }
 }
 
 /// The erasures that are known now. Only who has subjects asks for those of the quarantine.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use firn_shared::clock::Clock;
 use firn_shared::error::{Error, ErrorKind, Result};
 use iceberg::TableIdent;
+use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use rand::Rng;
 
@@ -91,7 +92,7 @@ impl Committer {
                 }
                 Err(e) => return Err(e),
             };
-            refused.discard(&base).await;
+            refused.discard(&base, in_doubt).await;
             // An earlier attempt, or an earlier process with the same commit id, may have got through unseen.
             let head = Head::of(base.metadata(), change.branch.as_deref());
             if let Some(snapshot_id) = offsets::landed(base.metadata(), &head, &change.commit_id)? {
@@ -138,7 +139,7 @@ impl Committer {
             Err(e) if matches!(last.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => return Err(e),
             Err(_) => return Err(last),
         };
-        refused.discard(&table).await;
+        refused.discard(&table, in_doubt).await;
         let head = Head::of(table.metadata(), change.branch.as_deref());
         match offsets::landed(table.metadata(), &head, &change.commit_id)? {
             Some(snapshot_id) => Ok(Committed { table, snapshot_id, attempts: self.attempts }),
@@ -219,14 +220,25 @@ impl Committer {
 struct Refused(Vec<Staged>);
 
 impl Refused {
-    /// Removes the files of those that are no part of the table, which was loaded after they were refused.
-    async fn discard(&mut self, table: &Table) {
+    /// Removes the files of those that did not land, as `table` shows, which was loaded after they were refused.
+    async fn discard(&mut self, table: &Table, in_doubt: &mut bool) {
         for staged in self.0.drain(..) {
-            if table.metadata().snapshot_by_id(staged.snapshot_id).is_none() {
+            if is_out(&staged, table.metadata()) {
                 discard(table, staged.files.iter().map(String::as_str)).await;
+            } else {
+                *in_doubt = true;
             }
         }
     }
+}
+
+/// Whether a snapshot certainly is no part of the table's history: nobody has its sequence number, or somebody else has. Where
+/// the number is gone, what had it has expired, and later snapshots may name its manifests.
+fn is_out(staged: &Staged, metadata: &TableMetadata) -> bool {
+    metadata.last_sequence_number() < staged.sequence_number
+        || metadata
+            .snapshots()
+            .any(|s| s.sequence_number() == staged.sequence_number && s.snapshot_id() != staged.snapshot_id)
 }
 
 /// Removes what an attempt wrote, after a definite no.

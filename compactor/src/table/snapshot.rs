@@ -90,6 +90,8 @@ pub struct Staged {
     pub requirements: Vec<TableRequirement>,
     /// The new snapshot.
     pub snapshot_id: i64,
+    /// Its sequence number: no other snapshot has it if this one lands.
+    pub sequence_number: i64,
     /// Manifests and the manifest list; garbage if the commit definitely fails.
     pub files: Vec<String>,
 }
@@ -142,6 +144,7 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
             TableRequirement::RefSnapshotIdMatch { r#ref: head.name.to_owned(), snapshot_id: head.expected },
         ],
         snapshot_id: producer.snapshot_id,
+        sequence_number,
         files: producer.files,
     })
 }

@@ -298,8 +298,13 @@ async fn a_lost_reply_neither_loses_nor_doubles_the_commit() {
         // Its manifest and its list are there; of an attempt that nobody knows of, these stay, too.
         let store = place.stores.resolve(&place.definition.location).await.unwrap();
         let page = store.0.list(&format!("{}/metadata/", store.1), None, Depth::All).await.unwrap();
-        let avro = page.objects.iter().filter(|o| o.key.ends_with(".avro")).count();
-        assert_eq!(avro, if instead == Instead::NothingDone { 4 } else { 2 }, "{instead:?}: {:?}", page.objects);
+        let count = |suffix: &str| page.objects.iter().filter(|o| o.key.ends_with(suffix)).count();
+        assert_eq!(
+            count(".avro"),
+            if instead == Instead::NothingDone { 4 } else { 2 },
+            "{instead:?}: {:?}",
+            page.objects
+        );
     }
 }
 

@@ -135,7 +135,7 @@ async fn maintenance_that_stops_anywhere_loses_nothing_and_is_finished_by_the_ne
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn maintenance_of_deleted_rows_that_stops_anywhere_brings_none_of_them_back() {
     for number in 1.. {
-        let mut rng = SmallRng::seed_from_u64(400 + number as u64);
+        let mut rng = SmallRng::seed_from_u64(400 + number);
         let (bed, mut model) = (Bed::with(&pipeline(STRATEGIES[1], "[]")), Model::default());
         for partition in [0, 1] {
             model.land(&bed, &mut rng, partition, 30).await;

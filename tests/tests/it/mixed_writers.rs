@@ -117,7 +117,7 @@ async fn writers_agree(firn: &str, seed: u64, rounds: usize, upsert: Option<&str
             }
         };
         let reprocess = reprocessor(&bed, SmallRng::seed_from_u64(rng.random()));
-        let (_, one, two, again, maintained) =
+        let ((), one, two, again, maintained) =
             tokio::join!(land, compactor(&bed, "one"), compactor(&bed, "two"), reprocess, maintainer(&bed));
         for (sum, more) in commits.iter_mut().zip([one + two, again, maintained]) {
             *sum += more;

@@ -37,6 +37,7 @@ pub(in crate::table) struct Row {
 }
 
 /// One table in a SQLite catalog on local files.
+#[allow(clippy::struct_excessive_bools, reason = "four changes of the schema, each made or not")]
 pub(in crate::table) struct Bed {
     pub stores: Stores,
     pub catalog: Arc<dyn Catalog>,
@@ -436,7 +437,9 @@ async fn play(steps: Vec<Step>, partition: Option<(&str, Transform)>) {
             Step::DropV => {
                 bed.repartition(None).await;
                 bed.drop_v().await;
-                model.iter_mut().for_each(|row| row.v = None);
+                for row in &mut model {
+                    row.v = None;
+                }
                 by_the_crate = false;
             }
         }

@@ -61,7 +61,8 @@ where
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("unknown error");
             let message = service.err().message().unwrap_or_default();
-            let busy = service.raw().status().as_u16() >= 500 || code.contains("Throttling");
+            let busy =
+                service.raw().status().as_u16() >= 500 || code.contains("Throttling") || code.contains("Timeout");
             let kind = match code {
                 _ if busy => ErrorKind::Unavailable,
                 "ConcurrentModificationException" => ErrorKind::Conflict,

@@ -14,7 +14,6 @@ use super::{
     inspect, pii, tell,
 };
 use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
-use crate::table::athena;
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
 use crate::{access, maintain};
@@ -204,7 +203,7 @@ async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {
 #[serde(rename_all = "camelCase")]
 struct Ddl {
     table: String,
-    outcome: &'static str,
+    outcome: String,
     statement: String,
 }
 
@@ -215,10 +214,14 @@ async fn ddl(config: &Arc<Config>, clock: &Arc<dyn Clock>, which: &Which, dry_ru
         let definition = target.definition();
         definition.creation()?;
         let outcome = match &env {
-            None => "would be created unless it exists",
+            None => "would be created unless it exists".to_owned(),
             Some(env) => match definition.ensure(&*env.catalog).await? {
-                Created::New(_) => "created",
-                Created::Existing(_) => "exists, with these columns",
+                Created::New(_) => "created".to_owned(),
+                Created::Existing(table) => {
+                    let differences = definition.layout_differences(table.metadata());
+                    let exists = "exists, with these columns".to_owned();
+                    [exists].into_iter().chain(differences).collect::<Vec<_>>().join("; ")
+                }
             },
         };
         let statement = inspect::ddl_text(&definition, &target.output.table);
@@ -281,24 +284,11 @@ async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
         None => Ok(format!("good; the first run creates it at {}; {landed}", definition.location)),
         Some(table) => {
             compare(table.metadata().current_schema(), &definition.columns)?.check(&definition.ident)?;
-            readable_by_athena(target, table.metadata())?;
-            Ok(format!("good; {landed}"))
+            if let Some(what) = target.unreadable_by_athena(table.metadata()) {
+                return Err(Error::config(what));
+            }
+            let differences = definition.layout_differences(table.metadata());
+            Ok(["good".to_owned(), landed].into_iter().chain(differences).collect::<Vec<_>>().join("; "))
         }
     }
-}
-
-/// Reports what of a live table Athena does not read, unless the pipeline says that it need not.
-fn readable_by_athena(target: Target<'_>, metadata: &iceberg::spec::TableMetadata) -> Result<()> {
-    let allow = &target.output.table.athena_allow;
-    let found = athena::unreadable(metadata).into_iter().filter(|(guard, _)| !allow.contains(guard));
-    let found: Vec<String> = found.map(|(_, what)| what).collect();
-    if found.is_empty() {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "Athena does not read {}: {}; if it need not, set athena: {{allow: [formatVersion, types]}} of the table in {}",
-        target.name(),
-        found.join(", "),
-        target.pipeline.file.display()
-    )))
 }

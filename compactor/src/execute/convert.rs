@@ -34,6 +34,8 @@ use crate::upsert::Truncation;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 32 * 1024;
+/// A line may take as much as so many batches, whatever the configuration says of records: a quarter of a slice's share.
+const LINE_BATCHES: usize = 8;
 
 /// What a table's conversion needs to know; shared by all slices of a run.
 #[derive(Debug)]
@@ -76,7 +78,8 @@ impl Conversion {
             protector,
             events: Events::of(output),
             provenance: output.table.provenance,
-            // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them.
+            // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them. Records
+            // may have been landed under a larger bound: a converter takes what its memory allows, too.
             line_max: usize::try_from(record_bytes_max.saturating_mul(4)).unwrap_or(usize::MAX).max(1 << 20),
         })
     }
@@ -183,7 +186,7 @@ impl Converter {
     /// # Errors
     /// As [`Decoder::new`].
     pub fn new(conversion: Arc<Conversion>, batch_bytes: usize) -> Result<Self> {
-        let inflate = Inflate::new(conversion.line_max)?;
+        let inflate = Inflate::new(conversion.line_max.max(batch_bytes.saturating_mul(LINE_BATCHES)))?;
         let mut decoder = Decoder::new(&conversion.columns)?;
         let changes = conversion.effect.as_ref().map(|effect| effect.changes(&conversion.columns));
         if changes.is_some() {

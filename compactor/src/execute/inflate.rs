@@ -10,6 +10,8 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 /// Room for lines at first; it grows only for a longer line.
 const BUFFER: usize = 256 * 1024;
+/// The offset of a record is within the first bytes of its line: before it come only topic and partition.
+const OFFSET_WITHIN: usize = 512;
 /// Frames may ask for a window of 2^this bytes; zstd's levels up to 19 stay below it.
 const WINDOW_LOG_MAX: u32 = 23;
 
@@ -105,8 +107,7 @@ impl Inflate {
             }
             self.searched = self.end;
             if self.end - self.start > self.line_max {
-                let (line, max) = (self.lines + 1, self.line_max);
-                return Err(self.corrupt(format!("line {line} is longer than {max} bytes")));
+                return Err(self.too_long());
             }
             if !self.fill()? {
                 return Ok(None);
@@ -160,6 +161,18 @@ impl Inflate {
         Error::data(format!("raw object {} is corrupt: {what}; nothing was committed", self.name))
     }
 
+    /// An error of the line that begins here. It need not be damage: a record may have been landed under a larger bound.
+    fn too_long(&self) -> Error {
+        let (line, max) = (self.lines + 1, self.line_max);
+        let begin = &self.buffer[self.start..self.end.min(self.start + OFFSET_WITHIN)];
+        let offset = offset_in(begin).map_or_else(String::new, |offset| format!(" (offset {offset})"));
+        Error::config(format!(
+            "raw object {}: line {line}{offset} is longer than {max} bytes; raise maxRecordSize of the pipeline, or \
+             compactor.memory; nothing was committed",
+            self.name
+        ))
+    }
+
     /// Ends the object: its bytes must be those that the manifest names, and complete.
     ///
     /// # Errors
@@ -183,6 +196,14 @@ impl Inflate {
         }
         Ok(())
     }
+}
+
+/// The record's offset in the beginning of a line, as landing writes it.
+fn offset_in(begin: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = b"\"offset\":";
+    let from = memchr::memmem::find(begin, NAME)? + NAME.len();
+    let digits = begin[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&begin[from..from + digits]).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -246,7 +267,7 @@ mod tests {
         let mut flipped = good.clone();
         *flipped.last_mut().unwrap() ^= 1;
         let open = compress("a\nb");
-        let long = compress(&"z".repeat(400_000));
+        let long = compress(&format!(r#"{{"topic":"t","partition":0,"offset":77,{}"#, "z".repeat(400_000)));
         let cases: [(&[u8], &RawObject, &str); 8] = [
             (truncated, &whole, "bytes, the manifest says"),
             (truncated, &object(truncated, 2), "cut off"),
@@ -254,7 +275,7 @@ mod tests {
             (&good, &object(&good, 3), "2 lines, the manifest says 3"),
             (b"no zstd", &whole, "byte 0 and following are not zstd"),
             (&open, &object(&open, 2), "line 2 has no line feed"),
-            (&long, &object(&long, 1), "line 1 is longer than 100 bytes"),
+            (&long, &object(&long, 1), "line 1 (offset 77) is longer than 100 bytes; raise maxRecordSize"),
             (b"", &whole, "0 bytes, the manifest says"),
         ];
         assert_eq!(read(&good, &whole, 3, 100).unwrap(), ["a", "b"]);

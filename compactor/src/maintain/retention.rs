@@ -19,7 +19,7 @@ use crate::run::commit::{SCOPE, SCOPE_NEW};
 use crate::table::error;
 use crate::table::offsets;
 use crate::table::refs::{self, Head};
-use crate::upsert::remember::Remembered;
+use crate::upsert::remember::Memory;
 
 /// What becomes of a snapshot, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -222,10 +222,81 @@ impl Judge<'_> {
     }
 }
 
-type Consumed = (Position, Account, Vec<Remembered>);
+type Consumed = (Position, Account, Memory);
 
 fn state(metadata: &TableMetadata, branch: &str) -> Result<Option<Consumed>> {
     let found = offsets::at(metadata, &Head::of(metadata, Some(branch)));
     let found = found.map_err(|e| Error::new(e.kind(), format!("cannot expire snapshots: {e}")).with_source(e))?;
-    Ok(found.map(|state| (state.position, state.account, state.deletes)))
+    Ok(found.map(|state| (state.position.clone(), state.account.clone(), state.memory())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use firn_shared::config::domain::MaintenanceOptions;
+    use iceberg::TableCreation;
+    use iceberg::spec::{NestedField, Operation, PrimitiveType, Schema, Snapshot, Summary, TableMetadataBuilder, Type};
+
+    use super::*;
+    use crate::table::offsets::State;
+
+    /// Snapshot 1 says what was consumed, snapshot 2 is somebody else's; the property says `state`.
+    fn metadata(said: &[(&str, &str)], state: &State) -> TableMetadata {
+        let id = NestedField::required(1, "id", Type::Primitive(PrimitiveType::Long));
+        let creation = TableCreation::builder()
+            .name("t".to_owned())
+            .location("file:///t".to_owned())
+            .schema(Schema::builder().with_fields([id.into()]).build().unwrap())
+            .properties(HashMap::new())
+            .build();
+        let mut metadata = TableMetadataBuilder::from_table_creation(creation).unwrap().build().unwrap().metadata;
+        for (id, parent) in [(1, None), (2, Some(1))] {
+            let said = said.iter().filter(|_| id == 1).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let snapshot = Snapshot::builder()
+                .with_snapshot_id(id)
+                .with_parent_snapshot_id(parent)
+                .with_sequence_number(id)
+                .with_timestamp_ms(metadata.last_updated_ms() + id)
+                .with_manifest_list(format!("file:///t/{id}.avro"))
+                .with_summary(Summary { operation: Operation::Append, additional_properties: said.collect() })
+                .with_schema_id(0)
+                .build();
+            let reference = SnapshotReference::new(id, SnapshotRetention::branch(None, None, None));
+            let property = (offsets::STATE_PROPERTY.to_owned(), serde_json::to_string(state).unwrap());
+            let mut builder = metadata.into_builder(None);
+            for update in [
+                TableUpdate::AddSnapshot { snapshot },
+                TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference },
+                TableUpdate::SetProperties { updates: [property].into() },
+            ] {
+                builder = update.apply(builder).unwrap();
+            }
+            metadata = builder.build().unwrap().metadata;
+        }
+        metadata
+    }
+
+    #[test]
+    fn a_snapshot_goes_only_when_the_property_says_all_that_it_said() {
+        let position = r#"{"c/t/1":{"0":5}}"#;
+        let state = State {
+            position: serde_json::from_str(position).unwrap(),
+            snapshot_id: 1,
+            sequence_number: 1,
+            ..State::default()
+        };
+        let forgetful = State { forgotten: true, ..state.clone() };
+        let settings =
+            Maintenance { expire_after: Duration::ZERO, keep_last: 1, ..MaintenanceOptions::default().resolve(100) };
+        let plain = [(offsets::POSITION, position)];
+        let forgot = [(offsets::POSITION, position), (offsets::FORGOTTEN, "true")];
+        for (said, state, goes) in
+            [(&plain[..], &state, true), (&forgot[..], &state, false), (&forgot[..], &forgetful, true)]
+        {
+            let now = DateTime::from_timestamp(10_000_000_000, 0).unwrap();
+            let retention = judge(&metadata(said, state), &settings, false, now).unwrap();
+            assert_eq!(retention.expired(), if goes { vec![1] } else { vec![] }, "{said:?} {retention:?}");
+        }
+    }
 }

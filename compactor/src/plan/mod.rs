@@ -48,7 +48,8 @@ pub struct Plan {
     /// The branch that the outcome is for; `None` is the table itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// What a `reprocess` leaves alone: offsets before these belong to loads that a later one replaced. Else empty.
+    /// What a `reprocess` leaves alone: offsets before these belong to loads that a later one replaced, or to topics that are
+    /// not read. Else empty.
     #[serde(default)]
     pub since: Position,
     /// The table's position after the commit; equals `from` for [`Scope::Hours`].

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use firn_shared::config::domain::{Ingestion, TopicSelector};
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::{EventHour, Offset, PartitionRef, TopicRef};
+use firn_shared::ids::{EventHour, Offset, PartitionRef, Topic, TopicRef};
 use firn_shared::raw::chain::{Chain, catalog};
 use firn_shared::raw::key::CheckpointKey;
 use firn_shared::store::Store;
@@ -41,8 +41,7 @@ pub async fn topics(store: &dyn Store, ingestion: &Ingestion) -> Result<Vec<Topi
     let names = match &ingestion.topics {
         TopicSelector::List(topics) => topics.clone(),
         TopicSelector::Pattern(pattern) => {
-            let regex = Regex::new(&format!("^(?:{pattern})$"))
-                .map_err(|e| Error::config(format!("topic pattern `{pattern}` is no regular expression: {e}")))?;
+            let regex = whole(pattern)?;
             let known = catalog::topics(store, cluster).await?;
             known.into_iter().filter(|topic| regex.is_match(topic.as_str())).collect()
         }
@@ -58,6 +57,52 @@ pub async fn topics(store: &dyn Store, ingestion: &Ingestion) -> Result<Vec<Topi
     topics.sort();
     topics.dedup();
     Ok(topics)
+}
+
+/// The topics to plan for a table that stands at `position`: beside [`topics`] those of the configured generation that it
+/// has read, so that a raw zone without them is an error and not nothing to do.
+///
+/// # Errors
+/// As [`topics`].
+pub async fn topics_of(store: &dyn Store, ingestion: &Ingestion, position: &Position) -> Result<Vec<TopicRef>> {
+    let mut found = topics(store, ingestion).await?;
+    let names: Box<dyn Fn(&Topic) -> bool + Send> = match &ingestion.topics {
+        TopicSelector::List(list) => Box::new(|topic| list.contains(topic)),
+        TopicSelector::Pattern(pattern) => {
+            let regex = whole(pattern)?;
+            Box::new(move |topic| regex.is_match(topic.as_str()))
+        }
+    };
+    let read = position.iter().map(|(partition, _)| partition.topic);
+    found.extend(
+        read.filter(|of| of.cluster == ingestion.cluster && of.generation == ingestion.generation && names(&of.topic)),
+    );
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// The topics whose partitions say whether a date is complete. An earlier incarnation is over: nothing more comes of it,
+/// and nobody moves its watermark. A topic that the pipeline names is asked though nothing of it has been landed.
+///
+/// # Errors
+/// As [`topics`].
+pub async fn topics_to_seal(store: &dyn Store, ingestion: &Ingestion) -> Result<Vec<TopicRef>> {
+    let (cluster, generation) = (&ingestion.cluster, ingestion.generation);
+    if let TopicSelector::List(list) = &ingestion.topics {
+        let mut all: Vec<TopicRef> =
+            list.iter().map(|topic| TopicRef { cluster: cluster.clone(), topic: topic.clone(), generation }).collect();
+        all.sort();
+        all.dedup();
+        return Ok(all);
+    }
+    Ok(topics(store, ingestion).await?.into_iter().filter(|of| of.generation == generation).collect())
+}
+
+/// A pattern that matches whole names.
+fn whole(pattern: &str) -> Result<Regex> {
+    Regex::new(&format!("^(?:{pattern})$"))
+        .map_err(|e| Error::config(format!("topic pattern `{pattern}` is no regular expression: {e}")))
 }
 
 /// The partitions of these topics that have a chain.
@@ -120,6 +165,10 @@ pub async fn plan(
         Scope::Hours { from, to } => {
             if from >= to {
                 return Err(Error::config(format!("cannot reprocess {from} to {to}: the range holds no hour")));
+            }
+            // Rows of a topic that is not read have nothing that could take their place.
+            for (partition, end) in plan.from.iter().filter(|(partition, _)| !topics.contains(&partition.topic)) {
+                plan.since.advance(&partition, end)?;
             }
             let read = partitions.into_iter().filter_map(|partition| Some((plan.from.get(&partition)?, partition)));
             let mut found = stream::iter(read.collect::<Vec<_>>())

@@ -2,7 +2,7 @@
 //!
 //! To be asked before the plan is made: batches that the answer rests on are then in the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,14 @@ pub struct DateSeal {
     pub partitions: usize,
     /// For each partition that is not done, its first open hour and why it is open.
     pub open: BTreeMap<PartitionRef, (EventHour, OpenReason)>,
+    /// Topics of which nothing is known: what they will bring is open.
+    pub unknown: Vec<TopicRef>,
 }
 
 impl DateSeal {
     /// Whether nothing more can come for the date. Topics of which nothing was ever landed are not known to be done.
     pub fn is_sealed(&self) -> bool {
-        self.partitions > 0 && self.open.is_empty()
+        self.partitions > 0 && self.open.is_empty() && self.unknown.is_empty()
     }
 }
 
@@ -42,10 +44,13 @@ impl fmt::Display for DateSeal {
         if self.partitions == 0 {
             return write!(f, "{} is open: nothing of its topics has been landed yet", self.date);
         }
-        if self.open.is_empty() {
+        if self.is_sealed() {
             return write!(f, "{} is sealed in all {} partitions", self.date, self.partitions);
         }
         write!(f, "{} is open in {} of {} partitions", self.date, self.open.len(), self.partitions)?;
+        for topic in &self.unknown {
+            write!(f, "\n  {topic}: nothing of it has been landed yet, nor has landing said that there is nothing")?;
+        }
         for (partition, (hour, reason)) in &self.open {
             write!(f, "\n  {partition} from hour {hour} on: {reason}")?;
         }
@@ -68,7 +73,7 @@ pub fn decide(
             open.extend(reasons.into_iter().map(|(partition, reason)| (partition, (hour, reason))));
         }
     }
-    Ok(DateSeal { date, partitions: states.len(), open })
+    Ok(DateSeal { date, partitions: states.len(), open, unknown: Vec::new() })
 }
 
 /// Asks the chains and the progress of every partition of these topics.
@@ -89,12 +94,14 @@ pub async fn date(
     }
     all.sort();
     all.dedup();
+    let landed: BTreeSet<&TopicRef> = all.iter().map(|partition| &partition.topic).collect();
+    let unknown = topics.iter().filter(|topic| !landed.contains(topic)).cloned().collect();
     let states = stream::iter(all)
         .map(|partition| state(Arc::clone(store), partition))
         .buffered(PARTITIONS_AT_ONCE)
         .try_collect()
         .await?;
-    decide(date, lateness, &states)
+    Ok(DateSeal { unknown, ..decide(date, lateness, &states)? })
 }
 
 async fn state(store: Arc<dyn Store>, partition: PartitionRef) -> Result<(PartitionRef, PartitionState)> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use firn_shared::config::domain::{EventTime, Ingestion, LateThen, TopicSelector};
 use firn_shared::error::ErrorKind;
-use firn_shared::ids::{Generation, Offset, TopicRef};
+use firn_shared::ids::{Generation, Offset, Topic, TopicRef};
 use firn_shared::raw::chain::{AppendOutcome, Chain};
 use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RejectReason};
 use firn_shared::raw::progress::{self, PartitionState, Progress};
@@ -257,9 +257,8 @@ fn a_position_that_does_not_fit_the_ledger_is_an_error_that_names_both() {
     });
 }
 
-#[test]
-fn topics_are_read_in_every_generation_up_to_the_configured_one() {
-    let ingestion = |topics, generation| Ingestion {
+fn ingestion(topics: TopicSelector, generation: u32) -> Ingestion {
+    Ingestion {
         cluster: topic().cluster,
         topics,
         retention: None,
@@ -275,7 +274,11 @@ fn topics_are_read_in_every_generation_up_to_the_configured_one() {
         rotate_size: 1,
         rotate_age: Duration::ZERO,
         protect_at_landing: false,
-    };
+    }
+}
+
+#[test]
+fn topics_are_read_in_every_generation_up_to_the_configured_one() {
     let pattern = |pattern: &str| TopicSelector::Pattern(pattern.into());
     run(async {
         let zone = Zone::new();
@@ -336,5 +339,69 @@ fn an_idle_partition_seals_through_its_progress() {
         progress::write(&*zone.store, &partition(1), &behind).await.unwrap();
         let open = seal().await;
         assert_eq!((open.is_sealed(), open.partitions, open.open.len()), (false, 2, 1));
+    });
+}
+
+#[test]
+fn a_date_asks_the_topics_of_today_and_those_that_have_brought_nothing() {
+    let (date, late) = ("2026-11-22".parse().unwrap(), Duration::ZERO);
+    let list = |names: &[&str]| TopicSelector::List(names.iter().map(|name| Topic::new(*name).unwrap()).collect());
+    let progress = |caught_up_at: DateTime<Utc>| Progress { end: 0, caught_up_at, watermark: None };
+    let done = progress("2026-11-23T00:00:00Z".parse().unwrap());
+    run(async {
+        let zone = Zone::new();
+        let write = async |topic: &str, progress: &Progress| {
+            let partition = PartitionRef { topic: topic.parse().unwrap(), partition: Partition(0) };
+            progress::write(&*zone.store, &partition, progress).await.unwrap();
+        };
+        let seal = async |selector: TopicSelector, generation: u32| {
+            let topics = read::topics_to_seal(&*zone.store, &ingestion(selector, generation)).await.unwrap();
+            seal::date(&zone.store, &topics, date, late).await.unwrap()
+        };
+        // An old generation whose watermark nobody moves any more.
+        zone.land(0, &[content(0, 5)]).await;
+        assert!(!seal(list(&["t"]), 1).await.is_sealed());
+        write("events/t/2", &done).await;
+        for selector in [list(&["t"]), TopicSelector::Pattern("t".into())] {
+            let sealed = seal(selector, 2).await;
+            assert!(sealed.is_sealed() && sealed.partitions == 1, "{sealed}");
+        }
+        // A topic that the pipeline names and that has brought nothing.
+        let open = seal(list(&["t", "later"]), 2).await;
+        assert!(!open.is_sealed());
+        assert!(open.to_string().contains("events/later/2: nothing of it has been landed yet"), "{open}");
+        // One that is read and has no batch yet.
+        write("events/later/2", &progress(DateTime::UNIX_EPOCH)).await;
+        let open = seal(list(&["t", "later"]), 2).await;
+        assert_eq!((open.is_sealed(), open.partitions, open.open.len()), (false, 2, 1), "{open}");
+        write("events/later/2", &done).await;
+        assert!(seal(list(&["t", "later"]), 2).await.is_sealed());
+    });
+}
+
+#[test]
+fn a_raw_zone_that_lost_a_topic_of_the_table_is_an_error_and_a_topic_that_is_not_read_is_left_alone() {
+    run(async {
+        let zone = Zone::new();
+        let position = at(&[(0, 10)]);
+        let hours = Scope::Hours { from: EventHour::from_epoch_hours(0), to: EventHour::from_epoch_hours(1) };
+        let list = |name: &str| TopicSelector::List(vec![Topic::new(name).unwrap()]);
+        let of = async |selector, generation| {
+            read::topics_of(&*zone.store, &ingestion(selector, generation), &position).await.unwrap()
+        };
+        for selector in [list("t"), TopicSelector::Pattern("t+".into())] {
+            let topics = of(selector, 1).await;
+            assert_eq!(topics, [topic()]);
+            for scope in [Scope::New, hours] {
+                let error = plan(&zone.store, &topics, (None, position.clone()), scope, ALL).await.unwrap_err();
+                assert!(error.kind() == ErrorKind::Data && error.to_string().contains("events/t/1[0]"), "{error}");
+            }
+        }
+        for (selector, generation) in [(list("other"), 1), (TopicSelector::Pattern("o.*".into()), 1), (list("t"), 2)] {
+            let topics = of(selector, generation).await;
+            assert!(topics.is_empty());
+            let plan = plan(&zone.store, &topics, (None, position.clone()), hours, ALL).await.unwrap();
+            assert_eq!((plan.since, plan.slices.len()), (position.clone(), 0));
+        }
     });
 }

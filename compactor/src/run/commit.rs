@@ -101,7 +101,8 @@ pub async fn quarantine(
         }
         return Ok(Quarantined { gone, snapshot: None });
     }
-    let mut change = change(execution, plan, &ident, rejects);
+    let shared = rejects.len();
+    let mut change = Change { disposable: true, shared, ..change(execution, plan, &ident, rejects) };
     removal.apply_to(&mut change);
     change.expect.erasure = Some(execution.marks.quarantine.clone());
     let snapshot = committer.commit(&ident, &change).await?.snapshot_id;
@@ -198,7 +199,9 @@ pub async fn table(
     (properties, quarantined): (BTreeMap<String, String>, &Quarantined),
 ) -> Result<Committed> {
     let ident = execution.table.identifier().clone();
-    let mut change = change(execution, plan, &ident, files);
+    // What slices wrote goes into the next attempt; what was worked out on one state of the table does not.
+    let shared = files.len();
+    let mut change = Change { disposable: true, shared, ..change(execution, plan, &ident, files) };
     if let Some(removal) = effect.removal {
         removal.apply_to(&mut change);
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::TopicRef;
 use firn_shared::store::Store;
 use iceberg::table::Table;
 
 use super::{Env, Target};
+use crate::plan::read::topics_to_seal;
 use crate::plan::seal;
 
 /// Table property that marks a date as complete: this and the date; its value is when that was found.
@@ -35,11 +35,12 @@ pub async fn sealed_mark(
     env: &Env,
     target: Target<'_>,
     raw: &Arc<dyn Store>,
-    topics: &[TopicRef],
     date: NaiveDate,
     table: Option<&Table>,
 ) -> Result<Option<(String, String)>> {
-    let seal = seal::date(raw, topics, date, target.pipeline.ingestion.late_allowed).await?;
+    let ingestion = &target.pipeline.ingestion;
+    let topics = topics_to_seal(&**raw, ingestion).await?;
+    let seal = seal::date(raw, &topics, date, ingestion.late_allowed).await?;
     if !seal.is_sealed() {
         return Err(Error::unavailable(format!("{}: {seal}", target.name())));
     }

@@ -1,8 +1,9 @@
 //! `plan → execute → commit`, per table, and the commands built of them.
 //!
-//! [`target`] is one table with all its names, [`references`] what its look-ups read; [`once`] carries out one run; [`commit`]
-//! makes it visible, quarantine first, or on a [`branch`] that is published later; [`dates`] waits for dates to be sealed; [`every`] repeats; [`check`] proves. [`Env`] is what they all need,
-//! put together once per process, or by a test with stores that fail.
+//! [`target`] is one table with all its names, [`references`] what its look-ups read; [`once`] carries out one run, and
+//! [`report`] says what it did; [`commit`] makes it visible, quarantine first, or on a [`branch`] that is published later;
+//! [`dates`] waits for dates to be sealed; [`every`] repeats; [`prove`] proves. [`Env`] is what they all need, put together
+//! once per process, or by a test with stores that fail.
 
 pub mod branch;
 pub mod commit;
@@ -11,6 +12,7 @@ pub mod every;
 pub mod once;
 pub mod prove;
 pub mod references;
+pub mod report;
 pub mod target;
 
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use firn_shared::crypto::Keys;
 use firn_shared::error::Result;
 use firn_shared::store::{Store, Stores};
 
-pub use once::{Options, Outcome, RunReport, run};
+pub use once::{Options, run};
+pub use report::{Outcome, RunReport};
 pub use target::Target;
 
 use crate::execute::PROGRAM;

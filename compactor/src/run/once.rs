@@ -1,25 +1,22 @@
 //! One run of one table: `plan → execute → commit`.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use firn_shared::config::domain::{Mode, Protection};
 use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::{EventHour, RunId};
 use iceberg::table::Table;
-use serde::Serialize;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::commit::{How, Quarantined};
+use super::report::{Outcome, RunReport, report};
 use super::{Env, Target, branch, commit, dates};
-use crate::diff::Diff;
 use crate::execute::{self, Conversion, Execution, Progress, Quarantine, RowsTo, Written};
 use crate::plan::position::Position;
-use crate::plan::read::{Bounds, plan as read_plan, topics};
-use crate::plan::{Plan, Scope, Slice, SliceObject, cut, hours};
-use crate::reconcile::account::Fate;
+use crate::plan::read::{Bounds, plan as read_plan, topics_of};
+use crate::plan::{Plan, Scope, Slice, SliceObject, cut};
 use crate::table::erasure::{Mark, Marks};
 use crate::table::offsets::State;
 use crate::table::{Committer, offsets};
@@ -47,61 +44,6 @@ pub struct Options {
     pub branch: Option<String>,
     /// Set when the run is to end with the commit in progress.
     pub stop: CancellationToken,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Outcome {
-    /// There is a new snapshot.
-    Committed,
-    /// There is a new snapshot on a branch; the table is as it was.
-    OnBranch,
-    /// Nothing new; nothing was written.
-    NothingToDo,
-    /// Planned and not carried out.
-    Planned,
-}
-
-/// What a run did.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunReport {
-    /// `database.table`.
-    pub table: String,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Its identity, part of its files' names.
-    pub run: RunId,
-    /// The new snapshot.
-    pub snapshot: Option<i64>,
-    /// Raw objects, and slices they were cut into.
-    pub objects: usize,
-    /// See `objects`.
-    pub slices: usize,
-    /// Records of the raw objects.
-    pub records: u64,
-    /// Snapshots that it took: a large backlog arrives in several. For a plan, how many it would take at least.
-    pub commits: u64,
-    /// Records by event hour.
-    pub hours: BTreeMap<EventHour, u64>,
-    /// What became of the records.
-    pub fate: Fate,
-    /// Rows that a `reprocess` took out.
-    pub replaced: u64,
-    /// Data files written.
-    pub files: usize,
-    /// Their bytes.
-    pub file_bytes: u64,
-    /// Where the table stands afterwards.
-    pub position: Position,
-    /// Share of quarantined records, when it is above the table's threshold.
-    pub over_threshold: Option<f64>,
-    /// What is different on the branch.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub diff: Option<Diff>,
-    /// Wall-clock seconds.
-    pub seconds: f64,
 }
 
 /// Runs `target` once: up to where its chains end now, in one commit or, when that is more than `compactor.commitSize`, in
@@ -216,11 +158,14 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
         Some(table) => offsets::current(table.metadata())?,
         None => None,
     };
+    if let Some(table) = &table {
+        odd_in(target, table);
+    }
     let position = state.map(|s| s.position).unwrap_or_default();
-    let topics = topics(&*raw, &target.pipeline.ingestion).await?;
+    let topics = topics_of(&*raw, &target.pipeline.ingestion, &position).await?;
     // Asked before the plan is made, so that what sealed the date is in the plan.
     let mark = match options.event_date {
-        Some(date) => dates::sealed_mark(env, target, &raw, &topics, date, table.as_ref()).await?,
+        Some(date) => dates::sealed_mark(env, target, &raw, date, table.as_ref()).await?,
         None => None,
     };
     let scope = match options.hours {
@@ -241,6 +186,7 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
     let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: commit_size };
     let mut plan = read_plan(&raw, &topics, (base, position), scope, bounds).await?;
     plan.branch.clone_from(&options.branch);
+    rows_left_alone(target, &plan)?;
     if let (Mode::TruncateLoad { .. }, Scope::Hours { .. }, Some(table)) = (&target.output.table.mode, scope, &table) {
         only_last_load(&mut plan, table)?;
     }
@@ -249,6 +195,16 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
     let goal = goal.get_or_insert_with(|| plan.until.clone());
     let mark = mark.filter(|_| plan.to.is_at_or_after(goal));
     Ok(Prepared { plan, table, conversion, marks, mark })
+}
+
+/// Says what of a table is not as the pipeline would have it, where the run goes on all the same.
+fn odd_in(target: Target<'_>, table: &Table) {
+    for what in target.definition().layout_differences(table.metadata()) {
+        tracing::warn!(table = target.name(), what, "the layout of the table is not that of the pipeline");
+    }
+    if let Some(what) = target.unreadable_by_athena(table.metadata()) {
+        tracing::warn!(table = target.name(), what, "not every reader reads the table");
+    }
 }
 
 /// The erasures that are known now. Only who has subjects asks for those of the quarantine.
@@ -289,7 +245,33 @@ fn only_last_load(plan: &mut Plan, table: &Table) -> Result<()> {
     for slice in &mut plan.slices {
         slice.objects.retain(|o| o.object.min_offset >= base.get(&o.partition_ref()).unwrap_or(0));
     }
-    plan.since = base;
+    for (partition, end) in base.iter() {
+        if plan.since.get(&partition).is_none_or(|since| since < end) {
+            plan.since.advance(&partition, end)?;
+        }
+    }
+    Ok(())
+}
+
+/// A `reprocess` replaces rows of the topics that it reads. Where keys meet that is not enough: an older version that was
+/// to count again could be in a topic that is not read.
+fn rows_left_alone(target: Target<'_>, plan: &Plan) -> Result<()> {
+    let topics: BTreeSet<String> = plan.since.iter().map(|(partition, _)| partition.topic.to_string()).collect();
+    if topics.is_empty() {
+        return Ok(());
+    }
+    let (name, topics) = (target.name(), topics.into_iter().collect::<Vec<_>>().join(", "));
+    if target.output.table.mode.upsert().is_some() {
+        return Err(Error::config(format!(
+            "cannot reprocess {name}: it has read {topics}, which the pipeline does not name any more or the raw zone does \
+             not hold, so older versions of its keys would not be found; name them in `topic` again, or make the table anew"
+        )));
+    }
+    tracing::warn!(
+        table = name,
+        topics,
+        "the table has rows of topics that the pipeline does not read any more: a reprocess leaves them as they are"
+    );
     Ok(())
 }
 
@@ -434,7 +416,7 @@ impl Finish<'_> {
         let Scope::Hours { from, to } = plan.scope else { return Ok(()) };
         tracing::info!(table = target.name(), "older versions may count again: reading the other hours, too");
         let raw = env.raw().await?;
-        let topics = topics(&*raw, &target.pipeline.ingestion).await?;
+        let topics = topics_of(&*raw, &target.pipeline.ingestion, &plan.from).await?;
         let bounds = Bounds { slice_raw_bytes_max: u64::MAX, run_raw_bytes_max: None };
         let mut rest = plan.clone_without_slices();
         for (from, to) in [(EventHour::MIN, from), (to, EventHour::MAX)] {
@@ -480,97 +462,9 @@ impl Finish<'_> {
     }
 }
 
-fn report(target: Target<'_>, run: RunId, plan: &Plan, outcome: Outcome) -> RunReport {
-    RunReport {
-        table: target.name(),
-        outcome,
-        run,
-        snapshot: None,
-        objects: plan.slices.iter().map(|s| s.objects.len()).sum(),
-        slices: plan.slices.len(),
-        records: plan.records(),
-        commits: u64::from(outcome == Outcome::Committed),
-        hours: hours(plan),
-        fate: Fate::default(),
-        replaced: 0,
-        files: 0,
-        file_bytes: 0,
-        position: plan.to.clone(),
-        over_threshold: None,
-        diff: None,
-        seconds: 0.0,
-    }
-}
-
-impl RunReport {
-    /// Adds the next commit of the same run.
-    fn absorb(&mut self, next: Self) {
-        self.objects += next.objects;
-        self.slices += next.slices;
-        self.records += next.records;
-        self.commits += next.commits;
-        for (hour, records) in next.hours {
-            *self.hours.entry(hour).or_default() += records;
-        }
-        self.fate.merge(&next.fate);
-        self.replaced += next.replaced;
-        self.files += next.files;
-        self.file_bytes += next.file_bytes;
-        (self.run, self.snapshot, self.position) = (next.run, next.snapshot, next.position);
-    }
-}
-
 impl Written {
     /// Whether the run has nothing to say to the quarantine: it consumes no offset and replaces no hour.
     fn quarantine_untouched(&self, plan: &Plan) -> bool {
         self.rejects.is_empty() && plan.scope == Scope::New && plan.ledger.is_empty()
-    }
-}
-
-impl fmt::Display for RunReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, records, objects, slices, fate, .. } = self;
-        match self.outcome {
-            Outcome::NothingToDo => return write!(f, "{table}: nothing to do"),
-            Outcome::Planned => {
-                write!(f, "{table}: would convert {records} records of {objects} raw objects in {slices} slices")?;
-                if self.commits > 1 {
-                    write!(f, " and at least {} commits", self.commits)?;
-                }
-                for (hour, records) in &self.hours {
-                    write!(f, "\n  {hour}  {records}")?;
-                }
-                return Ok(());
-            }
-            Outcome::Committed | Outcome::OnBranch => {}
-        }
-        write!(f, "{table}: {records} records → {} rows", fate.rows)?;
-        if self.replaced > 0 {
-            write!(f, " in place of {}", self.replaced)?;
-        }
-        write!(f, ", {} quarantined, {} tombstones", fate.quarantined, fate.tombstones)?;
-        if fate.exploded > 0 {
-            write!(f, ", {} further rows of the same records", fate.exploded)?;
-        }
-        if fate.superseded + fate.deleted > 0 {
-            write!(f, ", {} superseded, {} deletes", fate.superseded, fate.deleted)?;
-        }
-        for (reason, count) in &fate.filtered {
-            write!(f, ", {count} filtered ({reason})")?;
-        }
-        write!(f, "; {} files, {} bytes, {:.1} s", self.files, self.file_bytes, self.seconds)?;
-        if self.commits > 1 {
-            write!(f, "; {} commits", self.commits)?;
-        }
-        if let Some(snapshot) = self.snapshot {
-            write!(f, "; snapshot {snapshot}")?;
-        }
-        if let Some(diff) = &self.diff {
-            write!(f, "\n{diff}")?;
-        }
-        if let Some(share) = self.over_threshold {
-            write!(f, "\n{table}: {:.2} % of the records are quarantined, more than its threshold", share * 100.0)?;
-        }
-        Ok(())
     }
 }

@@ -7,12 +7,14 @@ use firn_shared::config::{Config, columns_after};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{PipelineName, TableName};
 use iceberg::TableIdent;
+use iceberg::spec::TableMetadata;
 
 use super::{Env, references};
 use crate::execute::Conversion;
 use crate::protect::{self, Protector};
 use crate::quarantine;
 use crate::seam::Cpu;
+use crate::table::athena;
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
 use crate::transform::Engine;
@@ -126,6 +128,21 @@ impl<'a> Target<'a> {
             sort_by: table.sort_by.clone(),
             properties: protect::properties(self.output).into_iter().chain(table.properties.clone()).collect(),
         }
+    }
+
+    /// What of a live table Athena does not read, unless the pipeline says that it need not.
+    #[must_use]
+    pub fn unreadable_by_athena(&self, metadata: &TableMetadata) -> Option<String> {
+        let allow = &self.output.table.athena_allow;
+        let found = athena::unreadable(metadata).into_iter().filter(|(guard, _)| !allow.contains(guard));
+        let found: Vec<String> = found.map(|(_, what)| what).collect();
+        let (name, found, file) = (self.name(), found.join(", "), self.pipeline.file.display());
+        (!found.is_empty()).then(|| {
+            format!(
+                "Athena does not read {name}: {found}; if it need not, set athena: {{allow: [formatVersion, types]}} of \
+                 the table in {file}"
+            )
+        })
     }
 
     /// The quarantine table to be: beside the table, unpartitioned.

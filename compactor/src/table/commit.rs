@@ -10,13 +10,14 @@ use std::time::Duration;
 use firn_shared::clock::Clock;
 use firn_shared::error::{Error, ErrorKind, Result};
 use iceberg::TableIdent;
+use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use rand::Rng;
 
 use super::catalog::{Catalog, CommitOutcome};
 use super::offsets;
 use super::refs::{self, Head, Step};
-use super::snapshot::{Change, produce};
+use super::snapshot::{Change, Staged, produce};
 
 /// Attempts before giving up; with the waits below about half a minute.
 const ATTEMPTS: u32 = 10;
@@ -71,13 +72,14 @@ impl Committer {
             && e.kind() == ErrorKind::Conflict
             && let Ok(base) = self.load(ident).await
         {
-            discard(&base, change.add.iter().map(|added| added.file.file_path())).await;
+            discard(&base, change.add.iter().skip(change.shared).map(|added| added.file.file_path())).await;
         }
         committed
     }
 
     async fn attempt(&self, ident: &TableIdent, change: &Change, in_doubt: &mut bool) -> Result<Committed> {
         let mut last = Error::bug("no attempt was made");
+        let mut refused = Refused::default();
         for attempt in 1..=self.attempts {
             if attempt > 1 {
                 tokio::time::sleep(wait(attempt)).await;
@@ -90,6 +92,7 @@ impl Committer {
                 }
                 Err(e) => return Err(e),
             };
+            refused.discard(&base, in_doubt).await;
             // An earlier attempt, or an earlier process with the same commit id, may have got through unseen.
             let head = Head::of(base.metadata(), change.branch.as_deref());
             if let Some(snapshot_id) = offsets::landed(base.metadata(), &head, &change.commit_id)? {
@@ -111,26 +114,32 @@ impl Committer {
                         "cannot commit {ident}: {why} (attempt {attempt} of {}); run again, nothing was lost",
                         self.attempts
                     ));
-                    discard(&base, staged.files.iter().map(String::as_str)).await;
+                    refused.0.push(staged);
                 }
                 // The files stay: the table may name them already, or soon.
                 Ok(CommitOutcome::Unknown(e)) => {
                     tracing::warn!(table = %ident, attempt, error = %e, "outcome of a commit is unknown, looking");
                     *in_doubt = true;
-                    last = Error::new(e.kind(), format!("cannot tell whether the commit to {ident} landed; run again"))
+                    last = Error::unavailable(format!("cannot tell whether the commit to {ident} landed; run again"))
                         .with_source(e);
                 }
                 Err(e) => {
-                    discard(&base, staged.files.iter().map(String::as_str)).await;
-                    if e.kind() != ErrorKind::Unavailable {
-                        return Err(e);
-                    }
+                    refused.0.push(staged);
+                    let again = e.kind() == ErrorKind::Unavailable;
                     last = e;
+                    if !again {
+                        break;
+                    }
                 }
             }
         }
         // The last attempt's outcome may still be unknown: look once more before saying so.
-        let table = self.load(ident).await?;
+        let table = match self.load(ident).await {
+            Ok(table) => table,
+            Err(e) if matches!(last.kind(), ErrorKind::Unavailable | ErrorKind::Conflict) => return Err(e),
+            Err(_) => return Err(last),
+        };
+        refused.discard(&table, in_doubt).await;
         let head = Head::of(table.metadata(), change.branch.as_deref());
         match offsets::landed(table.metadata(), &head, &change.commit_id)? {
             Some(snapshot_id) => Ok(Committed { table, snapshot_id, attempts: self.attempts }),
@@ -189,7 +198,9 @@ impl Committer {
             last = match self.catalog.commit(&table, updates, requirements).await {
                 Ok(CommitOutcome::Committed(table)) => return Ok(table),
                 Ok(CommitOutcome::Conflict(why)) => Error::conflict(format!("cannot change {ident}: {why}; run again")),
-                Ok(CommitOutcome::Unknown(e)) => e,
+                Ok(CommitOutcome::Unknown(e)) => {
+                    Error::unavailable(format!("cannot tell whether {ident} was changed; run again")).with_source(e)
+                }
                 Err(e) if e.kind() == ErrorKind::Unavailable => e,
                 Err(e) => return Err(e),
             };
@@ -201,6 +212,33 @@ impl Committer {
         let table = self.catalog.load(ident).await?;
         table.ok_or_else(|| Error::config(format!("no table {ident} in {}; run ddl first", self.catalog.describe())))
     }
+}
+
+/// Attempts that the catalog refused, and whose files are still there. A gateway may have repeated a request that was
+/// carried out, so that what was refused is the repetition: the table is asked before a file goes.
+#[derive(Default)]
+struct Refused(Vec<Staged>);
+
+impl Refused {
+    /// Removes the files of those that did not land, as `table` shows, which was loaded after they were refused.
+    async fn discard(&mut self, table: &Table, in_doubt: &mut bool) {
+        for staged in self.0.drain(..) {
+            if is_out(&staged, table.metadata()) {
+                discard(table, staged.files.iter().map(String::as_str)).await;
+            } else {
+                *in_doubt = true;
+            }
+        }
+    }
+}
+
+/// Whether a snapshot certainly is no part of the table's history: nobody has its sequence number, or somebody else has. Where
+/// the number is gone, what had it has expired, and later snapshots may name its manifests.
+fn is_out(staged: &Staged, metadata: &TableMetadata) -> bool {
+    metadata.last_sequence_number() < staged.sequence_number
+        || metadata
+            .snapshots()
+            .any(|s| s.sequence_number() == staged.sequence_number && s.snapshot_id() != staged.snapshot_id)
 }
 
 /// Removes what an attempt wrote, after a definite no.

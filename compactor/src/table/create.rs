@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use firn_shared::config::domain::{PartitionField, SortField, Transform};
 use firn_shared::error::{Error, Result};
 use iceberg::spec::{
-    FormatVersion, NullOrder, Schema, SortDirection, SortField as IcebergSortField, SortOrder,
+    FormatVersion, NullOrder, Schema, SortDirection, SortField as IcebergSortField, SortOrder, TableMetadata,
     Transform as IcebergTransform, UnboundPartitionSpec,
 };
 use iceberg::{TableCreation, TableIdent};
@@ -60,6 +60,48 @@ impl Definition {
             compare(table.metadata().current_schema(), &self.columns)?.check(&self.ident)?;
         }
         Ok(created)
+    }
+
+    /// What of the table's layout is not as defined. It is no error: files are written as the table has it, which an engine
+    /// may have changed for good reasons, and readers see no difference.
+    #[must_use]
+    pub fn layout_differences(&self, metadata: &TableMetadata) -> Vec<String> {
+        let schema = metadata.current_schema();
+        let column = |id: i32| schema.name_by_field_id(id).map_or_else(|| format!("field {id}"), str::to_owned);
+        let spec = metadata.default_partition_spec();
+        // A field that was dropped from a spec of format version 1 stays, without effect.
+        let fields = spec.fields().iter().filter(|field| field.transform != IcebergTransform::Void);
+        let partitions = fields.map(|field| partition_text(field.transform, &column(field.source_id)));
+        let order = metadata.default_sort_order();
+        let sorts = order.fields.iter().map(|field| {
+            let by = partition_text(field.transform, &column(field.source_id));
+            if field.direction == SortDirection::Descending { format!("{by} desc") } else { by }
+        });
+        let mut found = Vec::new();
+        let ident = &self.ident;
+        for (key, (does, statement), live, wanted) in [
+            (
+                "partitionBy",
+                ("is partitioned by", "ADD, DROP or REPLACE PARTITION FIELD"),
+                partitions.collect::<Vec<_>>(),
+                self.partition_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ),
+            (
+                "sortBy",
+                ("is sorted by", "WRITE ORDERED BY"),
+                sorts.collect(),
+                self.sort_by.iter().map(ToString::to_string).collect(),
+            ),
+        ] {
+            if live != wanted {
+                let (live, wanted) = (live.join(", "), wanted.join(", "));
+                found.push(format!(
+                    "{ident} {does} [{live}], and {key} says [{wanted}]: new files are written as the table has it; make \
+                     them equal with ALTER TABLE … {statement} in Spark, or in the pipeline"
+                ));
+            }
+        }
+        found
     }
 
     /// The definition in Iceberg's terms.
@@ -137,6 +179,16 @@ impl Definition {
     }
 }
 
+/// A partition field of a live table in the words of `partitionBy`.
+fn partition_text(transform: IcebergTransform, column: &str) -> String {
+    match transform {
+        IcebergTransform::Identity => column.to_owned(),
+        IcebergTransform::Bucket(count) => format!("bucket({count}, {column})"),
+        IcebergTransform::Truncate(width) => format!("truncate({width}, {column})"),
+        other => format!("{other}({column})"),
+    }
+}
+
 /// The name Iceberg's own builders give a partition field.
 fn partition_name(field: &PartitionField) -> String {
     let column = &field.column;
@@ -160,5 +212,56 @@ fn iceberg_transform(transform: Transform) -> IcebergTransform {
         Transform::Hour => IcebergTransform::Hour,
         Transform::Bucket(count) => IcebergTransform::Bucket(count),
         Transform::Truncate(width) => IcebergTransform::Truncate(width),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::NamespaceIdent;
+    use iceberg::spec::TableMetadataBuilder;
+
+    use super::*;
+
+    fn definition(partition_by: &[&str], sort_by: &[&str]) -> Definition {
+        let column = |name: &str, r#type: &str| TableColumn {
+            name: name.to_owned(),
+            r#type: r#type.parse().unwrap(),
+            required: true,
+            doc: None,
+        };
+        Definition {
+            ident: TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned()),
+            location: "file:///t".to_owned(),
+            columns: vec![column("id", "long"), column("at", "timestamptz"), column("k", "string")],
+            partition_by: partition_by.iter().map(|text| text.parse().unwrap()).collect(),
+            sort_by: sort_by.iter().map(|text| text.parse().unwrap()).collect(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_layout_that_the_table_does_not_have_is_named_with_both() {
+        let live = [
+            definition(&[], &[]),
+            definition(&["hour(at)", "bucket(4, id)", "truncate(2, k)", "k"], &["id desc", "k"]),
+            definition(&["day(at)"], &["k"]),
+            definition(&["month(at)"], &["k desc"]),
+            definition(&["year(at)"], &["id"]),
+        ];
+        for (n, made) in live.iter().enumerate() {
+            let built = TableMetadataBuilder::from_table_creation(made.creation().unwrap()).unwrap();
+            let metadata = built.build().unwrap().metadata;
+            for (m, wanted) in live.iter().enumerate() {
+                let found = wanted.layout_differences(&metadata);
+                assert_eq!(found.len(), if n == m { 0 } else { 2 }, "{n} {m}: {found:?}");
+            }
+            if n == 1 {
+                let [partitions, sorts] = &live[2].layout_differences(&metadata)[..] else { panic!("two") };
+                assert!(partitions.starts_with(
+                    "d.t is partitioned by [hour(at), bucket(4, id), truncate(2, k), k], and partitionBy says [day(at)]"
+                ));
+                assert!(sorts.starts_with("d.t is sorted by [id desc, k], and sortBy says [k]"), "{sorts}");
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use firn_shared::error::{Error, Result};
 use iceberg::spec::{
-    DataFile, DataFileBuilder, TableMetadata, deserialize_data_file_from_json, serialize_data_file_to_json,
+    DataFile, DataFileBuilder, PartitionSpec, PartitionSpecRef, SchemaRef, TableMetadata,
+    deserialize_data_file_from_json, serialize_data_file_to_json,
 };
 
 /// A data file that was written and not yet committed, with its partition spec, which the crate's type does not tell.
@@ -31,15 +32,35 @@ impl NewFile {
     /// `Data` when the text is not a data file of this table and spec.
     pub fn from_json(json: &str, spec_id: i32, metadata: &TableMetadata) -> Result<Self> {
         let partition = partition_type(metadata, spec_id)?;
-        deserialize_data_file_from_json(json, spec_id, &partition, metadata.current_schema())
+        let schema = schema_of(metadata, spec_of(metadata, spec_id)?)?;
+        deserialize_data_file_from_json(json, spec_id, &partition, schema)
             .map(|file| Self { spec_id, file })
             .map_err(|e| super::error("cannot read the description of a data file", e))
     }
 }
 
 fn partition_type(metadata: &TableMetadata, spec_id: i32) -> Result<iceberg::spec::StructType> {
-    let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| unknown_spec(metadata, spec_id))?;
-    spec.partition_type(metadata.current_schema()).map_err(|e| super::error("cannot type the partition", e))
+    let spec = spec_of(metadata, spec_id)?;
+    spec.partition_type(schema_of(metadata, spec)?).map_err(|e| super::error("cannot type the partition", e))
+}
+
+fn spec_of(metadata: &TableMetadata, spec_id: i32) -> Result<&PartitionSpecRef> {
+    metadata.partition_spec_by_id(spec_id).ok_or_else(|| unknown_spec(metadata, spec_id))
+}
+
+/// The schema to describe files of a partition spec with: the current one, or, when a column that an older spec is made of
+/// was dropped since, the newest that has it.
+///
+/// # Errors
+/// `Data` when no schema of the table has it any more.
+pub(crate) fn schema_of<'a>(metadata: &'a TableMetadata, spec: &PartitionSpec) -> Result<&'a SchemaRef> {
+    let mut older: Vec<&SchemaRef> = metadata.schemas_iter().collect();
+    older.sort_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
+    let mut all = [metadata.current_schema()].into_iter().chain(older);
+    all.find(|schema| spec.partition_type(schema).is_ok()).ok_or_else(|| {
+        let (location, spec) = (metadata.location(), spec.spec_id());
+        Error::data(format!("no schema of the table at {location} has the columns of its partition spec {spec}"))
+    })
 }
 
 /// A file without its counts, sizes and bounds by column, which take most of its entry. Whoever reads the file, or knows that it

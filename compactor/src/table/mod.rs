@@ -33,6 +33,7 @@ use iceberg::{NamespaceIdent, TableIdent};
 pub use catalog::{Catalog, CommitOutcome};
 pub use commit::{Committed, Committer};
 pub use files::NewFile;
+pub(crate) use files::schema_of;
 pub(crate) use producer::MERGE_BYTES;
 pub use snapshot::Change;
 
@@ -65,5 +66,7 @@ pub fn error(what: impl Into<String>, error: iceberg::Error) -> Error {
 mod change_tests;
 #[cfg(test)]
 mod rewrite_tests;
+#[cfg(test)]
+mod spec_tests;
 #[cfg(test)]
 mod tests;

@@ -21,7 +21,7 @@ use iceberg::table::Table;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::files::{unknown_spec, without_metrics};
+use super::files::{schema_of, unknown_spec, without_metrics};
 use super::refs::Head;
 use super::scan::{CONCURRENT, PartitionKeys, Tracked, load_all, manifests, no_number, only_file, summary_may_hold};
 use super::snapshot::Change;
@@ -168,7 +168,7 @@ impl<'a> Producer<'a> {
         let mut manifests = Vec::new();
         for ((spec_id, deletes), files) in groups {
             let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| unknown_spec(metadata, spec_id))?;
-            let schema = metadata.current_schema();
+            let schema = schema_of(metadata, spec)?;
             let content = if deletes { ManifestContentType::Deletes } else { ManifestContentType::Data };
             // -1: the sequence number is inherited from the snapshot, so that a retry needs no new manifest data.
             let sequence_number = rewrite_of.filter(|_| !deletes).unwrap_or(-1);

@@ -53,6 +53,8 @@ pub struct Change {
     pub merge: Vec<Vec<String>>,
     /// Nobody commits the added files in another change: they are deleted when this one certainly does not land.
     pub disposable: bool,
+    /// So many of the added files, the first ones, stay even then: the next change that is tried has them, too.
+    pub shared: usize,
     /// The consumed offsets after it; `None` for tables that consume none.
     pub offsets: Option<(Position, Account)>,
     /// What is remembered after it; part of what `offsets` says.
@@ -88,6 +90,8 @@ pub struct Staged {
     pub requirements: Vec<TableRequirement>,
     /// The new snapshot.
     pub snapshot_id: i64,
+    /// Its sequence number: no other snapshot has it if this one lands.
+    pub sequence_number: i64,
     /// Manifests and the manifest list; garbage if the commit definitely fails.
     pub files: Vec<String>,
 }
@@ -140,6 +144,7 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
             TableRequirement::RefSnapshotIdMatch { r#ref: head.name.to_owned(), snapshot_id: head.expected },
         ],
         snapshot_id: producer.snapshot_id,
+        sequence_number,
         files: producer.files,
     })
 }

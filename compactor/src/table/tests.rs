@@ -224,11 +224,24 @@ async fn racing_writers_all_land_once_and_racing_creators_make_one_table() {
     assert_eq!((count(".metadata.json"), count(".avro")), (5, 8), "{:?}", page.objects);
 }
 
-/// A catalog whose first reply gets lost, after the commit or before it.
+/// What comes instead of the first reply.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Instead {
+    /// Nothing, and the commit was never made.
+    NothingDone,
+    /// Nothing, after the commit.
+    Nothing,
+    /// The refusal of a repetition that a gateway sent by itself.
+    Conflict,
+    /// A refusal that is none.
+    Refusal,
+}
+
+/// A catalog whose first reply gets lost.
 #[derive(Debug)]
 struct LosesReply {
     inner: Arc<dyn Catalog>,
-    carries_out: bool,
+    instead: Instead,
     lost: AtomicBool,
 }
 
@@ -255,24 +268,43 @@ impl Catalog for LosesReply {
         if self.lost.swap(true, Ordering::SeqCst) {
             return self.inner.commit(base, updates, requirements).await;
         }
-        if self.carries_out {
+        if self.instead != Instead::NothingDone {
             self.inner.commit(base, updates, requirements).await?;
         }
-        Ok(CommitOutcome::Unknown(Error::unavailable("time-out")))
+        match self.instead {
+            Instead::NothingDone | Instead::Nothing => Ok(CommitOutcome::Unknown(Error::unavailable("time-out"))),
+            Instead::Conflict => Ok(CommitOutcome::Conflict("the table has moved on".to_owned())),
+            Instead::Refusal => Err(Error::config("refused")),
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_reply_neither_loses_nor_doubles_the_commit() {
-    for carries_out in [true, false] {
+    for instead in [Instead::NothingDone, Instead::Nothing, Instead::Conflict, Instead::Refusal] {
         let dir = tempfile::tempdir().unwrap();
         let mut place = Place::at(dir.path()).await;
         let inner = place.catalog.clone();
-        place.catalog = Arc::new(LosesReply { inner, carries_out, lost: AtomicBool::new(false) });
+        place.catalog = Arc::new(LosesReply { inner, instead, lost: AtomicBool::new(false) });
         let committed = place.append("a", 7, 0..10).await.unwrap();
-        assert_eq!(committed.attempts, if carries_out { 1 } else { 2 });
+        let attempts = match instead {
+            Instead::NothingDone => 2,
+            Instead::Nothing | Instead::Conflict => 1,
+            Instead::Refusal => 3,
+        };
+        assert_eq!(committed.attempts, attempts, "{instead:?}");
         assert_eq!(committed.table.metadata().snapshots().len(), 1);
         assert_eq!(place.ids().await, ids(&[0..10]));
+        // Its manifest and its list are there; of an attempt that nobody knows of, these stay, too.
+        let store = place.stores.resolve(&place.definition.location).await.unwrap();
+        let page = store.0.list(&format!("{}/metadata/", store.1), None, Depth::All).await.unwrap();
+        let count = |suffix: &str| page.objects.iter().filter(|o| o.key.ends_with(suffix)).count();
+        assert_eq!(
+            count(".avro"),
+            if instead == Instead::NothingDone { 4 } else { 2 },
+            "{instead:?}: {:?}",
+            page.objects
+        );
     }
 }
 

@@ -18,7 +18,7 @@ use super::WriteSpec;
 use super::file::{Closing, Kind, OpenFile, Template};
 use super::partition::{partition_path, retyped};
 use crate::table::scan::{LiveFile, PartitionKey};
-use crate::table::{NewFile, error};
+use crate::table::{NewFile, error, schema_of};
 
 /// Positions that become one batch on their way to the encoder.
 const BATCH_ROWS: usize = 64 * 1024;
@@ -128,8 +128,9 @@ impl<'a> Output<'a> {
         let metadata = &self.spec.metadata;
         let spec = metadata.partition_spec_by_id(spec_id);
         let spec = spec.ok_or_else(|| Error::bug(format!("the table has no partition spec {spec_id}")))?;
-        let partition = retyped(spec, metadata.current_schema(), partition);
-        let path = partition_path(spec, metadata.current_schema(), &partition);
+        let schema = schema_of(metadata, spec)?;
+        let partition = retyped(spec, schema, partition);
+        let path = partition_path(spec, schema, &partition);
         self.place = (spec_id, partition, path);
         Ok(())
     }

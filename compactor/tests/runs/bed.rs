@@ -21,11 +21,12 @@ use firn_shared::clock::SystemClock;
 use firn_shared::config::{self, Config};
 use firn_shared::crypto::Keys;
 use firn_shared::error::Result;
-use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef, Topic};
+use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef};
 use firn_shared::raw::chain::{AppendOutcome, Chain};
 use firn_shared::raw::envelope::{LineWriter, Record};
 use firn_shared::raw::key::RawKey;
 use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RawObject};
+use firn_shared::raw::progress::{self, Progress};
 use firn_shared::store::{Faults, PutMode, Store, Stores};
 use futures::TryStreamExt;
 use iceberg::table::Table;
@@ -193,12 +194,17 @@ impl Bed {
 
     /// Lands `(event hour of 2021-07-21, payload)` as the next batch of a partition; `None` is a tombstone.
     pub async fn land(&self, partition: u32, records: &[(u32, Option<String>)]) {
+        self.land_in("c/t/1", partition, records).await;
+    }
+
+    /// The same in a topic, `cluster/topic/generation`.
+    pub async fn land_in(&self, topic: &str, partition: u32, records: &[(u32, Option<String>)]) {
         let raw = self.raw().await;
-        let of = PartitionRef { topic: "c/t/1".parse().unwrap(), partition: Partition(partition) };
+        let of = PartitionRef { topic: topic.parse().unwrap(), partition: Partition(partition) };
         let mut chain = Chain::new(Arc::clone(&raw), of.clone());
         let start = chain.end_after(None).await.unwrap().map_or(0, |end| end.end);
         let range = OffsetRange::new(start, start + records.len() as u64).unwrap();
-        let writer = LineWriter::new(&Topic::new("t").unwrap(), of.partition);
+        let writer = LineWriter::new(&of.topic.topic, of.partition);
         let mut hours: BTreeMap<u32, (Vec<u8>, Vec<u64>, u64)> = BTreeMap::new();
         for (offset, (hour, payload)) in (start..).zip(records) {
             let (lines, offsets, tombstones) = hours.entry(*hour).or_default();
@@ -247,6 +253,13 @@ impl Bed {
             caught_up_at: None,
         };
         assert!(matches!(chain.append(&manifest).await.unwrap(), AppendOutcome::Appended));
+    }
+
+    /// Says that everything of an empty partition had been read at this time.
+    pub async fn caught_up(&self, topic: &str, partition: u32, at: &str) {
+        let of = PartitionRef { topic: topic.parse().unwrap(), partition: Partition(partition) };
+        let progress = Progress { end: 0, caught_up_at: at.parse().unwrap(), watermark: None };
+        progress::write(&*self.raw().await, &of, &progress).await.unwrap();
     }
 
     /// Rows of the table, or of its quarantine: where each came from and its `id` (none in quarantine), sorted.

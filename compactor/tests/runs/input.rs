@@ -7,7 +7,7 @@ use firn_compactor::run::{Options, Outcome, dates, run};
 use firn_shared::error::ErrorKind;
 use firn_shared::store::Faults;
 
-use crate::bed::{Bed, Landed};
+use crate::bed::{Bed, Landed, PIPELINE};
 
 fn objects(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -47,6 +47,26 @@ async fn a_damaged_object_is_named_and_nothing_is_committed() {
     }
     assert_eq!(bed.run(&Faults::none()).await.unwrap().outcome, Outcome::Committed);
     landed.check(&bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_landed_under_a_larger_bound_stay_readable_and_one_beyond_the_memory_is_named() {
+    let bed = Bed::with(&PIPELINE.replace("    format: json\n", "    format: json\n    maxRecordSize: 1KB\n"));
+    let record = |id: u64, bytes: usize| {
+        let note = "x".repeat(bytes);
+        (6, Some(format!(r#"{{"type":"a","id":{id},"at":"2021-07-21T06:00:00Z","n":1,"note":{{"t":"{note}"}}}}"#)))
+    };
+    bed.land(0, &[record(1, 3 << 20), record(2, 10)]).await;
+    bed.run(&Faults::none()).await.unwrap();
+    assert_eq!(bed.rows(false).await, [((0, 0), Some(1)), ((0, 1), Some(2))]);
+    bed.land(0, &[record(3, 10), record(4, 40 << 20)]).await;
+    let error = bed.run(&Faults::none()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let name = objects(&bed.dir.path().join("raw")).into_iter().map(|path| path.display().to_string());
+    assert!(name.into_iter().any(|path| error.to_string().contains(path.as_str())), "{error}");
+    for part in ["(offset 3)", "maxRecordSize", "compactor.memory"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +117,7 @@ async fn eight_hundred_github_events_are_two_hundred_rows_an_hour() {
         ("CommitCommentEvent", 2),
         ("GollumEvent", 2),
     ];
-    let pipeline = crate::bed::PIPELINE
+    let pipeline = PIPELINE
         .replace("$.at", "$.created_at")
         .replace("events: [a, b]\n    table", "table")
         .replace("hour(at)", "hour(created_at)")

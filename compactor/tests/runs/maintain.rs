@@ -133,6 +133,35 @@ async fn maintenance_that_stops_anywhere_loses_nothing_and_is_finished_by_the_ne
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn maintenance_of_deleted_rows_that_stops_anywhere_brings_none_of_them_back() {
+    for number in 1.. {
+        let mut rng = SmallRng::seed_from_u64(400 + number);
+        let (bed, mut model) = (Bed::with(&pipeline(STRATEGIES[1], "[]")), Model::default());
+        for partition in [0, 1] {
+            model.land(&bed, &mut rng, partition, 30).await;
+            bed.run_to_the_end().await;
+        }
+        assert!(!live_deletes(&bed.table().await.unwrap()).await.unwrap().is_empty());
+        let faults = Faults::at_write(number, Fault::CrashAfter);
+        let stopped = bed.maintain(&faults, &bed.subject()).await;
+        assert!(stopped.is_ok() || faults.fired(), "{number}: {stopped:?}");
+        assert_eq!(bed.rows(false).await, model.rows(), "{number}");
+        if number % 3 == 0 {
+            model.land(&bed, &mut rng, 0, 10).await;
+            bed.run_to_the_end().await;
+        }
+        bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
+        model.check(&bed, &format!("stopped at {number}")).await;
+        assert!(live_deletes(&bed.table().await.unwrap()).await.unwrap().is_empty(), "{number}");
+        nothing_is_left_over(&bed).await;
+        if !faults.fired() {
+            assert!(number > 10, "only {number} operations");
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compacted_upserts_have_no_deletes_and_the_newest_versions() {
     for (n, strategy) in STRATEGIES.into_iter().enumerate() {
         for partitions in ["[]", "[hour(at)]"] {

@@ -14,7 +14,8 @@ mod versions;
 use std::time::Duration;
 
 use bed::{Bed, FIRN, Landed, PIPELINE};
-use firn_compactor::run::Outcome;
+use firn_compactor::maintain::Report;
+use firn_compactor::run::{Outcome, RunReport};
 use firn_e2e::rig::s3::{Kind, REGION, S3Server};
 use firn_shared::error::{ErrorKind, Result};
 use firn_shared::store::Faults;
@@ -48,35 +49,50 @@ impl Expected {
     }
 }
 
-/// Whoever loses says that somebody was faster, and nothing else.
-fn lost_at_most<T>(who: &str, outcome: Result<T>) {
-    if let Err(error) = outcome {
-        assert_eq!(error.kind(), ErrorKind::Conflict, "{who}: {error}");
+/// Whoever loses says that somebody was faster, and nothing else; counts those that were not in vain.
+fn tally<T>(who: &str, outcome: Result<T>, made_it: impl Fn(&T) -> bool) -> usize {
+    match outcome {
+        Ok(done) => usize::from(made_it(&done)),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{who}: {error}");
+            0
+        }
     }
 }
 
-async fn compactor(bed: &Bed, who: &str) {
+fn committed(report: &RunReport) -> bool {
+    report.outcome == Outcome::Committed
+}
+
+async fn compactor(bed: &Bed, who: &str) -> usize {
+    let mut commits = 0;
     for _ in 0..STEPS {
-        lost_at_most(who, bed.run(&Faults::none()).await);
+        commits += tally(who, bed.run(&Faults::none()).await, committed);
     }
+    commits
 }
 
-async fn reprocessor(bed: &Bed, mut rng: SmallRng) {
+async fn reprocessor(bed: &Bed, mut rng: SmallRng) -> usize {
+    let mut commits = 0;
     for _ in 0..STEPS {
         let from = rng.random_range(6..9);
         let to = rng.random_range(from + 1..10);
         let (from, to) = (format!("2021-07-21T{from:02}"), format!("2021-07-21T{to:02}"));
-        lost_at_most("reprocess", bed.reprocess(&Faults::none(), &from, &to).await);
+        commits += tally("reprocess", bed.reprocess(&Faults::none(), &from, &to).await, committed);
     }
+    commits
 }
 
-async fn maintainer(bed: &Bed) {
+async fn maintainer(bed: &Bed) -> usize {
     let mut subject = bed.subject();
     // Files of commits in flight are young, and plans in flight may be this many snapshots behind.
     (subject.settings.orphans_after, subject.settings.keep_last) = (Duration::from_hours(1), 12);
+    let mut commits = 0;
     for _ in 0..STEPS {
-        lost_at_most("maintain", bed.maintain(&Faults::none(), &subject).await);
+        let changed = |report: &Report| !report.is_idle();
+        commits += tally("maintain", bed.maintain(&Faults::none(), &subject).await, changed);
     }
+    commits
 }
 
 /// Lets the writers loose on a table of the deployment `firn`, and says how many commits the table has seen.
@@ -92,6 +108,7 @@ async fn writers_agree(firn: &str, seed: u64, rounds: usize, upsert: Option<&str
     let bed = Bed::on(&firn.replace("OWN", &own), &yaml.replace("database: d\n", &format!("database: {own}\n")));
     expected.land(&bed, &mut rng).await;
     bed.run_to_the_end().await;
+    let mut commits = [0; 3];
     for round in 0..rounds {
         let mut lands = SmallRng::seed_from_u64(rng.random());
         let land = async {
@@ -100,10 +117,15 @@ async fn writers_agree(firn: &str, seed: u64, rounds: usize, upsert: Option<&str
             }
         };
         let reprocess = reprocessor(&bed, SmallRng::seed_from_u64(rng.random()));
-        tokio::join!(land, compactor(&bed, "one"), compactor(&bed, "two"), reprocess, maintainer(&bed));
+        let ((), one, two, again, maintained) =
+            tokio::join!(land, compactor(&bed, "one"), compactor(&bed, "two"), reprocess, maintainer(&bed));
+        for (sum, more) in commits.iter_mut().zip([one + two, again, maintained]) {
+            *sum += more;
+        }
         while bed.run(&Faults::none()).await.unwrap().outcome != Outcome::NothingToDo {}
         expected.check(&bed, &format!("seed {seed} round {round}")).await;
     }
+    assert!(commits.iter().all(|of| *of > 0), "runs, reprocesses and maintenance committed {commits:?} times");
     // Nobody is at work now: everything that nothing names may go, and the table is still all there.
     let report = bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
     println!("{report}");

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_sdk_glue::Client;
 use aws_sdk_glue::config::retry::RetryConfig;
-use aws_sdk_glue::error::SdkError;
+use aws_sdk_glue::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_glue::types::{Column, DatabaseInput, StorageDescriptor, Table as GlueTable, TableInput};
 use firn_shared::aws::failed;
 use firn_shared::error::{Error, Result};
@@ -32,11 +32,30 @@ pub struct GlueCatalog {
     file_io: FileIO,
 }
 
+/// What Glue answers when it has looked at a request and not carried it out. Everything else may have had its effect:
+/// `OperationTimeoutException` has status 400 like these, and says only that the answer was not ready in time.
+const REFUSED: [&str; 14] = [
+    "AccessDeniedException",
+    "EntityNotFoundException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InvalidClientTokenId",
+    "InvalidInputException",
+    "InvalidSignatureException",
+    "MissingAuthenticationToken",
+    "NotAuthorized",
+    "ResourceNumberLimitExceededException",
+    "UnrecognizedClientException",
+    "ValidationError",
+    "ValidationException",
+];
+
 /// Whether the request can have had an effect: not when it was refused or never left.
-fn may_have_landed<E>(error: &SdkError<E>) -> bool {
+fn may_have_landed<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => false,
-        SdkError::ServiceError(service) => service.raw().status().as_u16() >= 500,
+        SdkError::ServiceError(service) => !service.err().code().is_some_and(|code| REFUSED.contains(&code)),
         _ => true,
     }
 }
@@ -223,9 +242,16 @@ impl Catalog for GlueCatalog {
         let input = input(ident, &staged.metadata, &staged.new, Some(&found))?;
         match self.swap(&found, ident, input).await? {
             // A crash right after the swap leaves the new table, complete.
-            CommitEnd::Landed => Ok(CommitOutcome::Committed(staged.landed(ident, &self.file_io).await?)),
+            CommitEnd::Landed => Ok(staged.committed(ident, &self.file_io).await),
             CommitEnd::Lost => {
-                staged.discard(&self.file_io).await;
+                // What stands between may have sent the request twice: then the version that it met is its own.
+                match self.load(ident).await {
+                    Ok(Some(table)) if pointer::names(&table, &staged.new) => {
+                        return Ok(CommitOutcome::Committed(table));
+                    }
+                    Ok(_) => staged.discard(&self.file_io).await,
+                    Err(e) => tracing::warn!(file = %staged.new, error = %e, "a staged metadata file stays behind"),
+                }
                 Ok(CommitOutcome::Conflict(format!("{ident} was changed at the same moment in Glue")))
             }
             CommitEnd::Refused(e) => {
@@ -233,6 +259,40 @@ impl Catalog for GlueCatalog {
                 Err(e)
             }
             CommitEnd::Unknown(e) => Ok(CommitOutcome::Unknown(e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_glue::config::http::HttpResponse;
+    use aws_sdk_glue::error::ErrorMetadata;
+    use aws_sdk_glue::operation::update_table::UpdateTableError;
+
+    use super::*;
+
+    #[test]
+    fn only_an_answer_that_refuses_the_request_says_that_nothing_was_moved() {
+        let answer = |status: u16, code: Option<&str>| {
+            let error = match code {
+                Some(code) => ErrorMetadata::builder().code(code).build(),
+                None => ErrorMetadata::builder().build(),
+            };
+            let answer = HttpResponse::new(status.try_into().unwrap(), "".into());
+            SdkError::service_error(UpdateTableError::generic(error), answer)
+        };
+        for (status, code, may_have) in [
+            (400, Some("OperationTimeoutException"), true),
+            (400, Some("ThrottlingException"), true),
+            (400, Some("SomethingNewException"), true),
+            (400, None, true),
+            (408, None, true),
+            (500, Some("InternalServiceException"), true),
+            (400, Some("EntityNotFoundException"), false),
+            (400, Some("InvalidInputException"), false),
+            (400, Some("AccessDeniedException"), false),
+        ] {
+            assert_eq!(may_have_landed(&answer(status, code)), may_have, "{status} {code:?}");
         }
     }
 }

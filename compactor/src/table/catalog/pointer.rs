@@ -8,6 +8,7 @@ use iceberg::spec::{MetadataLog, TableMetadata, TableMetadataBuilder};
 use iceberg::table::Table;
 use iceberg::{MetadataLocation, Runtime, TableCreation, TableIdent, TableRequirement, TableUpdate};
 
+use super::CommitOutcome;
 use crate::table::error;
 
 /// Table property: delete metadata files that fell off the log.
@@ -82,6 +83,11 @@ impl StagedMetadata {
         }
     }
 
+    /// [`Self::landed`] after the swap, where an error is no answer to whether it took place.
+    pub async fn committed(self, ident: &TableIdent, file_io: &FileIO) -> CommitOutcome {
+        self.landed(ident, file_io).await.map_or_else(CommitOutcome::Unknown, CommitOutcome::Committed)
+    }
+
     /// The table at the new state. Metadata files that fell off the log are deleted when the table says so; a crash
     /// before that leaves files that nothing names.
     pub async fn landed(self, ident: &TableIdent, file_io: &FileIO) -> Result<Table> {
@@ -94,6 +100,12 @@ impl StagedMetadata {
         }
         table(ident, self.new, self.metadata, file_io)
     }
+}
+
+/// Whether the table is at the metadata file `location`, or has been.
+pub(super) fn names(table: &Table, location: &str) -> bool {
+    table.metadata_location() == Some(location)
+        || table.metadata().metadata_log().iter().any(|log| log.metadata_file == location)
 }
 
 /// The table whose metadata lies at `location`.

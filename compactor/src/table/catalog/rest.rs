@@ -24,6 +24,20 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of a server's error text is repeated.
 const ERROR_TEXT_MAX: usize = 300;
 
+/// What a server answers, or a proxy in its place, when the request was looked at and not carried out. Any other answer
+/// may come after the deed: 408 and 499, for one, are of proxies that did not wait for the server's.
+const REFUSED: [StatusCode; 9] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+    StatusCode::TOO_MANY_REQUESTS,
+];
+
 /// How we prove who we are.
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -155,7 +169,8 @@ impl RestCatalog {
         let text: String = String::from_utf8_lossy(&bytes).chars().take(ERROR_TEXT_MAX).collect();
         let kind = match status {
             StatusCode::CONFLICT => ErrorKind::Conflict,
-            s if s.is_server_error() || s == StatusCode::TOO_MANY_REQUESTS => ErrorKind::Unavailable,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => ErrorKind::Unavailable,
+            s if s.is_server_error() => ErrorKind::Unavailable,
             _ => ErrorKind::Config,
         };
         Err(Refusal { status: Some(status), error: Error::new(kind, format!("{method} {url}: {status}: {text}")) })
@@ -275,13 +290,108 @@ impl Catalog for RestCatalog {
             "updates": updates,
         });
         match self.read::<TableAnswer>(Method::POST, &self.table_path(ident)?, Some(&body)).await {
-            Ok(answer) => Ok(CommitOutcome::Committed(self.table(ident, answer)?)),
+            // The server says yes; an answer that cannot be used takes nothing back.
+            Ok(answer) => Ok(self.table(ident, answer).map_or_else(CommitOutcome::Unknown, CommitOutcome::Committed)),
             Err(Refusal { status: Some(StatusCode::CONFLICT), error }) => {
                 Ok(CommitOutcome::Conflict(error.to_string()))
             }
-            // Refused before anything was done.
-            Err(Refusal { status: Some(status), error }) if status.is_client_error() => Err(error),
+            Err(Refusal { status: Some(status), error }) if REFUSED.contains(&status) => Err(error),
             Err(Refusal { error, .. }) => Ok(CommitOutcome::Unknown(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use firn_shared::config::domain::S3Options;
+    use firn_shared::store::Stores;
+    use iceberg::spec::TableMetadataBuilder;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::table::create::Definition;
+    use crate::table::schema::TableColumn;
+
+    /// Gives these answers, one a request, and its address.
+    async fn server(answers: Vec<(u16, String)>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !is_whole(&request) {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0, "half a request");
+                }
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status} -\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        address
+    }
+
+    /// Whether a request is there up to the end of its body.
+    fn is_whole(request: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        body.len() >= length.map_or(0, |length| length.parse().unwrap())
+    }
+
+    fn metadata() -> TableMetadata {
+        let id = TableColumn { name: "id".to_owned(), r#type: "long".parse().unwrap(), required: true, doc: None };
+        let definition = Definition {
+            ident: TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned()),
+            location: "file:///t".to_owned(),
+            columns: vec![id],
+            partition_by: Vec::new(),
+            sort_by: Vec::new(),
+            properties: BTreeMap::new(),
+        };
+        let built = TableMetadataBuilder::from_table_creation(definition.creation().unwrap());
+        built.unwrap().build().unwrap().metadata
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_that_refuses_the_request_says_that_nothing_was_committed() {
+        let whole = |location: Option<&str>| {
+            let location = location.map(|l| json!({"metadata-location": l, "metadata": metadata()}));
+            location.unwrap_or_else(|| json!({"metadata": metadata()})).to_string()
+        };
+        let cases = [
+            ((200, whole(Some("file:///t/metadata/1.json"))), "committed"),
+            ((200, whole(None)), "unknown"),
+            ((200, "{}".to_owned()), "unknown"),
+            ((200, String::new()), "unknown"),
+            ((408, "a proxy".to_owned()), "unknown"),
+            ((499, "a proxy".to_owned()), "unknown"),
+            ((418, "who knows".to_owned()), "unknown"),
+            ((500, String::new()), "unknown"),
+            ((503, String::new()), "unknown"),
+            ((409, String::new()), "conflict"),
+            ((400, String::new()), "refused"),
+            ((404, String::new()), "refused"),
+        ];
+        let answers = cases.iter().map(|(answer, _)| answer.clone());
+        let uri = server([(200, "{}".to_owned())].into_iter().chain(answers).collect()).await;
+        let file_io = crate::table::storage::file_io(&Stores::new(S3Options::default()));
+        let access = Access { credential: None, token: None, scope: "catalog".to_owned() };
+        let catalog = RestCatalog::connect(&uri, None, access, file_io.clone()).await.unwrap();
+        let ident = TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned());
+        let base = pointer::table(&ident, "file:///t/metadata/0.json".to_owned(), metadata(), &file_io).unwrap();
+        for ((status, body), expected) in cases {
+            let found = match catalog.commit(&base, Vec::new(), Vec::new()).await {
+                Ok(CommitOutcome::Committed(_)) => "committed",
+                Ok(CommitOutcome::Conflict(_)) => "conflict",
+                Ok(CommitOutcome::Unknown(_)) => "unknown",
+                Err(_) => "refused",
+            };
+            assert_eq!(found, expected, "{status}: {body}");
         }
     }
 }

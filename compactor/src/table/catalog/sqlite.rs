@@ -194,7 +194,7 @@ impl Catalog for SqliteCatalog {
             .await;
         match swapped {
             // A crash right after the swap leaves the new table, complete.
-            Ok(Ok(1)) => Ok(CommitOutcome::Committed(staged.landed(ident, &self.file_io).await?)),
+            Ok(Ok(1)) => Ok(staged.committed(ident, &self.file_io).await),
             Ok(Ok(_)) => {
                 staged.discard(&self.file_io).await;
                 let old = staged.old.as_deref().unwrap_or_default();

@@ -13,7 +13,7 @@ use firn_shared::config::domain::{self, PartitionField, S3Options, Transform};
 use firn_shared::ids::{ColumnName, RunId};
 use firn_shared::store::Stores;
 use futures::TryStreamExt;
-use iceberg::spec::{NestedField, PrimitiveType, Schema, StructType, Type};
+use iceberg::spec::{NestedField, PrimitiveType, Schema, StructType, Type, UnboundPartitionSpec};
 use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
 use proptest::prelude::*;
 use roaring::RoaringTreemap;
@@ -37,6 +37,7 @@ pub(in crate::table) struct Row {
 }
 
 /// One table in a SQLite catalog on local files.
+#[allow(clippy::struct_excessive_bools, reason = "four changes of the schema, each made or not")]
 pub(in crate::table) struct Bed {
     pub stores: Stores,
     pub catalog: Arc<dyn Catalog>,
@@ -46,6 +47,8 @@ pub(in crate::table) struct Bed {
     promoted: bool,
     added: bool,
     renamed: bool,
+    /// Whether `v` is gone.
+    dropped: bool,
 }
 
 impl Bed {
@@ -76,7 +79,8 @@ impl Bed {
             properties: BTreeMap::new(),
         };
         definition.ensure(catalog.as_ref()).await.unwrap();
-        Self { stores, catalog, ident: definition.ident, commits: 0, promoted: false, added: false, renamed: false }
+        let ident = definition.ident;
+        Self { stores, catalog, ident, commits: 0, promoted: false, added: false, renamed: false, dropped: false }
     }
 
     pub async fn table(&self) -> Table {
@@ -114,6 +118,9 @@ impl Bed {
             row.w = None;
             row.n = row.n.map(|(a, _)| (a, None));
         }
+        if self.dropped {
+            row.v = None;
+        }
         row
     }
 
@@ -138,9 +145,11 @@ impl Bed {
         let mut columns: Vec<(&str, ArrayRef)> = vec![
             ("id", Arc::new(rows.iter().map(|r| r.id).collect::<Int64Array>())),
             (if self.renamed { "key" } else { "k" }, text(|r| r.k.as_deref())),
-            ("v", long(&|r| r.v)),
             ("n", Arc::new(inner)),
         ];
+        if !self.dropped {
+            columns.insert(2, ("v", long(&|r| r.v)));
+        }
         if self.added {
             columns.push(("w", text(|r| r.w.as_deref())));
         }
@@ -229,11 +238,15 @@ impl Bed {
         let table = self.table().await;
         let mut fields: Vec<NestedField> =
             table.metadata().current_schema().as_struct().fields().iter().map(|f| f.as_ref().clone()).collect();
-        let Type::Struct(inner) = fields[3].field_type.as_ref() else { panic!("n is a struct") };
+        let at = |name: &str| fields.iter().position(|field| field.name == name);
+        let (v, n) = (at("v"), at("n").unwrap());
+        let Type::Struct(inner) = fields[n].field_type.as_ref() else { panic!("n is a struct") };
         let mut inner: Vec<NestedField> = inner.fields().iter().map(|f| f.as_ref().clone()).collect();
         match step {
             0 => {
-                *fields[2].field_type = Type::Primitive(PrimitiveType::Long);
+                if let Some(v) = v {
+                    *fields[v].field_type = Type::Primitive(PrimitiveType::Long);
+                }
                 *inner[0].field_type = Type::Primitive(PrimitiveType::Long);
             }
             1 => {
@@ -242,10 +255,36 @@ impl Bed {
             }
             _ => fields[1].name = "key".to_owned(),
         }
-        *fields[3].field_type = Type::Struct(StructType::new(inner.into_iter().map(Arc::new).collect()));
+        *fields[n].field_type = Type::Struct(StructType::new(inner.into_iter().map(Arc::new).collect()));
         let schema = Schema::builder().with_fields(fields.into_iter().map(Arc::new)).build().unwrap();
-        let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
-        let outcome = self.catalog.commit(&table, updates, Vec::new()).await.unwrap();
+        self.update(vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }]).await;
+    }
+
+    /// New files go to other partitions from now on.
+    pub async fn repartition(&self, by: Option<(&str, iceberg::spec::Transform)>) {
+        let table = self.table().await;
+        let mut spec = UnboundPartitionSpec::builder();
+        if let Some((column, transform)) = by {
+            let id = table.metadata().current_schema().field_id_by_name(column).unwrap();
+            spec = spec.add_partition_field(id, format!("p_{column}"), transform).unwrap();
+        }
+        let updates = vec![TableUpdate::AddSpec { spec: spec.build() }, TableUpdate::SetDefaultSpec { spec_id: -1 }];
+        self.update(updates).await;
+    }
+
+    /// Drops column `v`, which the current partition spec must not need.
+    pub async fn drop_v(&mut self) {
+        if std::mem::replace(&mut self.dropped, true) {
+            return;
+        }
+        let table = self.table().await;
+        let fields = table.metadata().current_schema().as_struct().fields().iter().filter(|f| f.name != "v").cloned();
+        let schema = Schema::builder().with_fields(fields).build().unwrap();
+        self.update(vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }]).await;
+    }
+
+    async fn update(&self, updates: Vec<TableUpdate>) {
+        let outcome = self.catalog.commit(&self.table().await, updates, Vec::new()).await.unwrap();
         assert!(matches!(outcome, CommitOutcome::Committed(_)), "{outcome:?}");
     }
 
@@ -302,7 +341,7 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let row = |row: usize| Row {
         id: long(batch.column_by_name("id").unwrap(), row).unwrap(),
         k: text("k", row).or_else(|| text("key", row)),
-        v: long(batch.column_by_name("v").unwrap(), row),
+        v: batch.column_by_name("v").and_then(|v| long(v, row)),
         n: inner.is_valid(row).then(|| {
             (long(inner.column_by_name("a").unwrap(), row), inner.column_by_name("b").and_then(|b| long(b, row)))
         }),
@@ -319,6 +358,9 @@ enum Step {
     /// Keys of these rows, in a choice of columns.
     DeleteKeys(Vec<Row>, u8),
     Evolve(u8),
+    /// New files go to other partitions.
+    Repartition(u8),
+    DropV,
 }
 
 fn row() -> impl Strategy<Value = Row> {
@@ -339,6 +381,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3i64).prop_map(Step::DeleteRows),
         2 => (proptest::collection::vec(row(), 1..4), 0..4u8).prop_map(|(rows, c)| Step::DeleteKeys(rows, c)),
         1 => (0..3u8).prop_map(Step::Evolve),
+        1 => (0..4u8).prop_map(Step::Repartition),
+        1 => Just(Step::DropV),
     ]
 }
 
@@ -373,7 +417,7 @@ async fn play(steps: Vec<Step>, partition: Option<(&str, Transform)>) {
                 let key = if bed.renamed { "key" } else { "k" };
                 let columns: &[&str] = match choice {
                     0 => &["id"],
-                    1 => &[key, "v"],
+                    1 if !bed.dropped => &[key, "v"],
                     2 if bed.added => &["w", "id"],
                     _ => &[key],
                 };
@@ -382,6 +426,22 @@ async fn play(steps: Vec<Step>, partition: Option<(&str, Transform)>) {
                 by_the_crate = false;
             }
             Step::Evolve(change) => bed.evolve(change).await,
+            Step::Repartition(choice) => {
+                use iceberg::spec::Transform as T;
+                let key = if bed.renamed { "key" } else { "k" };
+                let specs = [None, Some(("id", T::Bucket(3))), Some((key, T::Identity)), Some(("v", T::Identity))];
+                let by = specs[choice as usize].filter(|(column, _)| *column != "v" || !bed.dropped);
+                bed.repartition(by).await;
+                by_the_crate = false;
+            }
+            Step::DropV => {
+                bed.repartition(None).await;
+                bed.drop_v().await;
+                for row in &mut model {
+                    row.v = None;
+                }
+                by_the_crate = false;
+            }
         }
         model.sort();
         assert_eq!(bed.rows().await, model);

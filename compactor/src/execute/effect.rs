@@ -70,7 +70,9 @@ impl Effect {
 
     /// A reader of the events of one slice.
     pub fn changes(&self, columns: &[Column]) -> Changes {
-        Changes::new(self.format, columns, self.needed.clone()).with_keys(&self.keyed).with_truncates(self.truncates)
+        Changes::new(self.format, columns, self.needed.clone())
+            .with_keys(self.keyed.clone())
+            .with_truncates(self.truncates)
     }
 
     /// Whether rows say which table of the source they are of.

@@ -12,7 +12,8 @@
 //! **The rule** ([`resolve`]): an incoming record wins when its version is above that of every other record of its key in
 //! the run, of every row the table has, and of every delete it remembers. A winner that deletes leaves no row and is
 //! remembered for `deleteMemory`; any other winner becomes a row. Whatever has the same key and lost, goes. A truncate of a
-//! source table is a delete of all its keys at once ([`truncate`]).
+//! source table is a delete of all its keys at once ([`truncate`]). Where deleted rows are marked and stay, a row keeps the
+//! values that it had ([`kept`]).
 //!
 //! **Cost**: candidate files are those whose partition and key bounds meet the run's keys; of them only key, version and
 //! provenance are read, once, and for few keys only the row groups whose bloom filters may hold one. What is written follows

@@ -128,8 +128,10 @@ pub struct Changes {
     format: PayloadFormat,
     /// By column, whether a row that deletes must have it.
     needed: Vec<bool>,
-    /// The members of an image that a row's key is made of.
-    keyed: Vec<String>,
+    /// By column, whether a row's key is made of it; empty where rows have none.
+    keyed: Vec<bool>,
+    /// The members of an image that those columns are in.
+    key_members: Vec<String>,
     paths: Vec<Vec<String>>,
     unavailable: [Finder<'static>; 2],
     schemas: Schemas,
@@ -197,6 +199,7 @@ impl Changes {
             format,
             needed,
             keyed: Vec::new(),
+            key_members: Vec::new(),
             paths: columns.iter().map(|column| column.path.0.clone()).collect(),
             unavailable: [Finder::new(UNAVAILABLE), Finder::new(UNAVAILABLE_BASE64)],
             schemas: Schemas::default(),
@@ -211,12 +214,12 @@ impl Changes {
     /// For a table with keys, which are made of the columns of which `keyed` says so: an update that changes one of them
     /// takes the former key away.
     #[must_use]
-    pub fn with_keys(mut self, keyed: &[bool]) -> Self {
-        let members = self.paths.iter().zip(keyed).filter(|(_, keyed)| **keyed);
-        self.keyed = members.filter_map(|(path, _)| path.first().cloned()).collect();
-        self.keyed.sort_unstable();
-        self.keyed.dedup();
-        self
+    pub fn with_keys(self, keyed: Vec<bool>) -> Self {
+        let members = self.paths.iter().zip(&keyed).filter(|(_, keyed)| **keyed);
+        let mut key_members: Vec<String> = members.filter_map(|(path, _)| path.first().cloned()).collect();
+        key_members.sort_unstable();
+        key_members.dedup();
+        Self { keyed, key_members, ..self }
     }
 
     /// With another way to take truncates than refusing them.
@@ -249,7 +252,7 @@ impl Changes {
         let bytes = decoder.walk.meter.bytes;
         let moved = match (change.former, change.image) {
             (Some((former, path)), Some(image)) if self.changes_key(former, image) => {
-                let pushed = decoder.push_row(|decoder| decoder.walk(former.text, Some(&self.needed)));
+                let pushed = decoder.push_row(|decoder| decoder.walk(former.text, Some(&self.keyed)));
                 pushed.map_err(|why| below(path, why))?;
                 true
             }
@@ -275,7 +278,7 @@ impl Changes {
     /// Whether an update may have changed the key. Texts are compared, so a value that is only written in another way counts
     /// as another: then the row that follows has the same key, and stays.
     fn changes_key(&self, former: Raw<'_>, image: Raw<'_>) -> bool {
-        self.keyed.iter().any(|name| {
+        self.key_members.iter().any(|name| {
             let before = debezium::member(former.text, name).filter(|text| *text != "null");
             before.is_some_and(|before| debezium::member(image.text, name) != Some(before))
         })
@@ -416,7 +419,7 @@ impl Changes {
         let needed = event.op.deletes().then_some(&*self.needed);
         let moved = match (event.former, event.image) {
             (Some(former), Some((image, _))) if self.changes_key(former.0, image) => {
-                push(former, Some(&self.needed))?;
+                push(former, Some(&self.keyed))?;
                 true
             }
             _ => false,

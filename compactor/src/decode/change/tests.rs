@@ -45,7 +45,7 @@ fn decode_by_key(
     let mut decoder = Decoder::new(columns).unwrap();
     decoder.allow_nulls();
     let named = |names: &[&str]| columns.iter().map(|c| names.contains(&c.name.as_str())).collect::<Vec<_>>();
-    let mut changes = Changes::new(format, columns, named(needed)).with_keys(&named(keyed));
+    let mut changes = Changes::new(format, columns, named(needed)).with_keys(named(keyed));
     let mut outcomes = Vec::new();
     for line in lines {
         let key = || (line.key.get() != "null").then(|| line.key.get().as_bytes().to_vec());

@@ -36,7 +36,7 @@ async fn the_newest_version_of_every_key_is_in_the_table() {
 /// The smallest memory, and records so large that a run has several buckets, which threads merge side by side.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_of_many_buckets_is_the_same_as_one_of_one() {
-    let firn = FIRN.replace("128MB", "64MB");
+    let firn = FIRN.replace("128MB", "64MiB");
     for (n, strategy) in STRATEGIES.into_iter().enumerate() {
         let mut rng = SmallRng::seed_from_u64(50 + n as u64);
         let (bed, mut model) = (Bed::on(&firn, &pipeline(strategy, "[hour(at)]")), Model::default());

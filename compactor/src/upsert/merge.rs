@@ -117,7 +117,7 @@ pub fn merge(keys: &Keys, bucket: &Bucket, rules: Rules<'_>, bytes_max: usize) -
     let arriving = comparable(keys, incoming.as_ref())?;
     let table = comparable(keys, known.rows.as_ref())?;
     let (versioned, unversioned) = match &known.deletes {
-        Some(deletes) => split(deletes, is_unversioned)?,
+        Some(deletes) => split(deletes, |deletes| Ok(is_unversioned(deletes)))?,
         None => (None, None),
     };
     let versioned = comparable(keys, versioned.as_ref())?;
@@ -412,9 +412,9 @@ fn ordered(keys: &Keys, batch: Option<&RecordBatch>) -> Result<(Rows, Rows)> {
 }
 
 /// Which remembered deletes have no version.
-fn is_unversioned(deletes: &RecordBatch) -> Result<BooleanArray> {
+fn is_unversioned(deletes: &RecordBatch) -> BooleanArray {
     let positions = deletes[POSITION].as_primitive::<Int64Type>();
-    Ok(positions.values().iter().map(|position| Some(*position == UNVERSIONED)).collect())
+    positions.values().iter().map(|position| Some(*position == UNVERSIONED)).collect()
 }
 
 fn all(file: &SharedFile) -> Result<Option<RecordBatch>> {

@@ -173,7 +173,8 @@ pub async fn stage(
     (attempt, recall): (u32, impl AsyncFnOnce(Buckets) -> Result<()>),
 ) -> Result<Staged> {
     let spec = &WriteSpec { metadata: job.with_bounds(&spec.metadata)?, ..spec.clone() };
-    let (stage, memory) = stand(job, table, memory, spec.run, (attempt, recall)).await?;
+    // Boxed, as the futures of its parts are large together.
+    let (stage, memory) = Box::pin(stand(job, table, memory, spec.run, (attempt, recall))).await?;
     let Budget { at_once: lanes, slice: share } = Budget::of(job.cpu.memory(), job.cpu.threads())?;
     let lane = |number: usize| {
         let slice = format!("{}u{attempt}-{number}", spec.slice);
@@ -205,7 +206,8 @@ pub async fn stage(
     let rules = (&job.shuffle, &stage.truncations, &job.cpu);
     let mut softened = soften::rewrite(table, softened, rules, named("m")).await?;
     staged.add.append(&mut softened.files);
-    staged.add.extend(kept::rewrite(table, found, marks, (&job.shuffle, &job.cpu), named("k")).await?);
+    let kept = kept::rewrite(table, found, marks, (&job.shuffle, &job.cpu), named("k"));
+    staged.add.extend(Box::pin(kept).await?);
     merge::add_places(&mut total.displaced, softened.places);
     let displaced = total.displaced.clone();
     merge::add_places(&mut total.outdated, total.displaced);
@@ -215,7 +217,8 @@ pub async fn stage(
         came: staged.add.clone(),
     };
     let leaving = Leaving { gone, displaced, keys };
-    apply::apply(table, job.upsert.strategy, leaving, (&job.shuffle, &job.cpu), named("d"), &mut staged).await?;
+    let apply = apply::apply(table, job.upsert.strategy, leaving, (&job.shuffle, &job.cpu), named("d"), &mut staged);
+    Box::pin(apply).await?;
     (staged.superseded, staged.deleted) = (total.superseded, total.deleted);
     (staged.outdated, staged.replaced) = (total.outdated_by, total.replaced_by);
     staged.restored = total.restored;

@@ -380,7 +380,7 @@ mod tests {
         for group in groups {
             let at = group.iter().map(|one| one.at).max().unwrap();
             let rows = group.iter().map(|one| one.rows).sum();
-            kept.push(Remembered { at, rows, ..group[0].clone() });
+            kept.push(Remembered { rows, at, ..group[0].clone() });
         }
         kept
     }

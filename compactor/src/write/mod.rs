@@ -258,7 +258,7 @@ pub fn bounds_properties(metadata: &TableMetadata, columns: &[String]) -> HashMa
     if metadata.current_schema().field_id_to_name_map().len() <= metrics::BOUNDED_COLUMNS_MAX {
         return HashMap::new();
     }
-    let of = |column: &String| (format!("{}{column}", METRICS), "truncate(16)".to_owned());
+    let of = |column: &String| (format!("{METRICS}{column}"), "truncate(16)".to_owned());
     columns.iter().map(of).filter(|(key, _)| !metadata.properties().contains_key(key)).collect()
 }
 

@@ -5,7 +5,7 @@
 //! {"schema":{…},"payload":{"before":…,…}}                     the same with its schema
 //! {"id":1,…,"__deleted":"false","__source_ts_ms":…}           flattened (`ExtractNewRecordState`); the image is all of it
 //! ```
-//! Values are found, not read: the image goes to the decoder as it is. MongoDB's images are objects as JSON text in a string.
+//! Values are found, not read: the image goes to the decoder as it is. `MongoDB`'s images are objects as JSON text in a string.
 
 use super::super::cursor::{Cursor, Raw};
 use super::super::reject::{Fault, RejectKind, Rejected, kind_of};

@@ -11,7 +11,7 @@
 //! - A tombstone of Debezium deletes its key, which has no position and so is older than any row that has one: after the
 //!   `d` of an envelope it changes nothing, and of flattened records, which have no position either, it is the delete.
 //! - An update that gives the row another key is two rows: one that deletes the former key, and the row as it is now.
-//! - MongoDB sends documents as text, which is parsed as a payload of its own; a key is `{"id": text}` there, and stands for
+//! - `MongoDB` sends documents as text, which is parsed as a payload of its own; a key is `{"id": text}` there, and stands for
 //!   a document with that `_id`.
 
 mod debezium;

@@ -58,7 +58,7 @@ impl<'a> Source<'a> {
         self.of_documents |= name == "collection" && !value.is_null();
     }
 
-    /// Whether rows are documents (MongoDB).
+    /// Whether rows are documents (`MongoDB`).
     pub fn has_documents(&self) -> bool {
         self.of_documents
     }

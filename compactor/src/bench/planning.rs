@@ -1,20 +1,21 @@
 //! Planning and committing on a table of many files. Only metadata exists: manifests name data files that were never
-//! written, because neither step opens one.
+//! written, because neither step opens one. What files an upsert may touch is found as a run finds it, from its keys; the
+//! look-up inside of them, which reads, is measured by `bench` on tables that have rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use arrow_array::{ArrayRef, Date32Array, Int64Array, RecordBatch};
 use clap::Args;
 use firn_shared::clock::{Clock, SystemClock};
 use firn_shared::config::domain::{self, PartitionField, S3Options, Transform};
 use firn_shared::ids::ColumnName;
 use firn_shared::store::Stores;
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, Literal, ManifestFile, ManifestListWriter,
-    ManifestWriterBuilder, Operation, PartitionSpec, Schema, Snapshot, SnapshotReference, SnapshotRetention, Struct,
-    Summary, TableMetadata,
+    DataContentType, DataFileBuilder, DataFileFormat, Datum, Literal, ManifestListWriter, ManifestWriterBuilder,
+    Operation, Schema, Snapshot, SnapshotReference, SnapshotRetention, Struct, Summary,
 };
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableIdent, TableUpdate};
@@ -23,9 +24,10 @@ use serde::Serialize;
 use super::usage::{Begun, Step};
 use crate::table::catalog::open;
 use crate::table::create::Definition;
-use crate::table::scan::{All, PartitionKeys, Prune, Tracked, live, partition_key, summary_may_hold};
+use crate::table::scan::{All, Tracked, live};
 use crate::table::schema::TableColumn;
 use crate::table::{Catalog, Change, CommitOutcome, Committer, NewFile};
+use crate::upsert::{Affected, Touched};
 
 /// `compactor bench planning`
 #[derive(Debug, Args)]
@@ -56,19 +58,10 @@ pub struct PlanningFigures {
     steps: Vec<Step>,
 }
 
-/// Files of some days.
-#[derive(Debug)]
-struct Days(PartitionKeys);
-
-impl Prune for Days {
-    fn manifest(&self, metadata: &TableMetadata, manifest: &ManifestFile) -> bool {
-        summary_may_hold(metadata, manifest, &self.0)
-    }
-
-    fn file(&self, _: &Schema, spec: &PartitionSpec, file: &DataFile) -> bool {
-        self.0.contains(&partition_key(spec.spec_id(), file.partition()))
-    }
-}
+/// Rows of a data file.
+const ROWS: usize = 1000;
+/// Keys that the upsert has.
+const KEYS: usize = 100_000;
 
 /// Makes the table and measures on it.
 ///
@@ -119,9 +112,12 @@ async fn measure(options: &Planning) -> Result<PlanningFigures> {
     fill(&bench, options).await?;
     bench.note("make the table", &begun, options.manifests)?;
 
-    let keys = (0..options.touched).map(|day| partition_key(0, &partition(day * options.days / options.touched)));
-    let days = Arc::new(Days(keys.collect()));
     let table = bench.table().await?;
+    let begun = Begun::now()?;
+    let mut touched = Touched::new(table.metadata(), &["day".to_owned(), "id".to_owned()])?;
+    touched.add(&keys(options)?)?;
+    let days = Arc::new(Affected { touched, replaced: None });
+    bench.note("say what keys touch", &begun, KEYS)?;
     let base = table.metadata().current_snapshot_id();
     let mut found = Vec::new();
     for what in ["plan an upsert, nothing cached", "plan an upsert again"] {
@@ -183,6 +179,15 @@ async fn make(to: &Path) -> Result<Bench> {
     Ok(Bench { catalog, ident: definition.ident, steps: Vec::new() })
 }
 
+/// Keys from all over the touched days: date and number.
+fn keys(options: &Planning) -> Result<RecordBatch> {
+    let day = |key: usize| day(key % options.touched * options.days / options.touched);
+    let last = options.files * ROWS - 1;
+    let days: ArrayRef = Arc::new(Date32Array::from_iter_values((0..KEYS).map(day)));
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((0..KEYS).map(|key| (key * last / (KEYS - 1)) as i64)));
+    Ok(RecordBatch::try_from_iter([("day", days), ("id", ids)])?)
+}
+
 /// The first snapshot, as if one commit had written all manifests: merging would else make them fewer.
 async fn fill(bench: &Bench, options: &Planning) -> Result<()> {
     let table = bench.table().await?;
@@ -223,14 +228,18 @@ async fn fill(bench: &Bench, options: &Planning) -> Result<()> {
     Ok(())
 }
 
-fn partition(day: usize) -> Struct {
-    Struct::from_iter([Some(Literal::date(20_000 + day as i32))])
+fn day(number: usize) -> i32 {
+    20_000 + number as i32
+}
+
+fn partition(number: usize) -> Struct {
+    Struct::from_iter([Some(Literal::date(day(number)))])
 }
 
 /// The `number`-th data file, or a position delete file of the data file `of`.
 fn file(schema: &Schema, partition: &Struct, number: usize, of: Option<&str>) -> Result<NewFile> {
     let id = schema.field_id_by_name("id").context("the table has ids")?;
-    let low = number as i64 * 1000;
+    let low = (number * ROWS) as i64;
     let kind = if of.is_some() { "deletes" } else { "data" };
     let mut builder = DataFileBuilder::default();
     builder
@@ -238,7 +247,7 @@ fn file(schema: &Schema, partition: &Struct, number: usize, of: Option<&str>) ->
         .file_path(format!("file:///bench/lake/t/data/day/0193f1f2-7d3c-7aaa-{kind}-{number:012}.parquet"))
         .file_format(DataFileFormat::Parquet)
         .partition(partition.clone())
-        .record_count(1000)
+        .record_count(ROWS as u64)
         .file_size_in_bytes(128 << 20);
     match of {
         Some(path) => {
@@ -248,10 +257,13 @@ fn file(schema: &Schema, partition: &Struct, number: usize, of: Option<&str>) ->
             let ids = 1..=3;
             builder
                 .column_sizes(ids.clone().map(|id| (id, 1 << 20)).collect())
-                .value_counts(ids.clone().map(|id| (id, 1000)).collect())
+                .value_counts(ids.clone().map(|id| (id, ROWS as u64)).collect())
                 .null_value_counts(ids.map(|id| (id, 0)).collect())
                 .lower_bounds(HashMap::from([(id, Datum::long(low)), (3, Datum::string("a text of 16 c"))]))
-                .upper_bounds(HashMap::from([(id, Datum::long(low + 999)), (3, Datum::string("z text of 16 c"))]));
+                .upper_bounds(HashMap::from([
+                    (id, Datum::long(low + ROWS as i64 - 1)),
+                    (3, Datum::string("z text of 16 c")),
+                ]));
         }
     }
     Ok(NewFile { spec_id: 0, file: builder.build()? })
@@ -267,9 +279,9 @@ mod tests {
         let options = Planning { files: 600, manifests: 120, days: 12, touched: 3, to: dir.path().join("t") };
         let figures = planning(&options).unwrap();
         let counts: Vec<_> = figures.steps.iter().map(|s| (s.what, s.count)).collect();
-        assert_eq!(counts[1], ("plan an upsert, nothing cached", 150));
-        assert_eq!(counts[6], ("plan without pruning", 600));
+        assert_eq!(counts[2], ("plan an upsert, nothing cached", 150));
+        assert_eq!(counts[7], ("plan without pruning", 600));
         // More than a hundred small manifests: the commits merged a hundred of them, and no more.
-        assert!(counts[3].1 > 20 && counts[3].1 < 30, "{counts:?}");
+        assert!(counts[4].1 > 20 && counts[4].1 < 30, "{counts:?}");
     }
 }

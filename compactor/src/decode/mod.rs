@@ -175,6 +175,13 @@ impl Decoder {
         self.walk.trail = reject::Trail::default();
     }
 
+    /// Forgets the last row; `bytes` is what the meter said before it.
+    #[cold]
+    fn pop(&mut self, bytes: usize) {
+        self.rows -= 1;
+        self.roll_back(bytes);
+    }
+
     /// Rows pushed since the last [`Self::finish`].
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -139,6 +139,8 @@ pub struct Rows {
     pub batch: RecordBatch,
     /// Per row whether it deletes its key; `None` when no row does.
     pub deletes: Option<BooleanBuffer>,
+    /// Per row whether its record has its place in the account elsewhere; `None` when no row's has.
+    pub silent: Option<BooleanBuffer>,
 }
 
 /// A slice in work. Moves between worker threads, one at a time.
@@ -157,6 +159,8 @@ struct Sink {
     changes: Option<Changes>,
     /// Tombstones that should have deleted a key and could not.
     lost_deletes: u64,
+    /// Updates that changed a key, whose former one a step rejected.
+    lost_moves: u64,
     batch_bytes: usize,
     origins: Vec<Origin>,
     /// Origin and offset of each row in the decoder.
@@ -197,6 +201,7 @@ impl Converter {
             decoder,
             changes,
             lost_deletes: 0,
+            lost_moves: 0,
             batch_bytes,
             origins: Vec::new(),
             rows: Vec::new(),
@@ -296,6 +301,12 @@ impl Converter {
                  flatten with delete.tombstone.handling.mode=rewrite, or leave timestampColumns out"
             );
         }
+        if self.sink.lost_moves > 0 {
+            tracing::warn!(
+                updates = self.sink.lost_moves,
+                "updates changed the key of their row, and a step rejected the row as it was before: it may still be there"
+            );
+        }
         let mut fates: BTreeMap<PartitionRef, Fate> = BTreeMap::new();
         for (origin, fate) in self.sink.origins.into_iter().zip(&self.sink.fates) {
             fates.entry(origin.partition).or_default().merge(fate);
@@ -347,6 +358,12 @@ impl Sink {
             Ok(Taken::Row) => {
                 self.rows.push((origin, offset));
                 self.keep(&envelope)?;
+            }
+            Ok(Taken::Moved) => {
+                for _ in 0..2 {
+                    self.rows.push((origin, offset));
+                    self.keep(&envelope)?;
+                }
             }
             Ok(Taken::Truncation(of)) => {
                 self.truncations.push(Truncation::new(of, &self.origins[origin as usize], offset));
@@ -418,7 +435,8 @@ impl Sink {
             batch = effect.add_columns(batch, marks)?;
         }
         let spared = effect.and_then(|(effect, (marks, _))| effect.spared(marks));
-        let is_tombstone = |row: u32| effect.is_some_and(|(_, (marks, _))| marks.ops[row as usize] == Op::Tombstone);
+        let op = |row: u32| effect.map(|(_, (marks, _))| marks.ops[row as usize]);
+        let is_silent = |row: u32| op(row).is_some_and(Op::is_silent);
         let Outcome { batch, rows, filtered, rejected } =
             conversion.transformer.apply_sparing(batch, spared.as_ref())?;
         for (name, rows) in filtered {
@@ -427,10 +445,15 @@ impl Sink {
             }
         }
         // A tombstone has its place in the account, whatever becomes of its row.
-        for reject in rejected.into_iter().filter(|reject| !is_tombstone(reject.row)) {
+        for reject in rejected {
+            if is_silent(reject.row) {
+                self.lost_moves += u64::from(op(reject.row) == Some(Op::Moved));
+                continue;
+            }
             self.reject(&kept, &entered, reject.row, &reject.why, &reject.step)?;
         }
         let deletes = effect.and_then(|(effect, (marks, _))| effect.deletes(marks, rows.as_deref()));
+        let silent = effect.and_then(|(_, (marks, _))| Effect::silent(marks, rows.as_deref()));
         let places = match &marked {
             Some((_, Places { versions, sources })) => {
                 let sources = effect.is_some_and(|(effect, _)| effect.has_sources()).then_some(sources);
@@ -446,7 +469,7 @@ impl Sink {
             let further = before.replace(row) == Some(row);
             let fate = self.fate(*origin);
             fate.exploded += u64::from(further);
-            fate.rows += u64::from(!further && !is_tombstone(*row));
+            fate.rows += u64::from(!further && !is_silent(*row));
         }
         if left.is_empty() {
             return Ok(None);
@@ -463,7 +486,7 @@ impl Sink {
             }
             None => with_provenance(batch, provenance::column(&self.origins, &left)?)?,
         };
-        Ok(Some(Rows { batch, deletes }))
+        Ok(Some(Rows { batch, deletes, silent }))
     }
 
     /// What the rows of the decoder do, and their places; `None` when payloads are rows.

@@ -11,6 +11,7 @@ use firn_shared::config::protected::unprotected_name;
 use firn_shared::config::{DELETED, DELETED_AT, OPERATION, change_columns, shaped_columns};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::origins;
+use firn_shared::ids::ColumnName;
 
 use crate::arrow_types::{UTC, data_type};
 use crate::decode::change::{Changes, Marks, Op, Truncates};
@@ -23,6 +24,8 @@ pub struct Effect {
     pub columns: Vec<Column>,
     /// By decoded column, whether a row that deletes needs it.
     needed: Vec<bool>,
+    /// By decoded column, whether the key is made of it.
+    keyed: Vec<bool>,
     /// Whether rows take their key out of the table.
     deletes: bool,
     /// Whether a tombstone does something.
@@ -38,18 +41,23 @@ impl Effect {
             return None;
         }
         let upsert = output.table.mode.upsert();
-        let wanted = upsert.iter().flat_map(|upsert| upsert.keys.iter().chain(&upsert.versions));
         let after = shaped_columns(output);
-        let wanted = wanted.filter_map(|name| {
-            let name = unprotected_name(&output.table.protections, name.as_str());
-            after.iter().position(|column| column.name == name)
-        });
-        let sources: BTreeSet<usize> = wanted.flat_map(|at| origins(&output.transformations, at)).collect();
+        let sources = |names: &[ColumnName]| -> BTreeSet<usize> {
+            let wanted = names.iter().filter_map(|name| {
+                let name = unprotected_name(&output.table.protections, name.as_str());
+                after.iter().position(|column| column.name == name)
+            });
+            wanted.flat_map(|at| origins(&output.transformations, at)).collect()
+        };
+        let keys = sources(upsert.map_or(&[], |upsert| &upsert.keys));
+        let versions = sources(upsert.map_or(&[], |upsert| &upsert.versions));
+        let columns = 0..output.table.columns.len();
         let deletes = upsert.is_some_and(|upsert| !upsert.soft_delete);
         Some(Self {
             format: output.format,
             columns: change_columns(output.format, &output.table.mode),
-            needed: (0..output.table.columns.len()).map(|at| sources.contains(&at)).collect(),
+            needed: columns.clone().map(|at| keys.contains(&at) || versions.contains(&at)).collect(),
+            keyed: columns.map(|at| keys.contains(&at)).collect(),
             deletes,
             tombstones: deletes && output.format == PayloadFormat::Debezium,
             truncates: match upsert {
@@ -62,7 +70,9 @@ impl Effect {
 
     /// A reader of the events of one slice.
     pub fn changes(&self, columns: &[Column]) -> Changes {
-        Changes::new(self.format, columns, self.needed.clone()).with_truncates(self.truncates)
+        Changes::new(self.format, columns, self.needed.clone())
+            .with_keys(self.keyed.clone())
+            .with_truncates(self.truncates)
     }
 
     /// Whether rows say which table of the source they are of.
@@ -80,18 +90,18 @@ impl Effect {
         if self.columns.iter().any(|column| column.name == OPERATION) {
             return None;
         }
-        deleting(&marks.ops)
+        which(&marks.ops, None, Op::deletes)
     }
 
-    /// Which of the rows that are left (all, or the numbers in `left`) take their key out of the table.
+    /// Which of the rows that are left (all, or the numbers in `left`) take their key out of the table. A row that goes on
+    /// under another key leaves nothing behind, not even where deleted rows are marked and stay.
     pub fn deletes(&self, marks: &Marks, left: Option<&[u32]>) -> Option<BooleanBuffer> {
-        if !self.deletes {
-            return None;
-        }
-        match left {
-            None => deleting(&marks.ops),
-            Some(left) => deleting(&left.iter().map(|row| marks.ops[*row as usize]).collect::<Vec<_>>()),
-        }
+        which(&marks.ops, left, |op| if self.deletes { op.deletes() } else { op == Op::Moved })
+    }
+
+    /// Which of the rows that are left have a record that is accounted for elsewhere.
+    pub fn silent(marks: &Marks, left: Option<&[u32]>) -> Option<BooleanBuffer> {
+        which(&marks.ops, left, Op::is_silent)
     }
 
     /// The batch with the columns that change events add.
@@ -126,8 +136,11 @@ fn values(name: &str, marks: &Marks) -> Result<ArrayRef> {
     })
 }
 
-/// `None` when none deletes.
-fn deleting(ops: &[Op]) -> Option<BooleanBuffer> {
-    let any = ops.iter().any(|op| op.deletes());
-    any.then(|| ops.iter().map(|op| op.deletes()).collect())
+/// Of which rows it is so; `None` when of none.
+fn which(ops: &[Op], left: Option<&[u32]>, is: impl Fn(Op) -> bool) -> Option<BooleanBuffer> {
+    let found: BooleanBuffer = match left {
+        None => ops.iter().map(|op| is(*op)).collect(),
+        Some(left) => left.iter().map(|row| is(ops[*row as usize])).collect(),
+    };
+    (found.count_set_bits() > 0).then_some(found)
 }

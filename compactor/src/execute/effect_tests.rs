@@ -167,6 +167,28 @@ fn an_upsert_gets_deletes_past_filters_and_requirements() {
 }
 
 #[test]
+fn an_update_of_a_key_is_one_record_and_takes_the_former_key_away() {
+    let events = [
+        ("", Some(r#"{"before":{"id":1,"name":"drop"},"after":{"id":2,"name":"keep"},"source":{"lsn":10},"op":"u"}"#)),
+        ("", Some(r#"{"before":{"id":3,"name":"keep"},"after":{"id":4,"name":"drop"},"source":{"lsn":11},"op":"u"}"#)),
+        ("", Some(r#"{"before":{"id":5,"name":"keep"},"after":{"id":6},"source":{"lsn":12},"op":"u"}"#)),
+    ];
+    for soft in [false, true] {
+        let (rows, rejects, fate) = convert(&output(PayloadFormat::Debezium, upsert(soft, &[])), &events);
+        let rows = rows.unwrap();
+        assert_eq!(longs(&rows, "customer"), [Some(1), Some(2), Some(3)]);
+        for marks in [&rows.deletes, &rows.silent] {
+            assert_eq!(marks.as_ref().unwrap().iter().collect::<Vec<_>>(), [true, false, true]);
+        }
+        assert_eq!((fate.rows, rejects, fate.filtered["others"]), (1, 1, 1));
+    }
+    // A table that keeps every change has one row of it.
+    let (rows, ..) = convert(&output(PayloadFormat::Debezium, Mode::Append), &events[..1]);
+    let rows = rows.unwrap();
+    assert_eq!((longs(&rows, "customer"), rows.deletes.is_none()), (vec![Some(2)], true));
+}
+
+#[test]
 fn a_truncate_is_a_delete_of_its_source_table_and_says_where_it_stands() {
     let events = [
         ("", Some(r#"{"after":{"id":1,"name":"keep"},"source":{"db":"d","table":"a","lsn":10},"op":"c","ts_ms":1}"#)),

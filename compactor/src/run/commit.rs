@@ -211,7 +211,7 @@ pub async fn table(
     }
     change.replace_all = effect.truncates;
     change.offsets = Some((plan.to.clone(), account));
-    change.properties = properties;
+    change.properties.extend(properties);
     if let (Some(_), Some(snapshot)) = (&plan.branch, quarantined.snapshot) {
         change.summary.insert(QUARANTINE.to_owned(), snapshot.to_string());
     }

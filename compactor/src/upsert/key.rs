@@ -80,6 +80,16 @@ impl Keys {
         (self.key.empty_rows(0, 0), self.version.empty_rows(0, 0))
     }
 
+    /// The columns that say which row of a key is newest.
+    pub fn version_names(&self) -> &[String] {
+        &self.versions
+    }
+
+    /// [`Self::ties`] of no rows.
+    pub fn no_ties(&self) -> Rows {
+        self.tie.empty_rows(0, 0)
+    }
+
     /// The keys of a batch that has the table's types.
     ///
     /// # Errors
@@ -137,12 +147,26 @@ fn odd(e: arrow_schema::ArrowError) -> Error {
 
 /// Which of `buckets` a key belongs to; equal keys always to the same.
 pub fn bucket(key: &[u8], buckets: usize) -> usize {
-    (hash(key) % buckets as u64) as usize
+    part(key, 0, buckets)
+}
+
+/// Buckets can be split so often: each time takes other bits of the hash.
+pub const LEVELS_MAX: usize = blake3::OUT_LEN / size_of::<u64>() - 1;
+
+/// Which of `parts` a key belongs to in a bucket that was split `level` times; the levels know nothing of each other.
+pub fn part(key: &[u8], level: usize, parts: usize) -> usize {
+    (word(key, level) % parts as u64) as usize
 }
 
 /// 64 bits of a key.
 pub fn hash(key: &[u8]) -> u64 {
+    word(key, 0)
+}
+
+/// Word number `level` of a key's hash; of [`LEVELS_MAX`] at most.
+fn word(key: &[u8], level: usize) -> u64 {
     let mut bytes = [0; 8];
-    bytes.copy_from_slice(&blake3::hash(key).as_bytes()[..8]);
+    let from = 8 * level.min(LEVELS_MAX);
+    bytes.copy_from_slice(&blake3::hash(key).as_bytes()[from..from + 8]);
     u64::from_le_bytes(bytes)
 }

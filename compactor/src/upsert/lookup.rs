@@ -2,9 +2,10 @@
 //! spilled into the same buckets as the run's rows. Each candidate file is read once, and only the key, the version and
 //! the provenance of its rows.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow_schema::SchemaRef;
 use chrono::{DateTime, Utc};
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
@@ -12,22 +13,25 @@ use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::spec::{DataFile, ManifestFile, PartitionSpec, Schema, TableMetadata};
 use iceberg::table::Table;
 
+use super::frames::{SharedFile, lock};
 use super::key::bucket;
-use super::merge::known_schema;
-use super::remember::{Remembered, recall};
+use super::merge::{UNVERSIONED, known_schema};
+use super::remember::{Remembered, fitted, nullable, recall};
 use super::shuffle::Shuffle;
-use super::spill::SpillFile;
 use super::touched::Touched;
 use super::truncate::Truncations;
 use crate::seam::{Cpu, Permit};
 use crate::table::read::Rows;
 use crate::table::scan::{self, LiveBatch, LiveFile, OpenFile, Prune, Reader};
-use crate::write::conform;
 
 /// Found rows wait until they take this many bytes, so that frames are not tiny.
 const WAITING_BYTES: usize = 4 << 20;
 /// What one look-up may hold: decoded columns of a row group's pages, and found rows.
 const LOOKUP_BYTES: u64 = 24 << 20;
+/// This part of the memory keeps what delete files say for the next data file; look-ups share it.
+const DELETES_SHARE: u64 = 8;
+/// Of which more than this is not needed.
+const DELETES_BYTES_MAX: u64 = 128 << 20;
 
 /// The number of a remembered delete's file: it has none.
 const NO_FILE: u32 = u32::MAX;
@@ -95,9 +99,11 @@ pub struct Found {
     /// Candidate files; rows name them by number.
     pub files: Vec<LiveFile>,
     /// Their rows.
-    pub rows: Vec<Mutex<SpillFile>>,
+    pub rows: Vec<SharedFile>,
     /// Deletes.
-    pub deletes: Vec<Mutex<SpillFile>>,
+    pub deletes: Vec<SharedFile>,
+    /// Objects of deletes, by URL, that are of another key than the table has now and say nothing any more.
+    pub of_other_keys: Vec<String>,
 }
 
 /// Looks the run's keys up in the table. `attempt` makes the spilled files' names unique.
@@ -112,32 +118,62 @@ pub async fn look_up(
     attempt: u32,
 ) -> Result<Found> {
     let files = scan::live(table, None, search.prune).await?;
-    let found = Found {
+    let mut found = Found {
         rows: shuffle.more(&format!("rows-{attempt}")),
         deletes: shuffle.more(&format!("deletes-{attempt}")),
         files,
+        of_other_keys: Vec::new(),
     };
     let columns = shuffle.keys().columns();
-    let reader = Reader::new(table, &columns)?;
-    let lanes = cpu.threads().min((cpu.memory() / LOOKUP_BYTES).max(1) as usize);
+    let kept = (cpu.memory() / DELETES_SHARE).min(DELETES_BYTES_MAX);
+    let lanes = cpu.threads().min(((cpu.memory() - kept) / LOOKUP_BYTES).max(1) as usize);
+    let share = LOOKUP_BYTES + kept / lanes as u64;
+    let reader = Reader::new(table, &columns)?.with_delete_bytes(kept);
     let work = found.files.iter().enumerate().map(|(number, file)| {
         let (found, reader) = (&found, &reader);
-        async move { one_file((number as u32, file), reader, shuffle, search, (found, cpu)).await }
+        async move { one_file((number as u32, file), reader, shuffle, search, (found, cpu, share)).await }
     });
     stream::iter(work).buffer_unordered(lanes).try_for_each(|()| std::future::ready(Ok(()))).await?;
-    for object in remembered {
-        for batch in recall(stores, object).await? {
-            let batch = conform(&batch, reader.schema())?;
-            let marks = marks(&batch, search.replaced)?;
-            let hits = hits(shuffle, &batch, &marks, search.everything)?;
-            spill(
-                shuffle,
-                vec![select(&marked(&batch, NO_FILE, vec![0; batch.num_rows()], marks)?, &hits)?],
-                &found.deletes,
-            )?;
+    let schema = nullable(reader.schema());
+    let work = remembered.iter().map(|object| {
+        let (to, schema) = (found.deletes.as_slice(), &schema);
+        async move {
+            let is_of_key = one_object(object, stores, (shuffle, schema), search, (to, cpu)).await?;
+            Ok::<_, Error>((!is_of_key).then(|| object.url.clone()))
         }
-    }
+    });
+    let strange: Vec<Option<String>> = stream::iter(work).buffered(lanes).try_collect().await?;
+    found.of_other_keys = strange.into_iter().flatten().collect();
     Ok(found)
+}
+
+/// Spills the deletes of one object; answers whether they are deletes of the table's key.
+async fn one_object(
+    object: &Remembered,
+    stores: &Stores,
+    (shuffle, schema): (&Arc<Shuffle>, &SchemaRef),
+    search: Search<'_>,
+    (to, cpu): (&[SharedFile], &Cpu),
+) -> Result<bool> {
+    let permit = cpu.permit(LOOKUP_BYTES).await?;
+    let recalled = recall(stores, object).await?;
+    if !recalled.is_of(shuffle.keys(), schema) {
+        return Ok(false);
+    }
+    let (shuffle, schema, to) = (Arc::clone(shuffle), Arc::clone(schema), to.to_vec());
+    let (replaced, everything) = (search.replaced.cloned(), search.everything);
+    let work = move || -> Result<bool> {
+        for batch in recalled {
+            let (batch, versioned) = fitted(&batch?, &schema, shuffle.keys().version_names())?;
+            let marks = marks(&batch, replaced.as_ref())?;
+            let hits = hits(&shuffle, &batch, &marks, everything)?;
+            let position = if versioned { 0 } else { UNVERSIONED };
+            let marked = marked(&batch, NO_FILE, vec![position; batch.num_rows()], marks)?;
+            spill(&shuffle, vec![select(&marked, &hits)?], &to)?;
+        }
+        Ok(true)
+    };
+    on_worker(cpu, &permit, work).await
 }
 
 /// Deletes that still count.
@@ -150,9 +186,9 @@ async fn one_file(
     reader: &Reader,
     shuffle: &Arc<Shuffle>,
     search: Search<'_>,
-    (found, cpu): (&Found, &Cpu),
+    (found, cpu, share): (&Found, &Cpu, u64),
 ) -> Result<()> {
-    let permit = cpu.permit(LOOKUP_BYTES).await?;
+    let permit = cpu.permit(share).await?;
     let mut open = reader.open(file).await?;
     let groups = if search.is_by_key() { Some(row_groups(&mut open, search.touched).await?) } else { None };
     if groups.as_ref().is_some_and(Vec::is_empty) {
@@ -245,7 +281,7 @@ fn select(batch: &RecordBatch, rows: &BooleanArray) -> Result<RecordBatch> {
 }
 
 /// Appends rows to their buckets.
-fn spill(shuffle: &Shuffle, batches: Vec<RecordBatch>, to: &[Mutex<SpillFile>]) -> Result<()> {
+fn spill(shuffle: &Shuffle, batches: Vec<RecordBatch>, to: &[SharedFile]) -> Result<()> {
     let Some(first) = batches.first() else { return Ok(()) };
     let whole = arrow_select::concat::concat_batches(first.schema_ref(), &batches);
     let whole = whole.map_err(|e| Error::bug("cannot join rows").with_source(e))?;
@@ -256,7 +292,7 @@ fn spill(shuffle: &Shuffle, batches: Vec<RecordBatch>, to: &[Mutex<SpillFile>]) 
     for (file, rows) in to.iter().zip(parts).filter(|(_, rows)| !rows.is_empty()) {
         let part = arrow_select::take::take_record_batch(&whole, &UInt32Array::from(rows));
         let part = part.map_err(|e| Error::bug("cannot split rows").with_source(e))?;
-        file.lock().unwrap_or_else(PoisonError::into_inner).append(&part)?;
+        lock(file).append(&part)?;
     }
     Ok(())
 }

@@ -1,22 +1,24 @@
 //! One bucket: its rows and what the table knows of their keys, to the rows that stay and the rows that go.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, UInt32Type};
-use arrow_array::{Array, BooleanArray, RecordBatch, UInt32Array};
+use arrow_array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow_row::Rows;
 use arrow_schema::SchemaRef;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PartitionRef;
 use roaring::RoaringTreemap;
 
+use super::bucket::Bucket;
+use super::frames::{SharedFile, lock};
+use super::kept::{self, Source};
 use super::key::Keys;
-use super::resolve::{Incoming, Known, newest, resolve};
-use super::shuffle::{DELETE, deletes};
+use super::resolve::{Incoming, Known, newest, newest_of, resolve};
+use super::shuffle::{DELETE, SILENT, deletes};
 use super::soften::soften;
-use super::spill::SpillFile;
 use super::truncate::Truncations;
 use crate::provenance;
 use crate::table::read::Origins;
@@ -25,6 +27,9 @@ use crate::table::read::Origins;
 pub const FILE: &str = "__firn_file";
 /// Position of the row in it.
 pub const POSITION: &str = "__firn_position";
+/// In the place of a position: a delete that has no version but where it came from, as the table is ordered by other columns
+/// than it was.
+pub const UNVERSIONED: i64 = 1;
 /// Whether the run replaces the row whatever its version (`reprocess`).
 pub const REPLACED: &str = "__firn_replaced";
 
@@ -54,12 +59,16 @@ pub struct Merged {
     pub rows: Vec<RecordBatch>,
     /// Rows that deleted their key, to be remembered.
     pub deletes: Vec<RecordBatch>,
-    /// Rows of the table that go.
+    /// Rows of the table that go, and all others of their key with them.
     pub outdated: Places,
     /// Their keys, with [`FILE`].
     pub outdated_keys: Vec<RecordBatch>,
+    /// Rows of the table that go by themselves: of their key, others may stand.
+    pub displaced: Places,
     /// Rows of the table that a truncate took and that stay, marked.
     pub softened: Places,
+    /// Rows that mark their key as deleted, as [`kept::images`] has them: the row's other values are in the table.
+    pub marks: Vec<RecordBatch>,
     /// Incoming records that an equal key's newer version beat.
     pub superseded: Counts,
     /// Incoming records that deleted their key.
@@ -72,41 +81,28 @@ pub struct Merged {
     pub restored: Counts,
 }
 
-/// What meets in one bucket.
-#[derive(Debug, Clone, Copy)]
-pub struct Bucket<'a> {
-    /// Rows of the run.
-    pub incoming: &'a Mutex<SpillFile>,
-    /// Rows of earlier runs that may count again.
-    pub recalled: Option<&'a Mutex<SpillFile>>,
-    /// Rows of the table.
-    pub rows: &'a Mutex<SpillFile>,
-    /// Deletes that the table remembers.
-    pub deletes: &'a Mutex<SpillFile>,
-}
-
 /// Resolves one bucket. Memory: its distinct keys, twice.
 ///
 /// # Errors
 /// `Unavailable` for spilled files that cannot be read, `Bug` for those that are not what was written.
-pub fn merge(keys: &Keys, bucket: Bucket<'_>, rules: Rules<'_>, bytes_max: usize) -> Result<Merged> {
+pub fn merge(keys: &Keys, bucket: &Bucket, rules: Rules<'_>, bytes_max: usize) -> Result<Merged> {
     let mut merged = Merged::default();
     let known = Table::of(bucket)?;
     if let Some(replaced) = &known.rows_replaced {
         count(replaced, 0..replaced.num_rows(), &mut merged.replaced_by)?;
-        places(replaced, 0..replaced.num_rows(), &mut merged.outdated);
-        merged.outdated_keys.push(key_columns(replaced, keys)?);
+        places(replaced, 0..replaced.num_rows(), &mut merged.displaced);
     }
-    let own = load(keys, bucket.incoming, bytes_max, &mut merged.superseded)?;
-    let recalled = match bucket.recalled {
-        Some(file) => load(keys, file, bytes_max, &mut Counts::new())?,
+    let limits = (bytes_max, rules.soft);
+    let own = load(keys, &bucket.incoming, limits, &mut merged.superseded)?;
+    let recalled = match &bucket.recalled {
+        Some(file) => load(keys, file, limits, &mut Counts::new())?,
         None => None,
     };
     let recalled = match recalled {
         Some(recalled) if rules.everything => Some(recalled),
         // They were let in by a filter that lets others pass, too, whose standing rows were not looked up.
         Some(recalled) => {
-            let wanted = known.wanted_again(keys, own.as_ref(), rules.forgotten)?;
+            let wanted = known.wanted_again(keys, own.as_ref(), (rules.forgotten, rules.soft))?;
             let of = keys.keys(&recalled)?;
             let wanted = (0..of.num_rows()).filter(|row| wanted.contains(of.row(*row).data()));
             Some(take(&recalled, wanted.map(|row| row as u32).collect())?)
@@ -120,11 +116,20 @@ pub fn merge(keys: &Keys, bucket: Bucket<'_>, rules: Rules<'_>, bytes_max: usize
     drop(both);
     let arriving = comparable(keys, incoming.as_ref())?;
     let table = comparable(keys, known.rows.as_ref())?;
-    let deletes_known = comparable(keys, known.deletes.as_ref())?;
+    let (versioned, unversioned) = match &known.deletes {
+        Some(deletes) => split(deletes, |deletes| Ok(is_unversioned(deletes)))?,
+        None => (None, None),
+    };
+    let versioned = comparable(keys, versioned.as_ref())?;
+    let unversioned = ordered(keys, unversioned.as_ref())?;
+    let origins = incoming.as_ref().map_or_else(|| Ok(keys.no_ties()), |incoming| keys.ties(incoming))?;
     let mut resolution = resolve(
         Incoming { keys: &arriving.0, versions: &arriving.1 },
-        Known { keys: &table.0, versions: &table.1 },
-        Known { keys: &deletes_known.0, versions: &deletes_known.1 },
+        Known { keys: &table.0, versions: &table.1, with: &arriving.1 },
+        &[
+            Known { keys: &versioned.0, versions: &versioned.1, with: &arriving.1 },
+            Known { keys: &unversioned.0, versions: &unversioned.1, with: &origins },
+        ],
     );
     let taken = known.rows.as_ref().map(|rows| rules.truncations.over(keys, rows)).transpose()?;
     let taken = taken.map(|over| over.iter().map(Option::is_some).collect::<Vec<_>>());
@@ -135,7 +140,12 @@ pub fn merge(keys: &Keys, bucket: Bucket<'_>, rules: Rules<'_>, bytes_max: usize
         resolution.winners = left;
         resolution.superseded.extend::<Vec<u32>>(lost);
     }
-    drop((arriving, table, deletes_known));
+    let mut sources = BTreeMap::new();
+    if let Some(incoming) = incoming.as_ref().filter(|_| rules.soft) {
+        let of_table = [known.rows.as_ref(), known.rows_replaced.as_ref()];
+        sources = kept::sources(keys, (incoming, &arriving), &resolution.winners, of_table)?;
+    }
+    drop((arriving, table, versioned, unversioned, origins));
     if let Some(standing) = &known.rows {
         leave(standing, &taken.unwrap_or_default(), resolution.outdated, (keys, rules.soft), &mut merged)?;
     }
@@ -144,6 +154,8 @@ pub fn merge(keys: &Keys, bucket: Bucket<'_>, rules: Rules<'_>, bytes_max: usize
         // What was recalled and lost is superseded as before.
         resolution.superseded.retain(|row| *row < own_rows);
         count(incoming, numbers(&resolution.superseded), &mut merged.superseded)?;
+        resolution.winners.retain(|row| !sources.contains_key(row));
+        mark(incoming, &sources, own_rows, keys, &mut merged)?;
         enter(incoming, resolution.winners, own_rows, (keys, rules), &mut merged)?;
     }
     Ok(merged)
@@ -153,21 +165,55 @@ pub fn merge(keys: &Keys, bucket: Bucket<'_>, rules: Rules<'_>, bytes_max: usize
 fn leave(
     standing: &RecordBatch,
     taken: &[bool],
-    mut outdated: Vec<u32>,
+    outdated: Vec<u32>,
     (keys, soft): (&Keys, bool),
     merged: &mut Merged,
 ) -> Result<()> {
     let newer: HashSet<u32> = outdated.iter().copied().collect();
-    let taken = (0u32..).zip(taken).filter(|(row, taken)| **taken && !newer.contains(row)).map(|(row, _)| row);
+    let taken = (0u32..).zip(taken).filter(|(row, taken)| **taken && !newer.contains(row));
+    let taken: Vec<u32> = taken.map(|(row, _)| row).collect();
     if soft {
-        places(standing, taken.map(|row| row as usize), &mut merged.softened);
+        places(standing, numbers(&taken), &mut merged.softened);
     } else {
-        outdated.extend(taken);
+        places(standing, numbers(&taken), &mut merged.displaced);
+        count(standing, numbers(&taken), &mut merged.outdated_by)?;
     }
     count(standing, numbers(&outdated), &mut merged.outdated_by)?;
     places(standing, numbers(&outdated), &mut merged.outdated);
     let gone = take(standing, outdated)?;
     merged.outdated_keys.push(key_columns(&gone, keys)?);
+    Ok(())
+}
+
+/// Incoming rows that won and mark their key as deleted: they keep the values of another row.
+fn mark(
+    incoming: &RecordBatch,
+    sources: &BTreeMap<u32, Source>,
+    own_rows: u32,
+    keys: &Keys,
+    merged: &mut Merged,
+) -> Result<()> {
+    count(incoming, sources.keys().filter(|row| **row >= own_rows).map(|row| *row as usize), &mut merged.restored)?;
+    let (mut marks, mut values, mut images, mut at) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (winner, source) in sources {
+        match source {
+            Source::Incoming(row) => {
+                marks.push(*winner);
+                values.push(*row);
+            }
+            Source::Table(file, position) => {
+                images.push(*winner);
+                at.push((*file, *position));
+            }
+        }
+    }
+    if !marks.is_empty() {
+        let rows = kept::overlay(&take(incoming, values)?, &take(incoming, marks)?, keys)?;
+        merged.rows.push(plain(&rows)?);
+    }
+    if !images.is_empty() {
+        merged.marks.push(kept::images(&take(incoming, images)?, &at, keys)?);
+    }
     Ok(())
 }
 
@@ -197,7 +243,7 @@ fn enter(
                 let over = rules.truncations.over(keys, &rows)?;
                 rows = soften(&rows, &over)?;
             }
-            merged.rows.push(without(&rows, DELETE)?);
+            merged.rows.push(plain(&rows)?);
         }
     }
     Ok(())
@@ -212,18 +258,34 @@ struct Table {
 }
 
 impl Table {
-    fn of(bucket: Bucket<'_>) -> Result<Self> {
-        let (rows, rows_replaced) = by_mark(all(bucket.rows)?)?;
-        let (deletes, deletes_replaced) = by_mark(all(bucket.deletes)?)?;
+    fn of(bucket: &Bucket) -> Result<Self> {
+        let (rows, rows_replaced) = by_mark(all(&bucket.rows)?)?;
+        let (deletes, deletes_replaced) = by_mark(all(&bucket.deletes)?)?;
         Ok(Self { rows, rows_replaced, deletes, deletes_replaced })
     }
 
     /// Keys whose newest version was replaced and did not come back as new or newer: an earlier version may count again.
     /// When deletes were forgotten, also keys of which the run has a version newer than anything known: what had kept it
-    /// out may be one of those.
-    fn wanted_again(&self, keys: &Keys, own: Option<&RecordBatch>, forgotten: bool) -> Result<HashSet<Vec<u8>>> {
+    /// out may be one of those. With soft deletes, also keys that the run marks as deleted in place of a row that was
+    /// replaced, and of which it has another version: the newest values may be in none of them.
+    fn wanted_again(
+        &self,
+        keys: &Keys,
+        own: Option<&RecordBatch>,
+        (forgotten, soft): (bool, bool),
+    ) -> Result<HashSet<Vec<u8>>> {
         let replaced = [&self.rows_replaced, &self.deletes_replaced].map(Option::as_ref);
         let mut wanted = orphaned(keys, replaced, own)?;
+        if let (Some(own), Some(rows)) = (own.filter(|_| soft), &self.rows_replaced) {
+            let (of, marked) = (keys.keys(own)?, kept::marked(own));
+            let of_mark = |mark: bool| -> HashSet<&[u8]> {
+                (0..of.num_rows()).filter(|row| marked[*row] == mark).map(|row| of.row(row).data()).collect()
+            };
+            let (deleted, others) = (of_mark(true), of_mark(false));
+            let replaced = keys.keys(rows)?;
+            let of_both = replaced.iter().filter(|key| deleted.contains(key.data()) && others.contains(key.data()));
+            wanted.extend(of_both.map(|key| key.data().to_vec()));
+        }
         if let Some(own) = own.filter(|_| forgotten) {
             let mut known: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
             for batch in [&self.rows, &self.deletes].into_iter().flatten().chain(replaced.into_iter().flatten()) {
@@ -250,19 +312,27 @@ impl Table {
 ///
 /// # Errors
 /// As [`merge`].
-pub fn orphans(keys: &Keys, bucket: Bucket<'_>, bytes_max: usize, forgotten: bool) -> Result<HashSet<Vec<u8>>> {
+pub fn orphans(
+    keys: &Keys,
+    bucket: &Bucket,
+    bytes_max: usize,
+    (forgotten, soft): (bool, bool),
+) -> Result<HashSet<Vec<u8>>> {
     let known = Table::of(bucket)?;
     if !forgotten && known.rows_replaced.is_none() && known.deletes_replaced.is_none() {
         return Ok(HashSet::new());
     }
-    let own = load(keys, bucket.incoming, bytes_max, &mut Counts::new())?;
-    known.wanted_again(keys, own.as_ref(), forgotten)
+    let own = load(keys, &bucket.incoming, (bytes_max, soft), &mut Counts::new())?;
+    known.wanted_again(keys, own.as_ref(), (forgotten, soft))
 }
 
 fn orphaned(keys: &Keys, replaced: [Option<&RecordBatch>; 2], own: Option<&RecordBatch>) -> Result<HashSet<Vec<u8>>> {
     let (own_keys, own_versions) = comparable(keys, own)?;
-    let newest: HashMap<&[u8], &[u8]> =
-        own_keys.iter().zip(own_versions.iter()).map(|(key, version)| (key.data(), version.data())).collect();
+    let mut newest: HashMap<&[u8], &[u8]> = HashMap::with_capacity(own_keys.num_rows());
+    for (key, version) in own_keys.iter().zip(own_versions.iter()) {
+        let slot = newest.entry(key.data()).or_insert(version.data());
+        *slot = (*slot).max(version.data());
+    }
     let mut found = HashSet::new();
     for replaced in replaced.into_iter().flatten() {
         let (of, versions) = comparable(keys, Some(replaced))?;
@@ -283,35 +353,42 @@ fn by_mark(batch: Option<RecordBatch>) -> Result<(Option<RecordBatch>, Option<Re
     }
 }
 
-/// The newest row of each key in the bucket. Buckets are read in parts and reduced as they grow, so that a key with a
-/// million versions costs no more than one with few.
+/// The newest row of each key in the bucket, and with soft deletes the newest that is none. Buckets are read in parts and
+/// reduced as they grow, so that a key with a million versions costs no more than one with few.
 fn load(
     keys: &Keys,
-    file: &Mutex<SpillFile>,
-    bytes_max: usize,
+    file: &SharedFile,
+    (bytes_max, soft): (usize, bool),
     superseded: &mut Counts,
 ) -> Result<Option<RecordBatch>> {
     let (mut held, mut bytes, mut limit) = (Vec::new(), 0, bytes_max);
-    for batch in file.lock().unwrap_or_else(PoisonError::into_inner).read()? {
+    for batch in lock(file).read()? {
         let batch = batch?;
         bytes += batch.get_array_memory_size();
         held.push(batch);
         if bytes > limit && held.len() > 1 {
-            let reduced = reduce(keys, &std::mem::take(&mut held), superseded)?;
+            let reduced = reduce(keys, &std::mem::take(&mut held), soft, superseded)?;
             bytes = reduced.get_array_memory_size();
             // What did not shrink is not tried again before it has doubled.
             limit = limit.max(bytes * 2);
             held.push(reduced);
         }
     }
-    if held.is_empty() { Ok(None) } else { reduce(keys, &held, superseded).map(Some) }
+    if held.is_empty() { Ok(None) } else { reduce(keys, &held, soft, superseded).map(Some) }
 }
 
-fn reduce(keys: &Keys, batches: &[RecordBatch], superseded: &mut Counts) -> Result<RecordBatch> {
+fn reduce(keys: &Keys, batches: &[RecordBatch], soft: bool, superseded: &mut Counts) -> Result<RecordBatch> {
     let [first, ..] = batches else { return Err(Error::bug("nothing to reduce")) };
     let whole = concat(&first.schema(), batches)?;
     let (of, versions) = comparable(keys, Some(&whole))?;
-    let stay = newest(Incoming { keys: &of, versions: &versions });
+    let of = Incoming { keys: &of, versions: &versions };
+    let mut stay = newest(of);
+    if soft {
+        let marked = kept::marked(&whole);
+        stay.extend(newest_of(of, (0..whole.num_rows() as u32).filter(|row| !marked[*row as usize])));
+        stay.sort_unstable();
+        stay.dedup();
+    }
     let mut next = stay.iter().peekable();
     let lost = (0..whole.num_rows() as u32).filter(|n| next.next_if_eq(&n).is_none());
     count(&whole, lost.map(|n| n as usize), superseded)?;
@@ -319,15 +396,29 @@ fn reduce(keys: &Keys, batches: &[RecordBatch], superseded: &mut Counts) -> Resu
 }
 
 /// Keys and versions of a batch; empty for none.
-fn comparable(keys: &Keys, batch: Option<&RecordBatch>) -> Result<(Rows, Rows)> {
+pub fn comparable(keys: &Keys, batch: Option<&RecordBatch>) -> Result<(Rows, Rows)> {
     match batch {
         Some(batch) => Ok((keys.keys(batch)?, keys.versions(batch)?)),
         None => Ok(keys.none()),
     }
 }
 
-fn all(file: &Mutex<SpillFile>) -> Result<Option<RecordBatch>> {
-    let batches = file.lock().unwrap_or_else(PoisonError::into_inner).read()?.collect::<Result<Vec<_>>>()?;
+/// Keys of a batch, and what its rows are ordered by besides columns; empty for none.
+fn ordered(keys: &Keys, batch: Option<&RecordBatch>) -> Result<(Rows, Rows)> {
+    match batch {
+        Some(batch) => Ok((keys.keys(batch)?, keys.ties(batch)?)),
+        None => Ok((keys.none().0, keys.no_ties())),
+    }
+}
+
+/// Which remembered deletes have no version.
+fn is_unversioned(deletes: &RecordBatch) -> BooleanArray {
+    let positions = deletes[POSITION].as_primitive::<Int64Type>();
+    positions.values().iter().map(|position| Some(*position == UNVERSIONED)).collect()
+}
+
+fn all(file: &SharedFile) -> Result<Option<RecordBatch>> {
+    let batches = lock(file).read()?.collect::<Result<Vec<_>>>()?;
     match batches.first() {
         Some(first) => concat(&first.schema(), &batches).map(Some),
         None => Ok(None),
@@ -359,14 +450,18 @@ fn split(
     Ok((part(plain)?, part(marked)?))
 }
 
-fn without(batch: &RecordBatch, column: &str) -> Result<RecordBatch> {
-    let index = batch.schema_ref().index_of(column).map_err(|e| Error::bug("a column is gone").with_source(e))?;
+/// The batch as the table has it.
+fn plain(batch: &RecordBatch) -> Result<RecordBatch> {
     let mut batch = batch.clone();
-    batch.remove_column(index);
+    for column in [DELETE, SILENT] {
+        let index = batch.schema_ref().index_of(column).map_err(|e| Error::bug("a column is gone").with_source(e))?;
+        batch.remove_column(index);
+    }
     Ok(batch)
 }
 
-fn project(batch: &RecordBatch, columns: &[&str]) -> Result<RecordBatch> {
+/// Some columns of a batch.
+pub fn project(batch: &RecordBatch, columns: &[&str]) -> Result<RecordBatch> {
     let index = |name: &&str| batch.schema_ref().index_of(name);
     let found = columns.iter().map(index).collect::<Result<Vec<_>, _>>().and_then(|at| batch.project(&at));
     found.map_err(|e| Error::bug("a spilled batch lacks a column").with_source(e))
@@ -402,16 +497,13 @@ pub fn add_places(to: &mut Places, more: Places) {
     }
 }
 
-/// Counts records by where they came from. The row of a tombstone, a delete without a position in its source, is left out:
-/// its record has its place in the account, as a tombstone.
+/// Counts records by where they came from. Rows whose record has its place in the account elsewhere are left out.
 fn count(batch: &RecordBatch, rows: impl Iterator<Item = usize>, counts: &mut Counts) -> Result<()> {
     let column = batch.column_by_name(provenance::COLUMN).and_then(|c| c.as_struct_opt());
     let column = column.ok_or_else(|| Error::bug("rows without provenance"))?;
-    let origins = Origins::of(column)?;
-    let marks = batch.column_by_name(DELETE).and_then(|c| c.as_boolean_opt());
-    let tombstones = marks.zip(column.column_by_name(provenance::VERSION));
-    let is_record = |row: &usize| tombstones.is_none_or(|(marks, at)| !marks.value(*row) || at.is_valid(*row));
-    for (partition, rows) in origins.count(rows.filter(is_record))? {
+    let silent = batch.column_by_name(SILENT).and_then(|c| c.as_boolean_opt());
+    let is_record = |row: &usize| silent.is_none_or(|silent| !silent.value(*row));
+    for (partition, rows) in Origins::of(column)?.count(rows.filter(is_record))? {
         *counts.entry(partition).or_default() += rows;
     }
     Ok(())
@@ -422,6 +514,7 @@ impl Merged {
     /// Adds the counts of another bucket; its rows are the writer's by then.
     pub fn add_counts(&mut self, other: &mut Self) {
         add_places(&mut self.outdated, std::mem::take(&mut other.outdated));
+        add_places(&mut self.displaced, std::mem::take(&mut other.displaced));
         add_places(&mut self.softened, std::mem::take(&mut other.softened));
         for (ours, theirs) in [
             (&mut self.superseded, &mut other.superseded),

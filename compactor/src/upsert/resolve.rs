@@ -19,8 +19,10 @@ pub struct Incoming<'a> {
 pub struct Known<'a> {
     /// Their keys.
     pub keys: &'a Rows,
-    /// Their versions.
+    /// Their versions, or what else they are compared by.
     pub versions: &'a Rows,
+    /// The same of the incoming rows.
+    pub with: &'a Rows,
 }
 
 /// The outcome for one bucket. Every incoming row is in exactly one of `winners` and `superseded`.
@@ -37,8 +39,13 @@ pub struct Resolution {
 /// The newest incoming row of each key, by number, ascending. Of equal versions the later number stays: a record that
 /// comes twice is the same record.
 pub fn newest(incoming: Incoming<'_>) -> Vec<u32> {
-    let mut best: HashMap<&[u8], u32> = HashMap::with_capacity(incoming.keys.num_rows());
-    for number in 0..incoming.keys.num_rows() as u32 {
+    newest_of(incoming, 0..incoming.keys.num_rows() as u32)
+}
+
+/// As [`newest`], of some rows, given by number, ascending.
+pub fn newest_of(incoming: Incoming<'_>, rows: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut best: HashMap<&[u8], u32> = HashMap::with_capacity(rows.size_hint().1.unwrap_or_default());
+    for number in rows {
         match best.entry(incoming.keys.row(number as usize).data()) {
             Entry::Vacant(new) => {
                 new.insert(number);
@@ -59,14 +66,14 @@ pub fn newest(incoming: Incoming<'_>) -> Vec<u32> {
 /// Resolves a bucket. An incoming row wins when it is newer than every other incoming row of its key, and newer than
 /// everything the table has or remembers of it; then the table's rows of the key go. Else everything stays as it is. A
 /// remembered delete that lost needs no forgetting: it is older than the row that stands now.
-pub fn resolve(incoming: Incoming<'_>, rows: Known<'_>, deletes: Known<'_>) -> Resolution {
+pub fn resolve(incoming: Incoming<'_>, rows: Known<'_>, deletes: &[Known<'_>]) -> Resolution {
     let newest = newest(incoming);
     let mut by_key: HashMap<&[u8], (u32, bool)> =
         newest.iter().map(|n| (incoming.keys.row(*n as usize).data(), (*n, true))).collect();
-    for known in [rows, deletes] {
+    for known in [&rows].into_iter().chain(deletes) {
         for number in 0..known.keys.num_rows() {
             if let Some((candidate, wins)) = by_key.get_mut(known.keys.row(number).data()) {
-                let ours = incoming.versions.row(*candidate as usize);
+                let ours = known.with.row(*candidate as usize);
                 *wins &= ours.data() > known.versions.row(number).data();
             }
         }
@@ -105,8 +112,8 @@ mod tests {
         let (incoming, table, deleted) = (both(incoming), both(table), both(deleted));
         resolve(
             Incoming { keys: &incoming.0, versions: &incoming.1 },
-            Known { keys: &table.0, versions: &table.1 },
-            Known { keys: &deleted.0, versions: &deleted.1 },
+            Known { keys: &table.0, versions: &table.1, with: &incoming.1 },
+            &[Known { keys: &deleted.0, versions: &deleted.1, with: &incoming.1 }],
         )
     }
 
@@ -122,6 +129,20 @@ mod tests {
         let found = resolved(&[(1, 5), (2, 9)], &[], &[(1, 7), (2, 3)]);
         let expected = Resolution { winners: vec![1], superseded: vec![0], outdated: Vec::new() };
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_delete_without_a_version_is_compared_by_what_it_has() {
+        let (incoming, deleted) = (both(&[(1, 5), (2, 9)]), both(&[(1, 30), (2, 30)]));
+        // Where the incoming rows came from: the first before the delete, the second after it.
+        let origins = rows([20, 40].into_iter());
+        let none = both(&[]);
+        let found = resolve(
+            Incoming { keys: &incoming.0, versions: &incoming.1 },
+            Known { keys: &none.0, versions: &none.1, with: &incoming.1 },
+            &[Known { keys: &deleted.0, versions: &deleted.1, with: &origins }],
+        );
+        assert_eq!((found.winners, found.superseded), (vec![1], vec![0]));
     }
 
     proptest! {

@@ -2,9 +2,11 @@
 //! slice or thread they came through, and a bucket fits into memory.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow_array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use firn_shared::config::domain::Upsert;
 use firn_shared::error::{Error, Result};
@@ -12,8 +14,9 @@ use firn_shared::ids::RunId;
 use iceberg::spec::TableMetadata;
 
 use super::filter::KeyFilter;
+use super::frames::{Frames, SharedFile};
 use super::key::{Keys, bucket, hash};
-use super::spill::{SpillDir, SpillFile};
+use super::spill::SpillDir;
 use super::touched::Touched;
 use super::truncate::Truncation;
 use crate::execute::Rows;
@@ -21,11 +24,11 @@ use crate::write::conform;
 
 /// The column that says whether a spilled row deletes its key.
 pub const DELETE: &str = "__firn_delete";
-/// Frames of about this many bytes are worth their overhead.
-const FRAME_BYTES: usize = 1 << 20;
+/// The column that says whether the record of a spilled row has its place in the account elsewhere.
+pub const SILENT: &str = "__firn_silent";
 /// A bucket is to take this part of the run's memory, as Arrow arrays.
 const BUCKET_SHARE: u64 = 16;
-/// Buckets at most: beyond it frames become too small, and buckets larger than planned are reduced while they are read.
+/// Buckets at most: beyond it frames become too small, and buckets larger than planned are split when they are read.
 const BUCKETS_MAX: u64 = 1024;
 
 /// The buckets of a run. Slices fill it at the same time, each through a [`ShuffleWriter`].
@@ -34,7 +37,9 @@ pub struct Shuffle {
     keys: Keys,
     schema: SchemaRef,
     dir: SpillDir,
-    buckets: Vec<Mutex<SpillFile>>,
+    /// Files of [`Self::scratch`] so far.
+    scratch: AtomicU64,
+    buckets: Vec<SharedFile>,
     filter: KeyFilter,
     touched: Mutex<Option<Touched>>,
     truncations: Mutex<Vec<Truncation>>,
@@ -58,10 +63,10 @@ impl Shuffle {
         // A row that deletes may lack everything but its key.
         let mut fields: Vec<_> =
             table.fields().iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
-        fields.push(Arc::new(Field::new(DELETE, DataType::Boolean, false)));
+        fields.extend([DELETE, SILENT].map(|name| Arc::new(Field::new(name, DataType::Boolean, false))));
         let dir = SpillDir::new(parent, &format!("firn-{run}"))?;
         let count = raw_bytes.div_ceil((memory / BUCKET_SHARE).max(1)).clamp(1, BUCKETS_MAX);
-        let buckets = (0..count).map(|n| Mutex::new(dir.file(&format!("incoming-{n}")))).collect();
+        let buckets = (0..count).map(|n| Arc::new(Mutex::new(dir.file(&format!("incoming-{n}"))))).collect();
         let names: Vec<String> = keys.names().to_vec();
         Ok(Self {
             touched: Mutex::new(Some(Touched::new(metadata, &names)?)),
@@ -71,6 +76,7 @@ impl Shuffle {
             schema: Arc::new(Schema::new(fields)),
             keys,
             dir,
+            scratch: AtomicU64::default(),
             buckets,
         })
     }
@@ -86,7 +92,7 @@ impl Shuffle {
     }
 
     /// The run's own rows, [`DELETE`] included, by bucket.
-    pub fn rows(&self) -> &[Mutex<SpillFile>] {
+    pub fn rows(&self) -> &[SharedFile] {
         &self.buckets
     }
 
@@ -110,8 +116,14 @@ impl Shuffle {
     }
 
     /// A further file per bucket, for what the table knows of the keys.
-    pub fn more(&self, what: &str) -> Vec<Mutex<SpillFile>> {
-        (0..self.buckets()).map(|n| Mutex::new(self.dir.file(&format!("{what}-{n}")))).collect()
+    pub fn more(&self, what: &str) -> Vec<SharedFile> {
+        (0..self.buckets()).map(|n| Arc::new(Mutex::new(self.dir.file(&format!("{what}-{n}"))))).collect()
+    }
+
+    /// Files for whoever drops them soon.
+    pub fn scratch(&self, count: usize) -> Vec<SharedFile> {
+        let name = || format!("scratch-{}", self.scratch.fetch_add(1, Ordering::Relaxed));
+        (0..count).map(|_| Arc::new(Mutex::new(self.dir.file(&name())))).collect()
     }
 }
 
@@ -130,7 +142,7 @@ pub struct Recall {
     /// Their keys, approximately; [`super::merge`] leaves out what this lets pass by mistake.
     pub keys: KeyFilter,
     /// Their rows, by bucket.
-    pub rows: Vec<Mutex<SpillFile>>,
+    pub rows: Vec<SharedFile>,
     /// Truncates that were found on the way.
     pub truncations: Mutex<Vec<Truncation>>,
 }
@@ -140,9 +152,7 @@ pub struct Recall {
 pub struct ShuffleWriter {
     shuffle: Arc<Shuffle>,
     recall: Option<Arc<Recall>>,
-    waiting: Vec<(Vec<RecordBatch>, usize)>,
-    held: usize,
-    bound: usize,
+    frames: Frames,
     touched: Touched,
 }
 
@@ -153,8 +163,9 @@ impl ShuffleWriter {
     /// As [`Touched::new`].
     pub fn new(Buckets { shuffle, recall }: Buckets, memory: u64) -> Result<Self> {
         let touched = Touched::new(&shuffle.table.0, &shuffle.table.1)?;
-        let waiting = (0..shuffle.buckets()).map(|_| (Vec::new(), 0)).collect();
-        Ok(Self { shuffle, recall, waiting, held: 0, bound: memory as usize, touched })
+        let files = recall.as_ref().map_or(&shuffle.buckets, |recall| &recall.rows);
+        let frames = Frames::new(files.clone(), memory as usize);
+        Ok(Self { shuffle, recall, frames, touched })
     }
 
     /// Takes rows of the table.
@@ -176,22 +187,7 @@ impl ShuffleWriter {
             }
             parts[bucket(key.data(), self.shuffle.buckets())].push(number as u32);
         }
-        for (at, numbers) in parts.into_iter().enumerate().filter(|(_, numbers)| !numbers.is_empty()) {
-            let part = arrow_select::take::take_record_batch(&batch, &UInt32Array::from(numbers));
-            let part = part.map_err(|e| Error::bug("cannot split rows by key").with_source(e))?;
-            let bytes = part.get_array_memory_size();
-            self.held += bytes;
-            self.waiting[at].0.push(part);
-            self.waiting[at].1 += bytes;
-            if self.waiting[at].1 >= FRAME_BYTES {
-                self.flush(at)?;
-            }
-        }
-        while self.held > self.bound {
-            let Some(largest) = (0..self.waiting.len()).max_by_key(|at| self.waiting[*at].1) else { break };
-            self.flush(largest)?;
-        }
-        Ok(())
+        self.frames.write(&batch, parts.into_iter().enumerate())
     }
 
     /// Takes truncates.
@@ -204,38 +200,23 @@ impl ShuffleWriter {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn finish(mut self) -> Result<()> {
-        for at in 0..self.waiting.len() {
-            self.flush(at)?;
-        }
+    pub fn finish(self) -> Result<()> {
+        self.frames.finish()?;
         if let Some(touched) = &mut *self.shuffle.touched.lock().unwrap_or_else(PoisonError::into_inner) {
             touched.merge(self.touched);
         }
         Ok(())
     }
 
-    fn flush(&mut self, at: usize) -> Result<()> {
-        let (batches, bytes) = std::mem::take(&mut self.waiting[at]);
-        self.held -= bytes;
-        if batches.is_empty() {
-            return Ok(());
-        }
-        let whole = arrow_select::concat::concat_batches(&self.shuffle.schema, &batches);
-        let whole = whole.map_err(|e| Error::bug("cannot join rows").with_source(e))?;
-        let files = self.recall.as_ref().map_or(&self.shuffle.buckets, |recall| &recall.rows);
-        files[at].lock().unwrap_or_else(PoisonError::into_inner).append(&whole)
-    }
-
-    /// The batch in the table's types, each row with its mark.
+    /// The batch in the table's types, each row with its marks.
     fn marked(&self, rows: &Rows) -> Result<RecordBatch> {
-        let marks = match &rows.deletes {
-            Some(deletes) => BooleanArray::new(deletes.clone(), None),
-            None => BooleanArray::from(vec![false; rows.batch.num_rows()]),
-        };
         let (schema, mut columns, count) = rows.batch.clone().into_parts();
         let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-        fields.push(Arc::new(Field::new(DELETE, DataType::Boolean, false)));
-        columns.push(Arc::new(marks) as ArrayRef);
+        for (name, marks) in [(DELETE, &rows.deletes), (SILENT, &rows.silent)] {
+            fields.push(Arc::new(Field::new(name, DataType::Boolean, false)));
+            let marks = marks.clone().unwrap_or_else(|| BooleanBuffer::new_unset(count));
+            columns.push(Arc::new(BooleanArray::new(marks, None)) as ArrayRef);
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let marked = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options);
         conform(&marked.map_err(|e| Error::bug("cannot mark rows").with_source(e))?, &self.shuffle.schema)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow_schema::DataType;
 use firn_shared::config::{DELETED, DELETED_AT};
 use firn_shared::error::{Error, Result};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -13,10 +13,10 @@ use iceberg::table::Table;
 use roaring::RoaringTreemap;
 
 use super::apply::Gone;
-use super::key::Keys;
-use super::merge::{FILE, Places};
+use super::merge::Places;
 use super::shuffle::Shuffle;
 use super::truncate::{Truncation, Truncations};
+use crate::seam::Cpu;
 use crate::table::NewFile;
 use crate::table::scan::{LiveBatch, LiveFile, Reader};
 use crate::write::{WriteSpec, write_stream};
@@ -66,32 +66,31 @@ fn lacks(name: &str) -> Error {
 pub struct Softened {
     /// Where they were: those that were not deleted already.
     pub places: Places,
-    /// Their keys, each with the number of its file.
-    pub keys: Vec<RecordBatch>,
     /// The files they are in now.
     pub files: Vec<NewFile>,
 }
 
-/// Writes the rows in `of` anew, marked, file after file. `names` are the key's columns.
+/// Writes the rows in `of` anew, marked, file after file.
 ///
 /// # Errors
 /// Those of the stores; `Data` for files of the table that cannot be read.
 pub async fn rewrite(
     table: &Table,
     of: Gone,
-    (shuffle, truncations): (&Arc<Shuffle>, &Arc<Truncations>),
+    (shuffle, truncations, cpu): (&Arc<Shuffle>, &Arc<Truncations>, &Cpu),
     spec: WriteSpec,
 ) -> Result<Softened> {
     if of.is_empty() {
         return Ok(Softened::default());
     }
+    let _permit = cpu.permit(spec.memory).await?;
     let reader = Reader::all(table)?;
     let open = |(number, file, places): (u32, LiveFile, Arc<RoaringTreemap>)| {
         let reader = reader.clone();
         async move { Ok::<_, Error>(reader.rows(&file).await?.map_ok(move |live| (number, Arc::clone(&places), live))) }
     };
     let mut softened = Softened::default();
-    let (places, keys) = (&mut softened.places, &mut softened.keys);
+    let places = &mut softened.places;
     let rows = stream::iter(of).then(open).try_flatten().map(|found| {
         let (number, wanted, live): (u32, Arc<RoaringTreemap>, LiveBatch) = found?;
         let (taken, positions) = still_there(&live, &wanted)?;
@@ -99,7 +98,6 @@ pub async fn rewrite(
             return Ok(taken);
         }
         places.entry(number).or_default().extend(positions);
-        keys.push(keys_of(&taken, number, shuffle.keys())?);
         soften(&taken, &truncations.over(shuffle.keys(), &taken)?)
     });
     softened.files = write_stream(spec, rows).await?;
@@ -114,15 +112,4 @@ fn still_there(live: &LiveBatch, rows: &RoaringTreemap) -> Result<(RecordBatch, 
     let positions = keep.values().set_indices().map(|row| live.positions[row] as u64).collect();
     let taken = arrow_select::filter::filter_record_batch(&live.batch, &keep);
     Ok((taken.map_err(|e| Error::bug("cannot filter rows").with_source(e))?, positions))
-}
-
-fn keys_of(rows: &RecordBatch, file: u32, keys: &Keys) -> Result<RecordBatch> {
-    let index = |name: &String| rows.schema_ref().index_of(name);
-    let odd = |e: arrow_schema::ArrowError| Error::bug("rows without their key").with_source(e);
-    let at = keys.names().iter().map(index).collect::<Result<Vec<_>, _>>().map_err(odd)?;
-    let (schema, mut columns, count) = rows.project(&at).map_err(odd)?.into_parts();
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(FILE, DataType::UInt32, false)));
-    columns.push(Arc::new(UInt32Array::from(vec![file; count])));
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(odd)
 }

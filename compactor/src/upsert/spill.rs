@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use firn_shared::error::{Error, Result};
@@ -46,7 +46,7 @@ impl Drop for SpillDir {
     }
 }
 
-/// A file of batches.
+/// A file of batches; removed when it is dropped.
 #[derive(Debug)]
 pub struct SpillFile {
     path: PathBuf,
@@ -54,10 +54,24 @@ pub struct SpillFile {
     rows: u64,
 }
 
+impl Drop for SpillFile {
+    fn drop(&mut self) {
+        if self.rows > 0 {
+            // What stays behind goes with the directory.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 impl SpillFile {
     /// Rows in it.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Bytes that its rows take in memory, about.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Appends a batch.
@@ -74,15 +88,15 @@ impl SpillFile {
             writer.into_inner()
         };
         let plain = encode().map_err(|e| Error::bug("cannot spill a batch").with_source(e))?;
-        let write = || -> std::io::Result<u64> {
+        let write = || -> std::io::Result<()> {
             let packed = zstd::bulk::compress(&plain, LEVEL)?;
             let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
             file.write_all(&(packed.len() as u64).to_le_bytes())?;
             file.write_all(&(plain.len() as u64).to_le_bytes())?;
-            file.write_all(&packed)?;
-            Ok(packed.len() as u64)
+            file.write_all(&packed)
         };
-        self.bytes += write().map_err(|e| self.failed("write", e))?;
+        write().map_err(|e| self.failed("write", e))?;
+        self.bytes += batch.columns().iter().map(held).sum::<u64>();
         self.rows += batch.num_rows() as u64;
         Ok(())
     }
@@ -103,6 +117,12 @@ impl SpillFile {
     fn failed(&self, what: &str, e: std::io::Error) -> Error {
         Error::unavailable(format!("cannot {what} {}: {e}", self.path.display())).with_source(e)
     }
+}
+
+/// What the values of an array take.
+fn held(array: &ArrayRef) -> u64 {
+    let data = array.to_data();
+    data.get_slice_memory_size().unwrap_or_else(|_| data.get_array_memory_size()) as u64
 }
 
 /// Reads a spilled file, a batch at a time.
@@ -146,7 +166,7 @@ fn frame(file: &mut BufReader<File>) -> std::io::Result<Option<Vec<u8>>> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, Int64Array};
+    use arrow_array::Int64Array;
 
     use super::*;
 

@@ -262,7 +262,10 @@ mod tests {
     use arrow_array::Int64Array;
     use firn_shared::config::domain::{self, PartitionField as Partition};
     use firn_shared::ids::ColumnName;
-    use iceberg::spec::{Datum, FieldSummary, ManifestContentType, TableMetadataBuilder};
+    use iceberg::spec::{
+        DataContentType, DataFileBuilder, DataFileFormat, Datum, FieldSummary, ManifestContentType, Struct,
+        TableMetadataBuilder,
+    };
     use iceberg::{NamespaceIdent, TableIdent};
 
     use super::*;
@@ -337,5 +340,49 @@ mod tests {
         assert!(touched.may_be_named_by(&metadata, &manifest(9, Some((0, 0)))));
         touched.fields[0].values = None;
         assert!((0..BUCKETS as i32).all(|n| touched.may_be_named_by(&metadata, &manifest(0, Some((n, n))))));
+    }
+
+    fn file(bucket: Option<i32>, ids: Option<(i64, i64)>) -> DataFile {
+        let bounds = |of: fn((i64, i64)) -> i64| ids.map(|ids| (1, Datum::long(of(ids)))).into_iter().collect();
+        let mut file = DataFileBuilder::default();
+        file.content(DataContentType::Data)
+            .file_path("f".to_owned())
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::from_iter([bucket.map(Literal::int)]))
+            .record_count(9)
+            .file_size_in_bytes(9)
+            .lower_bounds(bounds(|ids| ids.0))
+            .upper_bounds(bounds(|ids| ids.1));
+        file.build().unwrap()
+    }
+
+    #[test]
+    fn files_without_the_keys_are_left_out_by_their_bounds_and_their_partition() {
+        let metadata = metadata();
+        let spec = metadata.default_partition_spec();
+        let mut touched = Touched::new(&metadata, &["id".to_owned()]).unwrap();
+        assert!(!touched.may_be_in(spec, &file(Some(0), None)), "no key is in no file");
+        let ids = Arc::new(Int64Array::from(vec![30, 77]));
+        touched.add(&RecordBatch::try_from_iter([("id", ids as _)]).unwrap()).unwrap();
+        let values = touched.fields[0].values.clone().unwrap();
+        let (with, without): (Vec<i32>, Vec<i32>) =
+            (0..BUCKETS as i32).partition(|n| values.contains(&Some(widest(&Literal::int(*n)))));
+        for (ids, expected) in [
+            (Some((0, 29)), false),
+            (Some((0, 30)), true),
+            (Some((31, 76)), true),
+            (Some((77, 90)), true),
+            (Some((78, 90)), false),
+            // What says nothing may hold anything.
+            (None, true),
+        ] {
+            assert!(with.iter().all(|n| touched.may_be_in(spec, &file(Some(*n), ids)) == expected), "{ids:?}");
+            assert!(without.iter().all(|n| !touched.may_be_in(spec, &file(Some(*n), ids))), "{ids:?}");
+        }
+        assert!(!with.is_empty() && !without.is_empty() && !touched.may_be_in(spec, &file(None, Some((0, 90)))));
+        // Too many values are not listed; the bounds are known still.
+        touched.fields[0].values = None;
+        assert!(without.iter().all(|n| touched.may_be_in(spec, &file(Some(*n), Some((0, 90))))));
+        assert!(!touched.may_be_in(spec, &file(Some(with[0]), Some((78, 90)))));
     }
 }

@@ -67,11 +67,21 @@ pub fn write_equality_deletes(
     spec: &WriteSpec,
     keys: &RecordBatch,
     field_ids: &[i32],
+    partition: (i32, Struct),
+) -> Result<Vec<NewFile>> {
+    write_equality_deletes_in_parts(spec, [Ok(keys.clone())], field_ids, partition)
+}
+
+/// As [`write_equality_deletes`], of keys in several batches.
+///
+/// # Errors
+/// As there, and those of `keys`.
+pub fn write_equality_deletes_in_parts(
+    spec: &WriteSpec,
+    keys: impl IntoIterator<Item = Result<RecordBatch>>,
+    field_ids: &[i32],
     (spec_id, partition): (i32, Struct),
 ) -> Result<Vec<NewFile>> {
-    if keys.num_rows() == 0 {
-        return Ok(Vec::new());
-    }
     let current = spec.metadata.current_schema();
     let field = |id: &i32| {
         let found = current.as_struct().field_by_id(*id);
@@ -81,10 +91,14 @@ pub fn write_equality_deletes(
     let schema = Schema::builder().with_fields(fields).build();
     let schema = Arc::new(schema.map_err(|e| error("the schema of equality deletes", e))?);
     let mut output = Output::new(spec, &schema, Kind::EqualityDeletes(field_ids.to_vec()))?;
-    let keys = RecordBatch::try_new(output.arrow.clone(), keys.columns().to_vec())
-        .map_err(|e| Error::bug(format!("keys do not fit their columns: {e}")).with_source(e))?;
     output.begin(spec_id, &partition)?;
-    output.write(&keys, None)?;
+    for keys in keys {
+        let keys = RecordBatch::try_new(output.arrow.clone(), keys?.columns().to_vec())
+            .map_err(|e| Error::bug(format!("keys do not fit their columns: {e}")).with_source(e))?;
+        if keys.num_rows() > 0 {
+            output.write(&keys, None)?;
+        }
+    }
     output.finish()
 }
 

@@ -1,5 +1,6 @@
 //! One Parquet file on its way out.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -18,7 +19,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::encode::{Encoding, RowGroup};
-use super::metrics::Metrics;
+use super::metrics::{Metrics, always_bounded};
 use super::properties::{ROW_GROUP_BYTES_MAX, ROW_GROUP_ROWS_MAX};
 use super::upload::{BUFFERED, Pending, Upload};
 use super::{WriteSpec, properties};
@@ -43,6 +44,8 @@ pub(super) struct Template {
     /// `{run}-{slice}`.
     name: String,
     kind: Kind,
+    /// Fields that have bounds however many columns there are.
+    bounded: HashSet<i32>,
     /// `None` for unsorted tables.
     sort_order_id: Option<i32>,
 }
@@ -72,6 +75,7 @@ impl Template {
             directory: directory.unwrap_or_else(|| format!("{location}/data")),
             name: format!("{}-{}", spec.run, spec.slice),
             kind: Kind::Data,
+            bounded: always_bounded(metadata),
             sort_order_id: (!order.is_unsorted()).then_some(order.order_id as i32),
         })
     }
@@ -228,7 +232,7 @@ impl Closing {
         if uploaded != bytes {
             return Err(Error::bug(format!("{url}: {bytes} bytes were written and {uploaded} arrived")));
         }
-        let mut metrics = Metrics::of(&parquet, &template.schema)?;
+        let mut metrics = Metrics::of(&parquet, &template.schema, &template.bounded)?;
         let mut builder = DataFileBuilder::default();
         let content = match &template.kind {
             Kind::Data => DataContentType::Data,

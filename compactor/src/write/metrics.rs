@@ -1,18 +1,21 @@
 //! Counts and bounds of a data file, from its Parquet footer, as the Iceberg specification wants them in manifests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use firn_shared::error::Result;
-use iceberg::spec::{Datum, PrimitiveType, Schema, Type};
+use iceberg::spec::{Datum, PrimitiveType, Schema, TableMetadata, Type};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::statistics::Statistics;
 
+use crate::protect::METRICS;
 use crate::provenance;
 use crate::table::error;
 
 /// Columns that get bounds; Iceberg's `write.metadata.metrics.max-inferred-column-defaults`. A table of a thousand
-/// leaves would else carry kilobytes a file in its manifests. `_firn` always has them.
-const BOUNDED_COLUMNS_MAX: usize = 100;
+/// leaves would else carry kilobytes a file in its manifests. `_firn` always has them, and so have those of [`always_bounded`].
+pub(super) const BOUNDED_COLUMNS_MAX: usize = 100;
+/// Values of [`METRICS`] that mean no bounds.
+const UNBOUNDED: [&str; 2] = ["none", "counts"];
 /// Texts and bytes are cut to this many characters or bytes, as Iceberg's `truncate(16)`.
 const BOUND_LENGTH: usize = 16;
 
@@ -27,12 +30,24 @@ pub(super) struct Metrics {
     pub split_offsets: Vec<i64>,
 }
 
+/// The fields of a table that have bounds however many columns there are: what it is partitioned or sorted by, and what its
+/// properties name. Files that lie outside of what is looked for can be left out only by bounds.
+pub(super) fn always_bounded(metadata: &TableMetadata) -> HashSet<i32> {
+    let partitions = metadata.partition_specs_iter().flat_map(|spec| spec.fields()).map(|field| field.source_id);
+    let sort = metadata.default_sort_order().fields.iter().map(|field| field.source_id);
+    let named = metadata.properties().iter().filter_map(|(key, value)| {
+        let name = key.strip_prefix(METRICS).filter(|_| !UNBOUNDED.contains(&value.as_str()))?;
+        metadata.current_schema().field_id_by_name(name)
+    });
+    partitions.chain(sort).chain(named).collect()
+}
+
 impl Metrics {
-    /// Of a file written under `schema`.
+    /// Of a file written under `schema`; fields of `always` have bounds wherever they stand.
     ///
     /// # Errors
     /// `Bug` when a statistic does not have its column's type.
-    pub fn of(parquet: &ParquetMetaData, schema: &Schema) -> Result<Self> {
+    pub fn of(parquet: &ParquetMetaData, schema: &Schema, always: &HashSet<i32>) -> Result<Self> {
         let mut metrics = Self::default();
         let mut unbounded = Vec::new();
         for group in parquet.row_groups() {
@@ -51,7 +66,7 @@ impl Metrics {
                     *metrics.nulls.entry(id).or_default() += nulls;
                 }
                 let root = leaf.path().parts().first().map(String::as_str);
-                let bounded = number < BOUNDED_COLUMNS_MAX || root == Some(provenance::COLUMN);
+                let bounded = number < BOUNDED_COLUMNS_MAX || root == Some(provenance::COLUMN) || always.contains(&id);
                 // Repeated values have no bounds in Iceberg: a row has many of them.
                 if !bounded || leaf.max_rep_level() > 0 {
                     continue;

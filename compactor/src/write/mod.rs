@@ -35,10 +35,11 @@ use arrow_schema::{Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::RunId;
 use firn_shared::store::Stores;
-use iceberg::spec::{DataFile, Struct, TableMetadataRef};
+use iceberg::spec::{DataFile, Struct, TableMetadata, TableMetadataRef};
 
 pub use stream::write_stream;
 
+use crate::protect::METRICS;
 use crate::table::{NewFile, schema};
 use file::{Closing, OpenFile, Template};
 use partition::Splitter;
@@ -248,6 +249,17 @@ fn opened<'a>(template: &Arc<Template>, spec_id: i32, files: &mut u64, open: &'a
         *files += 1;
     }
     open.file.as_mut().ok_or_else(|| Error::bug("a file was just opened"))
+}
+
+/// The properties that a table needs so that these columns have bounds in every file, by whomever it is written; none for a
+/// table that says something of them already, or has so few columns that all have bounds.
+#[must_use]
+pub fn bounds_properties(metadata: &TableMetadata, columns: &[String]) -> HashMap<String, String> {
+    if metadata.current_schema().field_id_to_name_map().len() <= metrics::BOUNDED_COLUMNS_MAX {
+        return HashMap::new();
+    }
+    let of = |column: &String| (format!("{METRICS}{column}"), "truncate(16)".to_owned());
+    columns.iter().map(of).filter(|(key, _)| !metadata.properties().contains_key(key)).collect()
 }
 
 /// The batch in another schema of the same values: columns by name, missing ones null, other encodings converted.

@@ -249,6 +249,34 @@ fn files_roll_at_their_target_and_names_are_never_equal() {
 }
 
 #[test]
+fn columns_that_files_are_found_by_have_bounds_behind_any_number_of_others() {
+    let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
+    let mut definition = definition(dir.path(), &[("part", Transform::Identity)], &["sorted"]);
+    let column = |name: String| TableColumn { name, r#type: "long".parse().unwrap(), required: false, doc: None };
+    let last = ["part", "sorted", "key", "other"].map(str::to_owned);
+    definition.columns = (0..110).map(|n| format!("c{n}")).chain(last).map(column).collect();
+    let mut spec = spec(&definition, &runtime);
+    let properties = bounds_properties(&spec.metadata, &["key".to_owned(), "c1".to_owned()]);
+    assert_eq!(properties.len(), 2);
+    let built = TableMetadata::clone(&spec.metadata).into_builder(None).set_properties(properties).unwrap().build();
+    spec.metadata = Arc::new(built.unwrap().metadata);
+    assert!(bounds_properties(&spec.metadata, &["key".to_owned()]).is_empty(), "once is enough");
+    let schema = spec.metadata.current_schema().clone();
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![7, 7]));
+    let columns = ["c0", "c109", "part", "sorted", "key", "other"].map(|name| (name, Arc::clone(&values)));
+    let files = write(spec, &[RecordBatch::try_from_iter(columns).unwrap()]);
+    let has = |name: &str| files[0].file.lower_bounds().contains_key(&schema.field_id_by_name(name).unwrap());
+    assert_eq!(["c0", "part", "sorted", "key", "c109", "other"].map(has), [true, true, true, true, false, false]);
+}
+
+#[test]
+fn a_table_of_few_columns_needs_no_properties_for_its_bounds() {
+    let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
+    let spec = spec(&definition(dir.path(), &[], &[]), &runtime);
+    assert!(bounds_properties(&spec.metadata, &["id".to_owned()]).is_empty());
+}
+
+#[test]
 fn what_does_not_fit_is_an_error_and_never_null() {
     let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
     let spec = spec(&definition(dir.path(), &[], &[]), &runtime);

@@ -3,7 +3,8 @@
 //! `bed` lands batches and reads tables back, `backlog` cuts a large run into several commits, `crash` stops the work after
 //! every single operation and starts again,
 //! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read, `upsert` and `changes`
-//! hold tables against a model of their keys, `loads` replaces whole tables, `maintain` compacts, expires and cleans them,
+//! hold tables against a model of their keys, `images` has what change events lack and `memory` what is remembered of deletes,
+//! `loads` replaces whole tables, `maintain` compacts, expires and cleans them,
 //! `versions` is the model of upserts, `branch` compares before it publishes, `truncate` empties source tables, `model` says what
 //! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` and `peers` have what went wrong in
 //! other programs, with tables that change and with what comes in.
@@ -20,9 +21,11 @@ mod changes;
 mod crash;
 mod erase;
 mod history;
+mod images;
 mod input;
 mod loads;
 mod maintain;
+mod memory;
 mod model;
 mod model_test;
 mod peers;

@@ -73,7 +73,7 @@ struct Record {
     event: usize,
 }
 
-/// A row as a reader sees it: where it came from, its key, and whether it is marked as deleted.
+/// A row as a reader sees it: where it came from, its key if it has one, and whether it is marked as deleted.
 pub type Row = (Place, Option<i64>, bool);
 
 /// Everything that happened and landed.
@@ -216,8 +216,8 @@ outsourcingUnit:
         let counted = |record: &&Record| self.events[record.event].what != What::Bad && !self.left_out(record);
         let row = |record: &Record, deleted| {
             let event = &self.events[record.event];
-            let id = if event.what == What::Truncate { 0 } else { event.id };
-            ((record.partition, record.offset), Some(id), deleted)
+            let id = (event.what != What::Truncate).then_some(event.id);
+            ((record.partition, record.offset), id, deleted)
         };
         let mut rows: Vec<Row> = match self.kind {
             Kind::Append | Kind::Changes => self.records.iter().filter(counted).map(|r| row(r, false)).collect(),

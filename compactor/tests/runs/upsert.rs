@@ -8,7 +8,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, FIRN};
 use crate::versions::{Model, STRATEGIES, pipeline};
 
 const PARTITIONS: [&str; 4] = ["[]", "[hour(at)]", "['bucket(4, id)']", "[hour(at), 'bucket(2, id)']"];
@@ -30,6 +30,24 @@ async fn the_newest_version_of_every_key_is_in_the_table() {
             bed.run_to_the_end().await;
             model.check(&bed, &format!("{strategy} {partitions} round {round}")).await;
         }
+    }
+}
+
+/// The smallest memory, and records so large that a run has several buckets, which threads merge side by side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_of_many_buckets_is_the_same_as_one_of_one() {
+    let firn = FIRN.replace("128MB", "64MiB");
+    for (n, strategy) in STRATEGIES.into_iter().enumerate() {
+        let mut rng = SmallRng::seed_from_u64(50 + n as u64);
+        let (bed, mut model) = (Bed::on(&firn, &pipeline(strategy, "[hour(at)]")), Model::default());
+        model.pad = 500_000;
+        for partition in [0, 1] {
+            model.land(&bed, &mut rng, partition, 30).await;
+            bed.run_to_the_end().await;
+            model.check(&bed, strategy).await;
+        }
+        bed.reprocess(&Faults::none(), "2021-07-21T07", "2021-07-21T08").await.unwrap();
+        model.check(&bed, &format!("{strategy}, converted again")).await;
     }
 }
 
@@ -78,6 +96,29 @@ async fn a_reprocess_under_a_new_filter_brings_older_versions_back() {
         model.newest = expected;
         assert_ne!(model.rows(), before, "the filter changes something");
         model.check(&bed, strategy).await;
+    }
+}
+
+/// A table that took its rows without looking at keys has several of one key; a row that goes because its record is converted
+/// again takes none of the others along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reprocess_takes_the_same_rows_of_a_key_out_in_every_strategy() {
+    for strategy in STRATEGIES {
+        let upsert = pipeline(strategy, "[]");
+        let append = upsert.replace(&format!("mode: upsert\n      {strategy}"), "mode: append");
+        let append = append.replace("      idColumns: [id]\n      timestampColumns: [at]\n", "");
+        let mut bed = Bed::with(&append);
+        let record = |hour: u32, id: i64| {
+            (hour, Some(format!(r#"{{"type":"a","id":{id},"at":"2021-07-21T{hour:02}:00:00Z","n":1}}"#)))
+        };
+        bed.land(0, &[record(6, 1), record(7, 1), record(8, 1), record(6, 2)]).await;
+        bed.run_to_the_end().await;
+        bed.reconfigure(&upsert);
+        bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
+        // The first version of 1 is beaten by the others, which stand.
+        let expected = [((0, 1), Some(1)), ((0, 2), Some(1)), ((0, 3), Some(2))];
+        assert_eq!(bed.rows(false).await, expected, "{strategy}");
+        bed.prove().await;
     }
 }
 

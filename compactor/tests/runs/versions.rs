@@ -52,6 +52,8 @@ pub struct Model {
     pub newest: BTreeMap<i64, (u32, u64, u32)>,
     /// Every record that has a key: key, version, `n`.
     pub records: Vec<(i64, (u32, u64, u32), i32)>,
+    /// Bytes of every record that no column wants.
+    pub pad: usize,
     quarantined: usize,
     ends: BTreeMap<u32, u64>,
 }
@@ -66,7 +68,8 @@ impl Model {
             let time = format!("2021-07-21T{:02}:{:02}:00Z", minute / 60, minute % 60);
             let key = if rng.random_ratio(1, 40) { "null".to_owned() } else { id.to_string() };
             let n = rng.random_range(0..99);
-            let payload = format!(r#"{{"type":"a","id":{key},"at":"{time}","n":{n}}}"#);
+            let pad = "x".repeat(self.pad);
+            let payload = format!(r#"{{"type":"a","id":{key},"at":"{time}","n":{n},"pad":"{pad}"}}"#);
             records.push((minute / 60, Some(payload)));
             if key == "null" {
                 self.quarantined += 1;

@@ -5,7 +5,7 @@
 //! {"schema":{…},"payload":{"before":…,…}}                     the same with its schema
 //! {"id":1,…,"__deleted":"false","__source_ts_ms":…}           flattened (`ExtractNewRecordState`); the image is all of it
 //! ```
-//! Values are found, not read: the image goes to the decoder as it is.
+//! Values are found, not read: the image goes to the decoder as it is. `MongoDB`'s images are objects as JSON text in a string.
 
 use super::super::cursor::{Cursor, Raw};
 use super::super::reject::{Fault, RejectKind, Rejected, kind_of};
@@ -57,6 +57,8 @@ pub(super) struct Change<'a> {
     /// The row, and its path in the payload; `None` when the event has none.
     pub image: Option<Raw<'a>>,
     pub path: &'static str,
+    /// Of an update the row before it, and its path, if the event has it.
+    pub former: Option<(Raw<'a>, &'static str)>,
     /// Milliseconds since the epoch, from the source or else from the connector.
     pub time: Option<Raw<'a>>,
     /// `None` for a flattened record that says nothing of deletes: there they come as tombstones, which have no position,
@@ -74,6 +76,8 @@ struct Fields<'a> {
     ts_ms: Option<Raw<'a>>,
     flat_op: Option<Raw<'a>>,
     flat_deleted: Option<Raw<'a>>,
+    /// `ts_ms` of a flattened record is a column of its row.
+    flat_ts_ms: Option<Raw<'a>>,
     flat_source: Source<'a>,
 }
 
@@ -185,7 +189,7 @@ impl<'a> Fields<'a> {
         match name {
             "__op" => self.flat_op = Some(value),
             "__deleted" => self.flat_deleted = Some(value),
-            "__ts_ms" => self.ts_ms = Some(value),
+            "__ts_ms" => self.flat_ts_ms = Some(value),
             _ => {
                 let name = name.strip_prefix("__source_").or_else(|| name.strip_prefix("__"));
                 self.flat_source.set(name.unwrap_or_default(), value);
@@ -237,7 +241,9 @@ impl<'a> Fields<'a> {
             (_, false) => (self.after, "$.after"),
         };
         let image = image.filter(|image| !image.is_null());
-        Ok(What::Change(Change { op, image, path, time, source: Some(source) }))
+        let former = self.before.filter(|before| op == Op::Update && before.text.starts_with('{'));
+        let former = former.map(|before| (before, if wrapped { "$.payload.before" } else { "$.before" }));
+        Ok(What::Change(Change { op, image, path, former, time, source: Some(source) }))
     }
 
     fn flat(&self, object: Raw<'a>, wrapped: bool) -> Result<What<'a>, Rejected> {
@@ -256,14 +262,15 @@ impl<'a> Fields<'a> {
             Some("\"c\"") => Op::Create,
             Some("\"r\"") => Op::Read,
             Some("\"t\"") => {
-                let (source, time) = (self.flat_source, self.flat_source.ts_ms.or(self.ts_ms));
+                let (source, time) = (self.flat_source, self.flat_source.ts_ms.or(self.flat_ts_ms));
                 return Ok(What::Truncation { source, time, at: if wrapped { "$.payload.__op" } else { "$.__op" } });
             }
             // Without the field nobody knows; the row is what it is now.
             _ => Op::Update,
         };
         let source = (self.flat_deleted.is_some() || op == Op::Delete).then_some(self.flat_source);
-        Ok(What::Change(Change { op, image: Some(object), path, time: self.flat_source.ts_ms.or(self.ts_ms), source }))
+        let time = self.flat_source.ts_ms.or(self.flat_ts_ms);
+        Ok(What::Change(Change { op, image: Some(object), path, former: None, time, source }))
     }
 }
 
@@ -278,6 +285,24 @@ fn fill<'a>(source: &mut Source<'a>, raw: Raw<'a>) -> Result<(), Fault> {
         source.set(bare(key), cursor.raw()?);
         if !cursor.more(b'}')? {
             return Ok(());
+        }
+    }
+}
+
+/// The text of a member of an object, the first of this name.
+pub(super) fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    let mut cursor = Cursor::new(object);
+    cursor.open().ok()?;
+    if cursor.eat(b'}').ok()? {
+        return None;
+    }
+    loop {
+        let (key, value) = (cursor.any_key().ok()?, cursor.raw().ok()?);
+        if bare(key) == name {
+            return Some(value.text);
+        }
+        if !cursor.more(b'}').ok()? {
+            return None;
         }
     }
 }

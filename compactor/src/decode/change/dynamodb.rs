@@ -17,6 +17,8 @@ pub(super) struct Event<'a> {
     pub op: Op,
     /// The row and its path; of a delete the old one.
     pub image: Option<(Raw<'a>, &'static str)>,
+    /// Of a modification the row before it, and its path.
+    pub former: Option<(Raw<'a>, &'static str)>,
     /// The key of the row.
     pub keys: Option<(Raw<'a>, &'static str)>,
     /// Microseconds since the epoch.
@@ -77,8 +79,10 @@ pub(super) fn read(text: &str) -> Result<Event<'_>, Rejected> {
         Op::Delete => fields.old.map(|raw| (raw, "$.dynamodb.OldImage")),
         _ => fields.new.map(|raw| (raw, "$.dynamodb.NewImage")),
     };
+    let former = fields.old.filter(|old| op == Op::Update && !old.is_null());
     Ok(Event {
         op,
+        former: former.map(|raw| (raw, "$.dynamodb.OldImage")),
         image: image.filter(|(raw, _)| !raw.is_null()),
         keys: fields.keys.filter(|raw| !raw.is_null()).map(|raw| (raw, "$.dynamodb.Keys")),
         micros: fields.time.and_then(micros),

@@ -10,12 +10,17 @@
 //! - A truncate has no row: it is a row of nulls where every change is one, else a [`Truncation`] of what came before it.
 //! - A tombstone of Debezium deletes its key, which has no position and so is older than any row that has one: after the
 //!   `d` of an envelope it changes nothing, and of flattened records, which have no position either, it is the delete.
+//! - An update that gives the row another key is two rows: one that deletes the former key, and the row as it is now.
+//! - `MongoDB` sends documents as text, which is parsed as a payload of its own; a key is `{"id": text}` there, and stands for
+//!   a document with that `_id`.
 
 mod debezium;
 mod dynamodb;
 mod position;
 mod schema;
 mod typed;
+
+use std::borrow::Cow;
 
 use arrow_array::StringArray;
 use arrow_buffer::NullBufferBuilder;
@@ -50,6 +55,8 @@ pub enum Op {
     Delete,
     /// Removed it, said by a tombstone, which is no row of its own in any account.
     Tombstone,
+    /// Removed it under this key: it goes on under another, in a row that follows.
+    Moved,
     /// Removed all rows of its table.
     Truncate,
 }
@@ -62,7 +69,7 @@ impl Op {
             Self::Create => "c",
             Self::Read => "r",
             Self::Update => "u",
-            Self::Delete | Self::Tombstone => "d",
+            Self::Delete | Self::Tombstone | Self::Moved => "d",
             Self::Truncate => "t",
         }
     }
@@ -70,7 +77,13 @@ impl Op {
     /// Whether the row is gone.
     #[must_use]
     pub fn deletes(self) -> bool {
-        matches!(self, Self::Delete | Self::Tombstone)
+        matches!(self, Self::Delete | Self::Tombstone | Self::Moved)
+    }
+
+    /// Whether the record has its place in an account apart from this row.
+    #[must_use]
+    pub fn is_silent(self) -> bool {
+        matches!(self, Self::Tombstone | Self::Moved)
     }
 }
 
@@ -101,6 +114,8 @@ pub struct Truncation {
 pub enum Taken {
     /// The decoder has one row more.
     Row,
+    /// It has two more: the first takes away the key that the second had.
+    Moved,
     /// It is about all rows that came before it.
     Truncation(Truncation),
     /// It is nothing for a table; the reason.
@@ -113,6 +128,10 @@ pub struct Changes {
     format: PayloadFormat,
     /// By column, whether a row that deletes must have it.
     needed: Vec<bool>,
+    /// By column, whether a row's key is made of it; empty where rows have none.
+    keyed: Vec<bool>,
+    /// The members of an image that those columns are in.
+    key_members: Vec<String>,
     paths: Vec<Vec<String>>,
     unavailable: [Finder<'static>; 2],
     schemas: Schemas,
@@ -179,6 +198,8 @@ impl Changes {
         Self {
             format,
             needed,
+            keyed: Vec::new(),
+            key_members: Vec::new(),
             paths: columns.iter().map(|column| column.path.0.clone()).collect(),
             unavailable: [Finder::new(UNAVAILABLE), Finder::new(UNAVAILABLE_BASE64)],
             schemas: Schemas::default(),
@@ -188,6 +209,17 @@ impl Changes {
             versions: Texts::default(),
             sources: Texts::default(),
         }
+    }
+
+    /// For a table with keys, which are made of the columns of which `keyed` says so: an update that changes one of them
+    /// takes the former key away.
+    #[must_use]
+    pub fn with_keys(self, keyed: Vec<bool>) -> Self {
+        let members = self.paths.iter().zip(&keyed).filter(|(_, keyed)| **keyed);
+        let mut key_members: Vec<String> = members.filter_map(|(path, _)| path.first().cloned()).collect();
+        key_members.sort_unstable();
+        key_members.dedup();
+        Self { keyed, key_members, ..self }
     }
 
     /// With another way to take truncates than refusing them.
@@ -208,8 +240,7 @@ impl Changes {
     ) -> Result<Taken, Rejected> {
         let text = check::check(payload)?;
         if self.format == PayloadFormat::Dynamodb {
-            self.dynamodb(decoder, text)?;
-            return Ok(Taken::Row);
+            return self.dynamodb(decoder, text);
         }
         let event = debezium::read(text, self.schemas.last())?;
         let change = match event.what {
@@ -218,15 +249,39 @@ impl Changes {
             What::Skipped(reason) => return Ok(Taken::Skipped(reason)),
         };
         self.learn(decoder, event.schema);
-        self.debezium(decoder, &change, key)?;
+        let bytes = decoder.walk.meter.bytes;
+        let moved = match (change.former, change.image) {
+            (Some((former, path)), Some(image)) if self.changes_key(former, image) => {
+                let pushed = decoder.push_row(|decoder| decoder.walk(former.text, Some(&self.keyed)));
+                pushed.map_err(|why| below(path, why))?;
+                true
+            }
+            _ => false,
+        };
+        self.debezium(decoder, &change, key).inspect_err(|_| {
+            if moved {
+                decoder.pop(bytes);
+            }
+        })?;
         self.flat |= change.source.is_none();
-        if let Some(source) = &change.source {
-            source.write(change.op == Op::Read, change.time, &mut self.versions.data);
-            source.write_table(&mut self.sources.data);
+        for op in moved.then_some(Op::Moved).into_iter().chain([change.op]) {
+            if let Some(source) = &change.source {
+                source.write(change.op == Op::Read, change.time, &mut self.versions.data);
+                source.write_table(&mut self.sources.data);
+            }
+            let placed = (change.source.is_some(), change.source.is_some_and(|source| source.names_table()));
+            self.mark(decoder, op, micros(change.time), placed);
         }
-        let placed = (change.source.is_some(), change.source.is_some_and(|source| source.names_table()));
-        self.mark(decoder, change.op, micros(change.time), placed);
-        Ok(Taken::Row)
+        Ok(if moved { Taken::Moved } else { Taken::Row })
+    }
+
+    /// Whether an update may have changed the key. Texts are compared, so a value that is only written in another way counts
+    /// as another: then the row that follows has the same key, and stays.
+    fn changes_key(&self, former: Raw<'_>, image: Raw<'_>) -> bool {
+        self.key_members.iter().any(|name| {
+            let before = debezium::member(former.text, name).filter(|text| *text != "null");
+            before.is_some_and(|before| debezium::member(image.text, name) != Some(before))
+        })
     }
 
     /// Takes a truncate as the table wants it.
@@ -268,7 +323,7 @@ impl Changes {
 
     /// Adds a row that deletes the key of a tombstone; answers whether the key is one. `millis` is Kafka's timestamp.
     pub fn tombstone(&mut self, decoder: &mut Decoder, key: &[u8], millis: Option<i64>) -> bool {
-        if self.format != PayloadFormat::Debezium || self.key_image(decoder, key).is_err() {
+        if self.format != PayloadFormat::Debezium || self.key_image(decoder, key, false).is_err() {
             return false;
         }
         self.mark(decoder, Op::Tombstone, millis.and_then(|millis| millis.checked_mul(1000)), (false, false));
@@ -314,55 +369,86 @@ impl Changes {
         key: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Result<(), Rejected> {
         let needed = change.op.deletes().then_some(&*self.needed);
-        let image = change.image.ok_or_else(|| missing(change.path));
+        let image =
+            change.image.ok_or_else(|| missing(change.path)).and_then(|image| Self::text_of(image, change.path));
         if needed.is_none() {
-            image.as_ref().map_or(Ok(()), |image| self.check_available(*image, change.path))?;
+            image.as_ref().map_or(Ok(()), |image| self.check_available(image, change.path))?;
         }
         let pushed = image.and_then(|image| {
-            decoder.push_row(|decoder| decoder.walk(image.text, needed)).map_err(|why| below(change.path, why))
+            decoder.push_row(|decoder| decoder.walk(&image, needed)).map_err(|why| below(change.path, why))
         });
         match pushed {
             Err(why) if needed.is_some() && why.reason == RejectKind::Missing => {
                 // What is wrong with the event is of more use than what is wrong with its key.
                 let key = key().ok_or_else(|| why.clone())?;
-                self.key_image(decoder, &key).map_err(|_| why)
+                let of_document = change.source.is_some_and(|source| source.has_documents());
+                self.key_image(decoder, &key, of_document).map_err(|_| why)
             }
             other => other,
         }
     }
 
-    /// Adds the row whose image is a record's key.
-    fn key_image(&mut self, decoder: &mut Decoder, key: &[u8]) -> Result<(), Rejected> {
-        let text = check::check(key)?;
-        let (schema, image) = debezium::read_key(text, self.schemas.last()).ok_or_else(|| missing("$"))?;
-        self.learn(decoder, schema);
-        decoder.push_row(|decoder| decoder.walk(image.text, Some(&self.needed)))
+    /// The text of an image: an object as it stands, or what is in a string.
+    fn text_of<'a>(image: Raw<'a>, path: &str) -> Result<Cow<'a, str>, Rejected> {
+        if !image.text.starts_with('"') {
+            return Ok(Cow::Borrowed(image.text));
+        }
+        let text = document(image.text).ok_or_else(|| {
+            let detail = "expected an object as JSON text, found other text".to_owned();
+            Rejected { path: path.to_owned(), reason: RejectKind::NotJson, detail }
+        });
+        text.map(Cow::Owned)
     }
 
-    fn dynamodb(&mut self, decoder: &mut Decoder, text: &str) -> Result<(), Rejected> {
+    /// Adds the row whose image is a record's key.
+    fn key_image(&mut self, decoder: &mut Decoder, key: &[u8], of_document: bool) -> Result<(), Rejected> {
+        let text = check::check(key)?;
+        let (schema, image) = debezium::read_key(text, self.schemas.last()).ok_or_else(|| missing("$"))?;
+        let id = debezium::member(image.text, "id").filter(|_| of_document).and_then(document);
+        self.learn(decoder, schema);
+        let image = id.map_or(Cow::Borrowed(image.text), |id| Cow::Owned(format!("{{\"_id\":{id}}}")));
+        decoder.push_row(|decoder| decoder.walk(&image, Some(&self.needed)))
+    }
+
+    fn dynamodb(&mut self, decoder: &mut Decoder, text: &str) -> Result<Taken, Rejected> {
         let event = dynamodb::read(text)?;
-        let needed = event.op.deletes().then_some(&*self.needed);
-        let mut push = |(image, path): (Raw<'_>, &str)| {
+        let bytes = decoder.walk.meter.bytes;
+        let mut push = |(image, path): (Raw<'_>, &str), needed: Option<&[bool]>| {
             decoder.push_row(|decoder| decoder.walk_item(image.text, needed)).map_err(|why| below(path, why))
         };
+        let needed = event.op.deletes().then_some(&*self.needed);
+        let moved = match (event.former, event.image) {
+            (Some(former), Some((image, _))) if self.changes_key(former.0, image) => {
+                push(former, Some(&self.keyed))?;
+                true
+            }
+            _ => false,
+        };
         let lacking = if needed.is_some() { "$.dynamodb.OldImage" } else { "$.dynamodb.NewImage" };
-        let pushed = event.image.ok_or_else(|| missing(lacking)).and_then(&mut push);
-        match (pushed, event.keys) {
-            (Err(why), Some(keys)) if needed.is_some() && why.reason == RejectKind::Missing => push(keys)?,
-            (pushed, _) => pushed?,
+        let pushed = event.image.ok_or_else(|| missing(lacking)).and_then(|image| push(image, needed));
+        let pushed = match (pushed, event.keys) {
+            (Err(why), Some(keys)) if needed.is_some() && why.reason == RejectKind::Missing => push(keys, needed),
+            (pushed, _) => pushed,
+        };
+        pushed.inspect_err(|_| {
+            if moved {
+                decoder.pop(bytes);
+            }
+        })?;
+        for op in moved.then_some(Op::Moved).into_iter().chain([event.op]) {
+            event.write_position(&mut self.versions.data);
+            self.mark(decoder, op, event.micros, (true, false));
         }
-        event.write_position(&mut self.versions.data);
-        self.mark(decoder, event.op, event.micros, (true, false));
-        Ok(())
+        Ok(if moved { Taken::Moved } else { Taken::Row })
     }
 
     /// Refuses an image whose wanted values were not all sent: written as they stand, they would replace the real ones.
-    fn check_available(&self, image: Raw<'_>, path: &str) -> Result<(), Rejected> {
-        if !self.unavailable.iter().any(|finder| finder.find(image.text.as_bytes()).is_some()) {
+    fn check_available(&self, image: &str, path: &str) -> Result<(), Rejected> {
+        if !self.unavailable.iter().any(|finder| finder.find(image.as_bytes()).is_some()) {
             return Ok(());
         }
         // What is no JSON is found by the decoder.
-        let Ok(row) = serde_json::from_str::<serde_json::Value>(image.text) else { return Ok(()) };
+        let Ok(row) = serde_json::from_str::<serde_json::Value>(image) else { return Ok(()) };
         let lost = self.paths.iter().find(|keys| {
             let value = keys.iter().try_fold(&row, |value, key| value.get(key));
             value.is_some_and(is_unavailable)
@@ -376,6 +462,14 @@ impl Changes {
             })
         })
     }
+}
+
+/// JSON in a JSON string; `None` when it is no JSON, or lies too deep.
+fn document(quoted: &str) -> Option<String> {
+    let text: String = serde_json::from_str(quoted).ok()?;
+    check::check(text.as_bytes()).ok()?;
+    serde_json::from_str::<serde::de::IgnoredAny>(&text).ok()?;
+    Some(text)
 }
 
 /// Milliseconds as microseconds.

@@ -32,6 +32,8 @@ pub(super) struct Source<'a> {
     ord: Option<Raw<'a>>,
     /// Database, schema, and table or collection.
     names: [Option<Raw<'a>>; 3],
+    /// Whether it is a collection.
+    of_documents: bool,
 }
 
 impl<'a> Source<'a> {
@@ -53,6 +55,12 @@ impl<'a> Source<'a> {
             _ => return,
         };
         *slot = (!value.is_null()).then_some(value);
+        self.of_documents |= name == "collection" && !value.is_null();
+    }
+
+    /// Whether rows are documents (`MongoDB`).
+    pub fn has_documents(&self) -> bool {
+        self.of_documents
     }
 
     /// Whether it says which table it speaks of.

@@ -14,6 +14,8 @@ use super::super::reference::{column, field, rows};
 use super::super::{Decoder, RejectKind, agreement, reference};
 use super::{Changes, MESSAGE, Op, Places, Taken};
 
+mod images;
+
 #[derive(serde::Deserialize)]
 struct Line {
     key: Box<RawValue>,
@@ -30,10 +32,20 @@ fn lines(file: &str) -> Vec<Line> {
 type Decoded = (Vec<Result<Taken, (String, RejectKind)>>, Vec<(Op, Option<String>, Option<i64>, Vec<Value>)>);
 
 fn decode(format: PayloadFormat, columns: &[Column], needed: &[&str], lines: &[Line]) -> Decoded {
+    decode_by_key(format, columns, (needed, &[]), lines)
+}
+
+/// The same for a table with keys.
+fn decode_by_key(
+    format: PayloadFormat,
+    columns: &[Column],
+    (needed, keyed): (&[&str], &[&str]),
+    lines: &[Line],
+) -> Decoded {
     let mut decoder = Decoder::new(columns).unwrap();
     decoder.allow_nulls();
-    let needed = columns.iter().map(|column| needed.contains(&column.name.as_str())).collect();
-    let mut changes = Changes::new(format, columns, needed);
+    let named = |names: &[&str]| columns.iter().map(|c| names.contains(&c.name.as_str())).collect::<Vec<_>>();
+    let mut changes = Changes::new(format, columns, named(needed)).with_keys(named(keyed));
     let mut outcomes = Vec::new();
     for line in lines {
         let key = || (line.key.get() != "null").then(|| line.key.get().as_bytes().to_vec());

@@ -242,6 +242,9 @@ impl Daemon {
 /// Event hour and payload.
 pub type Content = (String, Option<Vec<u8>>);
 
+/// Key and headers.
+pub type Beside = (Option<Vec<u8>>, Vec<Header>);
+
 /// What the raw zone holds of a topic.
 #[derive(Debug, Default)]
 pub struct Landed {
@@ -250,7 +253,7 @@ pub struct Landed {
     /// By partition and offset.
     pub refused: BTreeMap<(u32, u64), RejectReason>,
     /// Keys and headers of both, by partition and offset.
-    pub beside: BTreeMap<(u32, u64), (Option<Vec<u8>>, Vec<Header>)>,
+    pub beside: BTreeMap<(u32, u64), Beside>,
     /// What exactly was wrong with the refused ones.
     pub details: BTreeMap<(u32, u64), String>,
     /// All of them.

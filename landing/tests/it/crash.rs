@@ -74,7 +74,7 @@ async fn a_lost_reply_loses_and_doubles_nothing() {
                 let mut config = config(dir.path(), &brokers, "t", "", "{size: 4KiB, age: 5m}");
                 config.deployment.landing.group_prefix = format!("lost-{seed}-");
                 let store = raw_zone(dir.path());
-                let faults = Faults::random(seed, 0.1);
+                let faults = Faults::random(seed, 0.05);
                 // Each failure ends a run; nothing but the raw zone survives it.
                 let mut runs = 0;
                 while land(&config, faults.around(store.clone())).await.is_err() {

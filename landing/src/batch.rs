@@ -191,6 +191,11 @@ impl Batch {
         }
     }
 
+    /// Learns Kafka's id of the topic; manifests that are written from now on have it.
+    pub fn know_topic(&mut self, id: String) {
+        self.topic_id.get_or_insert(id);
+    }
+
     /// The offset after the last one accounted for.
     #[must_use]
     pub fn next(&self) -> Offset {

@@ -58,7 +58,7 @@ async fn commit(shared: &Shared, lane: &Lane, ledger: &mut Ledger, next: Outgoin
     let Sealed { manifest, objects } = match next {
         Outgoing::Batch(sealed) => *sealed,
         Outgoing::Idle { end, watermark, caught_up_at } => {
-            let progress = Progress { end, caught_up_at, watermark };
+            let progress = Progress { end, caught_up_at: Some(caught_up_at), watermark, stopped: None };
             progress::write(shared.store.as_ref(), &lane.partition, &progress).await?;
             return Ok(None);
         }

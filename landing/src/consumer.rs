@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use firn_shared::error::{Error, Result};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use crate::kafka;
 use crate::lane::Work;
 use crate::membership::{Membership, Slots};
 use crate::pipeline::Shared;
 use crate::rotate::{self, Cause};
+use crate::{damage, headers, kafka};
 
 /// How long one poll waits; also how stale a chunk may get before it is handed on.
 const POLL: Duration = Duration::from_millis(50);
@@ -32,7 +32,6 @@ pub struct Reader {
     index: usize,
     consumer: BaseConsumer<Membership>,
     subscribed: Vec<String>,
-    paused: bool,
     chores_at: Instant,
 }
 
@@ -45,16 +44,9 @@ impl Reader {
         let mut config = kafka::client(&shared.cluster_name, &shared.cluster)?;
         kafka::member(&mut config, &shared.group, &shared.shares);
         let consumer: BaseConsumer<Membership> = config
-            .create_with_context(Membership::new(Arc::clone(shared)))
+            .create_with_context(Membership::new(Arc::clone(shared), index))
             .map_err(|e| Error::config(format!("librdkafka refuses cluster {}", shared.cluster_name)).with_source(e))?;
-        Ok(Self {
-            shared: Arc::clone(shared),
-            index,
-            consumer,
-            subscribed: Vec::new(),
-            paused: false,
-            chores_at: Instant::now(),
-        })
+        Ok(Self { shared: Arc::clone(shared), index, consumer, subscribed: Vec::new(), chores_at: Instant::now() })
     }
 
     /// Reads until the pipeline stops, then drains and leaves the group.
@@ -94,9 +86,7 @@ impl Reader {
             Timestamp::NotAvailable => None,
             Timestamp::CreateTime(at) | Timestamp::LogAppendTime(at) => Some(at),
         };
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter().map(|h| (h.key, h.value)));
-        slot.chunk.push(offset as u64, timestamp, message.key(), message.payload(), headers);
-        slot.timestamp = timestamp.or(slot.timestamp);
+        slot.chunk.push(offset as u64, timestamp, message.key(), message.payload(), headers::of(message));
         if slot.chunk.len() >= self.shared.shares.chunk {
             slot.flush(&self.shared);
         }
@@ -143,12 +133,36 @@ impl Reader {
             | RDKafkaErrorCode::ClusterAuthorizationFailed => {
                 Err(Error::config(format!("cluster {} refuses access", self.shared.cluster_name)).with_source(error))
             }
+            code if damage::is_damage(code) => Err(self.damaged()?),
             // The client goes on by itself.
             _ => {
+                self.shared.metrics.kafka_error(&self.shared.name, &format!("{code:?}"));
                 tracing::warn!(pipeline = %self.shared.name, %error, "kafka");
                 Ok(())
             }
         }
+    }
+
+    /// Finds the partition that cannot be read, so that the next assignment stops it. Nothing that lies behind the damage
+    /// has been taken: the error comes in its place among the records of its partition.
+    fn damaged(&self) -> Result<Error> {
+        let said = self.consumer.context().complaint();
+        let mut suspects: Vec<_> = {
+            let mut slots = self.consumer.context().slots();
+            slots.all().map(|slot| (slot.lane.partition.clone(), slot.expected)).collect()
+        };
+        damage::order(&mut suspects, &said);
+        let mut config = kafka::client(&self.shared.cluster_name, &self.shared.cluster)?;
+        kafka::member(&mut config, &self.shared.group, &self.shared.shares);
+        let Some(found) = damage::find(config, suspects)? else {
+            return Ok(Error::unavailable(format!("kafka sent what cannot be read, and now sends it whole: {said}")));
+        };
+        let error = Error::unavailable(format!(
+            "{} cannot be read from offset {} on: {}; it will be stopped there",
+            found.partition, found.offset, found.why
+        ));
+        self.shared.damaged(found);
+        Ok(error)
     }
 
     /// Looks after the lanes: failures, ages, hints, new topics.
@@ -190,32 +204,23 @@ impl Reader {
 
     /// Back-pressure: below the bound read, at the bound wait a little for the lanes, then pause the partitions and only
     /// serve the group. Says whether to read.
-    fn has_memory(&mut self) -> Result<bool> {
+    fn has_memory(&self) -> Result<bool> {
         let memory = &self.shared.rules.memory;
+        let membership = self.consumer.context();
         let (pause_at, resume_at) = (memory.limit() * 3 / 4, memory.limit() / 2);
-        if memory.used() < if self.paused { resume_at } else { pause_at } {
-            if std::mem::take(&mut self.paused) {
-                let assignment =
-                    self.consumer.assignment().map_err(|e| unavailable("cannot ask for the assignment", e))?;
-                self.consumer.resume(&assignment).map_err(|e| unavailable("cannot resume", e))?;
-                // Those that wait for an operator stay paused.
-                self.consumer
-                    .pause(&self.consumer.context().slots().stopped())
-                    .map_err(|e| unavailable("cannot pause", e))?;
-                self.shared.metrics.paused(&self.shared.name, self.index, 0);
+        if memory.used() < if membership.is_paused() { resume_at } else { pause_at } {
+            if membership.is_paused() {
+                membership.resume(&self.consumer)?;
             }
             return Ok(true);
         }
         self.relieve();
-        if !self.paused {
+        if !membership.is_paused() {
             if memory.wait_below(pause_at, PATIENCE) {
                 return Ok(true);
             }
-            let assignment = self.consumer.assignment().map_err(|e| unavailable("cannot ask for the assignment", e))?;
-            self.consumer.pause(&assignment).map_err(|e| unavailable("cannot pause", e))?;
-            self.shared.metrics.paused(&self.shared.name, self.index, assignment.count());
+            membership.pause(&self.consumer)?;
             tracing::warn!(pipeline = %self.shared.name, used = memory.used(), "memory is full; partitions paused");
-            self.paused = true;
         }
         // Only the group is served; a record that was already on its way is taken all the same.
         match self.consumer.poll(POLL) {

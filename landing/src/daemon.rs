@@ -21,7 +21,7 @@ use crate::memory::{Memory, Shares};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Goal, Parts, Shared};
 use crate::rotate::Limits;
-use crate::server::{self, Health, Readiness};
+use crate::server::{self, Health, Part, Readiness};
 use crate::summary::{PipelineSummary, Summary};
 
 /// How to run.
@@ -91,7 +91,7 @@ pub async fn run(
     let stop = CancellationToken::new();
     let readiness = Arc::new(Readiness::default());
     for name in pipelines.keys() {
-        readiness.lacks(name, "has not found its cluster yet");
+        readiness.lacks(name, Part::Cluster, "has not found its cluster yet");
     }
 
     let serving = match &settings.listen {
@@ -190,7 +190,7 @@ async fn land(parts: Parts, goal: Goal) -> (PipelineName, PipelineSummary, Resul
     if let Err(error) = &result {
         let cause = std::error::Error::source(error).map(ToString::to_string);
         tracing::error!(pipeline = %name, %error, cause, "pipeline ended");
-        readiness.lacks(&name, format!("ended: {error}"));
+        readiness.lacks(&name, Part::Whole, format!("ended: {error}"));
     }
     (name, totals, result)
 }

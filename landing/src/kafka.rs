@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use firn_shared::config::domain::{Brokers, Cluster, Ingestion, TopicSelector};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{ClusterName, Offset, Partition, Topic};
-use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
 use crate::memory::Shares;
 use crate::topic_id::topic_ids;
@@ -20,6 +20,8 @@ use crate::topic_id::topic_ids;
 /// How long a question to a broker may take.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long the question for an end may take that is asked again and again.
+const END_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the question for topic ids may take; the connection is there already.
 const ID_PATIENCE: Duration = Duration::from_secs(2);
 /// Events of the library that are looked at after a failure.
@@ -69,6 +71,8 @@ pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
         ("session.timeout.ms", "30000".to_owned()),
         ("socket.keepalive.enable", "true".to_owned()),
         ("queued.min.messages", "100000".to_owned()),
+        // Else bytes that rotted on a broker's disk would land as if they were sound.
+        ("check.crcs", "true".to_owned()),
     ];
     for (property, value) in defaults {
         if config.get(property).is_none() {
@@ -96,6 +100,14 @@ pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
 #[derive(Debug, Clone, Default)]
 pub struct Logged {
     complaint: Arc<Mutex<Option<String>>>,
+}
+
+impl Logged {
+    /// What it complained of last; once.
+    #[must_use]
+    pub fn complaint(&self) -> Option<String> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl ClientContext for Logged {
@@ -157,10 +169,19 @@ impl Selection {
 /// Asks a cluster about topics; belongs to no group.
 #[derive(Clone)]
 pub struct Observer {
+    /// Sees what a reader would.
     client: Arc<BaseConsumer<Logged>>,
+    /// Sees open transactions too.
+    log: Arc<BaseConsumer<Logged>>,
     ids: bool,
-    /// Until when nobody asks for topic ids, because the last question was not answered.
-    silent_until: Arc<Mutex<Option<Instant>>>,
+    silence: Arc<Mutex<Silence>>,
+}
+
+/// Until when nobody asks for topic ids, because the last question was not answered.
+#[derive(Debug, Default)]
+struct Silence {
+    after_a_question: Option<Instant>,
+    after_insisting: Option<Instant>,
 }
 
 impl std::fmt::Debug for Observer {
@@ -175,11 +196,12 @@ impl Observer {
     /// # Errors
     /// `Config` when librdkafka refuses the properties.
     pub fn new(mut config: ClientConfig) -> Result<Self> {
-        config.set("isolation.level", "read_committed");
-        config
-            .create_with_context(Logged::default())
-            .map(|client| Self { client: Arc::new(client), ids: true, silent_until: Arc::default() })
-            .map_err(|e| Error::config("librdkafka refuses the cluster's properties").with_source(e))
+        let mut client = |isolation: &str| {
+            let client = config.set("isolation.level", isolation).create_with_context(Logged::default());
+            client.map_err(|e| Error::config("librdkafka refuses the cluster's properties").with_source(e))
+        };
+        let (client, log) = (Arc::new(client("read_committed")?), Arc::new(client("read_uncommitted")?));
+        Ok(Self { client, log, ids: true, silence: Arc::default() })
     }
 
     /// Whether it asks for topic ids at all.
@@ -194,7 +216,7 @@ impl Observer {
         for _ in 0..EVENTS_MAX {
             drop(self.client.poll(Duration::ZERO));
         }
-        let complaint = self.client.context().complaint.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let complaint = self.client.context().complaint();
         let message = complaint.map_or_else(|| what.clone(), |complaint| format!("{what}: {complaint}"));
         Error::unavailable(message).with_source(error)
     }
@@ -222,23 +244,110 @@ impl Observer {
     /// # Errors
     /// `Unavailable`, with the cluster's answer.
     pub fn bounds(&self, topic: &Topic, partition: Partition) -> Result<(Offset, Offset)> {
-        let (low, high) = self
-            .client
-            .fetch_watermarks(topic.as_str(), partition.0 as i32, PATIENCE)
+        self.ask(&self.client, topic, partition, PATIENCE)
+    }
+
+    /// The last stable offset, for those who ask again soon and want a partition without leader to keep nobody waiting.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the cluster's answer.
+    pub fn end(&self, topic: &Topic, partition: Partition) -> Result<Offset> {
+        self.ask(&self.client, topic, partition, END_PATIENCE).map(|(_, end)| end)
+    }
+
+    /// The end of a partition with what belongs to transactions that are not over: the high watermark. Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the cluster's answer.
+    pub fn log_end(&self, topic: &Topic, partition: Partition) -> Result<Offset> {
+        self.ask(&self.log, topic, partition, END_PATIENCE).map(|(_, high)| high)
+    }
+
+    fn ask(
+        &self,
+        client: &BaseConsumer<Logged>,
+        topic: &Topic,
+        partition: Partition,
+        patience: Duration,
+    ) -> Result<(Offset, Offset)> {
+        let (low, high) = client
+            .fetch_watermarks(topic.as_str(), partition.0 as i32, patience)
             .map_err(|e| self.failed(format!("cannot ask for the offsets of {topic}[{partition}]"), e))?;
         Ok((low.max(0) as Offset, high.max(0) as Offset))
+    }
+
+    /// Of each of these partitions, which offsets end those that are older than a time (milliseconds): the first offset
+    /// whose record is not, else the partition's end. Partitions that do not answer are left out. Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable`, when none answers.
+    pub fn ends_of_old(&self, asked: &[(Topic, Partition, i64)]) -> Result<BTreeMap<(Topic, Partition), Offset>> {
+        let failed = |e| self.failed("cannot ask for the offsets of a time".to_owned(), e);
+        let all = match self.offsets_at(asked, PATIENCE) {
+            Ok(all) => all,
+            Err(error) => {
+                // One partition without leader spoils the answer for all.
+                let each = asked.iter().map(|one| self.offsets_at(std::slice::from_ref(one), ID_PATIENCE));
+                let answers: Vec<_> = each.filter_map(std::result::Result::ok).flatten().collect();
+                if answers.is_empty() {
+                    return Err(failed(error));
+                }
+                answers
+            }
+        };
+        let ends = all.into_iter().filter_map(|(topic, partition, offset)| {
+            let end = match offset {
+                KafkaOffset::Offset(offset) => offset.max(0) as Offset,
+                KafkaOffset::End => self.end(&topic, partition).ok()?,
+                _ => return None,
+            };
+            Some(((topic, partition), end))
+        });
+        Ok(ends.collect())
+    }
+
+    fn offsets_at(
+        &self,
+        asked: &[(Topic, Partition, i64)],
+        patience: Duration,
+    ) -> KafkaResult<Vec<(Topic, Partition, KafkaOffset)>> {
+        let mut times = TopicPartitionList::new();
+        for (topic, partition, millis) in asked {
+            times.add_partition_offset(topic.as_str(), partition.0 as i32, KafkaOffset::Offset(*millis))?;
+        }
+        let answer = self.client.offsets_for_times(times, patience)?;
+        let told = answer.elements().into_iter().filter(|element| element.error().is_ok()).filter_map(|element| {
+            Some((Topic::new(element.topic()).ok()?, Partition(element.partition() as u32), element.offset()))
+        });
+        Ok(told.collect())
     }
 
     /// Kafka's ids of topics, as far as the brokers tell. Blocks, briefly: brokers that know no ids do not answer at all,
     /// and are not asked again for a while.
     #[must_use]
     pub fn topic_ids(&self, topics: &[Topic]) -> BTreeMap<Topic, String> {
-        let silent_until = || self.silent_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.ids || silent_until().is_some_and(|until| Instant::now() < until) {
+        self.ids_within(topics, ID_PATIENCE, |silence| &mut silence.after_a_question)
+    }
+
+    /// The id of one topic, for those who know that the brokers have told it before: a loaded broker gets more time.
+    #[must_use]
+    pub fn insist_on_id(&self, topic: &Topic) -> Option<String> {
+        self.ids_within(std::slice::from_ref(topic), PATIENCE, |silence| &mut silence.after_insisting).remove(topic)
+    }
+
+    fn ids_within(
+        &self,
+        topics: &[Topic],
+        patience: Duration,
+        after: impl Fn(&mut Silence) -> &mut Option<Instant>,
+    ) -> BTreeMap<Topic, String> {
+        let silence = || self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.ids || after(&mut silence()).is_some_and(|until| Instant::now() < until) {
             return BTreeMap::new();
         }
-        let ids = topic_ids(self.client.client(), topics, ID_PATIENCE);
-        *silent_until() = ids.is_none().then(|| Instant::now() + ID_SILENCE);
+        let ids = topic_ids(self.client.client(), topics, patience);
+        *after(&mut silence()) = ids.is_none().then(|| Instant::now() + ID_SILENCE);
         ids.unwrap_or_default()
     }
 }
@@ -285,6 +394,7 @@ mod tests {
         client.set("isolation.level", "read_uncommitted").set("enable.auto.commit", "true");
         member(&mut client, "g", &shares);
         for (property, expected) in [
+            ("check.crcs", "true"),
             ("session.timeout.ms", "9000"),
             ("fetch.wait.max.ms", "7"),
             ("isolation.level", "read_committed"),

@@ -6,7 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -19,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Sealed, Stamp};
 use crate::chunk::{Chunk, RecordView};
-use crate::cpu::Cpu;
+use crate::cpu::{self, Cpu};
 use crate::memory::Memory;
 use crate::metrics::PartitionMetrics;
 use crate::rotate::{self, Cause, Limits};
-use firn_shared::raw::admit::{Admission, Verdict};
+use firn_shared::raw::admit::{Admission, Facts, Verdict};
 use firn_shared::raw::envelope::{LineWriter, Record};
 
 /// Batches that may wait for their upload.
@@ -38,6 +39,8 @@ pub enum Work {
     Position(Offset),
     /// Kafka's end of the partition was this at that time.
     End(Offset, DateTime<Utc>),
+    /// Kafka's id of the topic, which nobody knew when the lane began.
+    TopicId(String),
     /// Look whether the batch is due.
     Tick,
     /// Close the batch whatever its size.
@@ -95,8 +98,6 @@ pub struct Status {
     pub caught_up_at: Option<DateTime<Utc>>,
     /// Set once; the lane does nothing more.
     pub failure: Option<Failure>,
-    /// Kafka's timestamp of the newest record, milliseconds.
-    pub timestamp: Option<i64>,
     /// Progress has been written up to this time.
     pub progress_at: Option<DateTime<Utc>>,
 }
@@ -141,8 +142,7 @@ struct Open {
 pub struct Lane {
     /// The partition.
     pub partition: PartitionRef,
-    /// Kafka's id of the topic when the lane began.
-    pub topic_id: Option<String>,
+    topic_id: OnceLock<String>,
     /// Its metrics.
     pub metrics: PartitionMetrics,
     rules: Arc<LaneRules>,
@@ -160,7 +160,7 @@ pub struct Lane {
 pub struct Origin {
     /// The partition.
     pub partition: PartitionRef,
-    /// Kafka's id of the topic.
+    /// Kafka's id of the topic, as far as the chain or the broker knows it.
     pub topic_id: Option<String>,
     /// End of the chain.
     pub start: Offset,
@@ -184,7 +184,7 @@ impl Lane {
         let lane = Self {
             writer: LineWriter::new(&partition.topic.topic, partition.partition),
             partition,
-            topic_id,
+            topic_id: topic_id.map_or_else(OnceLock::new, OnceLock::from),
             metrics,
             rules,
             queue: Mutex::default(),
@@ -213,9 +213,12 @@ impl Lane {
         if let Some(work) = work
             && !self.ended.is_cancelled()
             && lock(&self.status).failure.is_none()
-            && let Err(error) = self.process(work)
         {
-            self.fail(error);
+            // A panic is this lane's failure and nobody else's: what it left half done goes with the lane.
+            let done = catch_unwind(AssertUnwindSafe(|| self.process(work)));
+            if let Err(error) = done.unwrap_or_else(|panic| Err(cpu::panicked(&self.partition.to_string(), &*panic))) {
+                self.fail(error);
+            }
         }
         let mut queue = lock(&self.queue);
         if queue.work.is_empty() {
@@ -244,6 +247,7 @@ impl Lane {
             }
             Work::Position(position) => batch.skip_to(position, now),
             Work::End(end, at) => batch.observe_end(end, at),
+            Work::TopicId(id) => batch.know_topic(id),
             Work::Tick => {}
             Work::Seal(why) => *asked = Some(why),
         }
@@ -273,7 +277,8 @@ impl Lane {
             (key, _) => key.map(Cow::Borrowed),
         };
         let record = Record { offset, timestamp: view.timestamp(), key: key.as_deref(), headers: view.headers() };
-        match self.rules.admission.judge(payload, view.timestamp(), batch.watermark()) {
+        let (timestamp, beside, flaw) = (view.timestamp(), view.bytes_beside(), view.flaw());
+        match self.rules.admission.judge_whole(Facts { payload, timestamp, beside, flaw }, batch.watermark()) {
             Verdict::Admitted { event, time, hour } => {
                 let stamp = Stamp { offset, event_time: Some(time), tombstone: payload.is_none() };
                 let payload = match (payload, guard) {
@@ -365,9 +370,20 @@ impl Lane {
         self.ended.cancelled().await;
     }
 
-    /// Remembers Kafka's timestamp of the newest record handed over.
-    pub fn note_timestamp(&self, millis: i64) {
-        lock(&self.status).timestamp = Some(millis);
+    /// Compares what Kafka says of the topic now with what was known of it: the id, once it is known, stays.
+    ///
+    /// # Errors
+    /// `Unavailable` when the topic was made again: the assignment that follows stops it and says what to do.
+    pub fn check_topic(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+        if self.topic_id.set(id.to_owned()).is_ok() {
+            self.push(Work::TopicId(id.to_owned()));
+        }
+        match self.topic_id.get() {
+            Some(known) if known != id => {
+                Err(Error::unavailable(format!("{}: the topic was made again", self.partition)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits until everything pushed so far is sealed and appended, or `deadline`; says whether it is.
@@ -409,3 +425,6 @@ impl Status {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

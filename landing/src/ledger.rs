@@ -8,9 +8,11 @@ use firn_shared::ids::{Offset, OffsetRange, PartitionRef};
 use firn_shared::raw::chain::{AppendOutcome, Chain, ChainEnd, FOLD};
 use firn_shared::raw::manifest::{BatchManifest, GapReason, MANIFEST_VERSION};
 use firn_shared::raw::position::{Assignment, ChainState, KafkaState, on_assignment};
+use firn_shared::raw::progress::{self, Progress};
 
 use crate::assign::{Decision, Kafka};
 use crate::lane::Origin;
+use crate::observe::blocking;
 use crate::pipeline::Shared;
 
 /// A chain being extended.
@@ -58,33 +60,42 @@ pub async fn end(shared: &Shared, partition: &PartitionRef, hint: Option<Offset>
     Chain::new(Arc::clone(&shared.store), partition.clone()).end_after(hint).await
 }
 
-/// Where an assigned partition starts. A gap is in the chain when this returns.
+/// Where an assigned partition starts. A gap is in the chain when this returns, and whether it waits for an operator in
+/// its progress.
 ///
 /// # Errors
 /// `Conflict` when another writer appended meanwhile; those of the store.
 pub async fn position(
     shared: &Arc<Shared>,
     partition: PartitionRef,
-    kafka: Kafka,
+    mut kafka: Kafka,
     hint: Option<Offset>,
 ) -> Result<Decision> {
     let mut chain = Chain::new(Arc::clone(&shared.store), partition.clone());
     let known = chain.end_after(hint).await?;
+    let said = progress::read(shared.store.as_ref(), &partition).await?.unwrap_or_default();
+    let chain_id = known.as_ref().and_then(|end| end.topic_id.clone());
+    if chain_id.is_some() && kafka.topic_id.is_none() {
+        let (observer, topic) = (shared.observer.clone(), partition.topic.topic.clone());
+        kafka.topic_id = blocking(move || Ok(observer.insist_on_id(&topic))).await?;
+        if kafka.topic_id.is_none() {
+            tracing::warn!(pipeline = %shared.name, %partition, "the brokers do not tell the topic's id, which they once did");
+        }
+    }
     let state = known.as_ref().map(|end| ChainState { end: end.end, topic_id: end.topic_id.as_deref() });
     let broker = KafkaState { low: kafka.low, high: kafka.high, topic_id: kafka.topic_id.as_deref() };
     let assignment = match on_assignment(&partition, state, broker) {
         Ok(assignment) => assignment,
-        Err(refused) => {
-            shared.stop_partition(partition, refused.to_string());
-            return Ok(Decision::Stop);
-        }
+        Err(refused) => return stop(shared, partition, said, refused.to_string()).await,
     };
+    // Once an id is known every manifest has it: the next assignment looks at the last one only.
+    let topic_id = chain_id.or(kafka.topic_id);
     let (watermark, unfolded) = known.map_or((None, 0), |end| (end.watermark, end.unfolded));
     let mut ledger = Ledger { chain, unfolded };
     let start = match assignment {
         Assignment::Start(start) | Assignment::Resume(start) => start,
         Assignment::DeclareGap(range, reason) => {
-            let manifest = gap(shared, &partition, range, reason, kafka.topic_id.clone(), watermark);
+            let manifest = gap(shared, &partition, range, reason, topic_id.clone(), watermark);
             ledger.append(&manifest).await?;
             if reason == GapReason::Expired {
                 tracing::error!(pipeline = %shared.name, %partition, %range, "kafka's retention removed unread records");
@@ -95,8 +106,22 @@ pub async fn position(
             range.end()
         }
     };
-    let origin = Origin { partition, topic_id: kafka.topic_id, start, watermark };
+    if let Some(why) = shared.damage(&partition, start) {
+        return stop(shared, partition, said, why).await;
+    }
+    if said.stopped.is_some() {
+        progress::write(shared.store.as_ref(), &partition, &Progress { stopped: None, ..said }).await?;
+    }
+    let origin = Origin { partition, topic_id, start, watermark };
     Ok(Decision::Start(origin, Box::new(ledger)))
+}
+
+/// Lets a partition wait for an operator, and says so where other daemons see it.
+async fn stop(shared: &Shared, partition: PartitionRef, said: Progress, why: String) -> Result<Decision> {
+    let progress = Progress { stopped: Some(why.clone()), ..said };
+    progress::write(shared.store.as_ref(), &partition, &progress).await?;
+    shared.stop_partition(partition, why);
+    Ok(Decision::Stop)
 }
 
 fn gap(

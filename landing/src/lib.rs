@@ -5,13 +5,15 @@
 //!    ↑                 one per partition, in order, on the processors      one per partition, on tokio     │
 //!    └── membership ← assign ← ledger (position)                          group offset, a hint ←──────────┘
 //! ```
-//! [`pipeline`] wires it and decides when it is done; [`memory`] bounds it. `batch` and `rotate` hold policy (and
+//! [`pipeline`] wires it, [`observe`] and [`expiry`] watch Kafka from outside the group, [`catch_up`] decides when a run is
+//! done; [`memory`] bounds it. `batch` and `rotate` hold policy (and
 //! [`firn_shared::raw::admit`], which pipeline tests share) and take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and no policy.
 //!
 //! Nothing here links Arrow, Polars or Iceberg.
 
 pub mod assign;
 pub mod batch;
+pub mod catch_up;
 pub mod chunk;
 pub mod cli;
 pub mod commit;
@@ -19,12 +21,17 @@ pub mod compress;
 pub mod consumer;
 pub mod cpu;
 pub mod daemon;
+pub mod damage;
+pub mod expiry;
+pub mod headers;
 pub mod kafka;
 pub mod lane;
 pub mod ledger;
 pub mod membership;
 pub mod memory;
 pub mod metrics;
+pub mod observe;
+pub mod patience;
 pub mod pipeline;
 pub mod retention;
 pub mod rotate;

@@ -6,6 +6,7 @@
 //! the chain fences: an append that comes too late loses.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::chunk::Chunk;
 use crate::kafka;
 use crate::lane::{Lane, Work};
 use crate::pipeline::Shared;
+use crate::server::Part;
 
 /// How long a revoked partition may take to finish its batch; the group waits for `max.poll.interval.ms`, much longer.
 const REVOKE: Duration = Duration::from_secs(20);
@@ -38,8 +40,6 @@ pub struct Slot {
     pub expected: Offset,
     /// The group offset committed last.
     pub hinted: Offset,
-    /// Kafka's timestamp of the newest record.
-    pub timestamp: Option<i64>,
     flushed_at: Instant,
 }
 
@@ -50,9 +50,6 @@ impl Slot {
         if !self.chunk.is_empty() {
             let empty = Chunk::new(shared.rules.memory.hold());
             self.lane.push(Work::Records(std::mem::replace(&mut self.chunk, empty)));
-            if let Some(timestamp) = self.timestamp {
-                self.lane.note_timestamp(timestamp);
-            }
         }
     }
 
@@ -150,14 +147,66 @@ impl Slots {
 /// A consumer's context.
 pub struct Membership {
     shared: Arc<Shared>,
+    index: usize,
     slots: Mutex<Slots>,
+    /// Whether the consumer reads nothing until there is memory: what it is given meanwhile is paused too.
+    paused: AtomicBool,
+    /// What librdkafka said with its last error.
+    complaint: Mutex<String>,
 }
 
 impl Membership {
-    /// A member that owns nothing yet.
+    /// The member of this number, which owns nothing yet.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, slots: Mutex::default() }
+    pub fn new(shared: Arc<Shared>, index: usize) -> Self {
+        Self { shared, index, slots: Mutex::default(), paused: AtomicBool::default(), complaint: Mutex::default() }
+    }
+
+    /// What librdkafka said with its last error.
+    #[must_use]
+    pub fn complaint(&self) -> String {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether everything is paused for memory.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Pauses everything that the consumer has, and what it will be given.
+    ///
+    /// # Errors
+    /// `Unavailable`, from librdkafka.
+    pub fn pause(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
+        self.paused.store(true, Ordering::Relaxed);
+        self.hold(consumer)
+    }
+
+    /// Lets the consumer read again.
+    ///
+    /// # Errors
+    /// `Unavailable`, from librdkafka.
+    pub fn resume(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
+        self.paused.store(false, Ordering::Relaxed);
+        let assignment = consumer.assignment().map_err(|e| failed("cannot ask for the assignment", e))?;
+        consumer.resume(&assignment).map_err(|e| failed("cannot resume", e))?;
+        self.hold(consumer)
+    }
+
+    /// Pauses what must not be read now: everything, or what waits for an operator.
+    fn hold(&self, consumer: &BaseConsumer<Self>) -> Result<(), Error> {
+        let mut held = self.slots().stopped();
+        let mut of_memory = 0;
+        if self.is_paused() {
+            held = consumer.assignment().map_err(|e| failed("cannot ask for the assignment", e))?;
+            of_memory = held.count();
+        }
+        if held.count() > 0 {
+            consumer.pause(&held).map_err(|e| failed("cannot pause", e))?;
+        }
+        self.shared.metrics.paused(&self.shared.name, self.index, of_memory);
+        Ok(())
     }
 
     /// What it owns. Never hold this across a poll: the callbacks take it.
@@ -166,7 +215,6 @@ impl Membership {
     }
 
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), Error> {
-        let failed = |what: &str, e: KafkaError| Error::unavailable(what.to_owned()).with_source(e);
         let hints = consumer
             .committed_offsets(list.clone(), kafka::PATIENCE)
             .map_err(|e| failed("cannot ask for the group's offsets", e))?;
@@ -178,6 +226,7 @@ impl Membership {
             Ok((Topic::new(element.topic())?, Partition(element.partition() as u32), hint))
         });
         let wanted = wanted.collect::<Result<Vec<_>, Error>>()?;
+        self.remember(&wanted);
         let decisions = self.shared.runtime.block_on(assign::decide(&self.shared, wanted))?;
 
         let mut starts = TopicPartitionList::new();
@@ -193,7 +242,6 @@ impl Membership {
                         chunk: Chunk::new(self.shared.rules.memory.hold()),
                         expected: start,
                         hinted: 0,
-                        timestamp: None,
                         flushed_at: Instant::now(),
                     };
                     slots.topics.entry(topic.to_string()).or_default().insert(number, slot);
@@ -206,13 +254,22 @@ impl Membership {
             };
             starts.add_partition_offset(topic.as_str(), number, start).map_err(|e| failed("cannot name a start", e))?;
         }
-        let stopped = slots.stopped();
         drop(slots);
         consumer.incremental_assign(&starts).map_err(|e| failed("cannot take the assignment", e))?;
-        if stopped.count() > 0 {
-            consumer.pause(&stopped).map_err(|e| failed("cannot pause", e))?;
-        }
+        self.hold(consumer)?;
+        self.shared.state().joined.insert(self.index);
+        self.shared.readiness.has(&self.shared.name, Part::Consumer(self.index));
         Ok(())
+    }
+
+    /// Keeps the group's offsets for those who cannot ask the chains.
+    fn remember(&self, wanted: &[(Topic, Partition, Option<Offset>)]) {
+        let mut state = self.shared.state();
+        for (topic, partition, hint) in wanted {
+            if let Some(hint) = hint {
+                state.hints.insert(self.shared.partition(topic, *partition), *hint);
+            }
+        }
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
@@ -247,6 +304,7 @@ impl ClientContext for Membership {
     }
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "kafka client");
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = reason.to_owned();
     }
 }
 
@@ -271,4 +329,8 @@ impl ConsumerContext for Membership {
             tracing::debug!(%error, "the group offset, a hint, was not committed");
         }
     }
+}
+
+fn failed(what: &str, error: KafkaError) -> Error {
+    Error::unavailable(what).with_source(error)
 }

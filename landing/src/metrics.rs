@@ -27,12 +27,14 @@ pub struct Metrics {
     object_bytes: IntCounterVec,
     raw_bytes: IntCounterVec,
     chain_end: IntGaugeVec,
+    read_end: IntGaugeVec,
     kafka_end: IntGaugeVec,
     lag: IntGaugeVec,
     watermark: IntGaugeVec,
     expiring: IntGaugeVec,
     stopped: IntGaugeVec,
     failures: IntCounterVec,
+    kafka_errors: IntCounterVec,
     paused: IntGaugeVec,
     buffer_bytes: IntGauge,
     buffer_peak_bytes: IntGauge,
@@ -67,6 +69,7 @@ impl Metrics {
             object_bytes: counter(r, "landing_object_bytes_total", "compressed bytes uploaded", &["pipeline"])?,
             raw_bytes: counter(r, "landing_line_bytes_total", "bytes of lines before compression", &["pipeline"])?,
             chain_end: gauge(r, "landing_chain_end_offset", "first offset that is not in the raw zone", &PARTITION)?,
+            read_end: gauge(r, "landing_read_end_offset", "first offset that has not been read yet", &PARTITION)?,
             kafka_end: gauge(r, "landing_kafka_end_offset", "end of the partition in Kafka", &PARTITION)?,
             lag: gauge(r, "landing_lag_offsets", "offsets in Kafka that are not in the raw zone", &PARTITION)?,
             watermark: gauge(r, "landing_watermark_seconds", "largest event time, seconds since 1970", &PARTITION)?,
@@ -87,6 +90,12 @@ impl Metrics {
                 "landing_failures_total",
                 "consumers started again, by kind of error",
                 &["pipeline", "kind"],
+            )?,
+            kafka_errors: counter(
+                r,
+                "landing_kafka_errors_total",
+                "errors that the client of kafka told and went on from, by code",
+                &["pipeline", "error"],
             )?,
             paused: gauge(r, "landing_paused_partitions", "partitions paused for memory", &["pipeline", "consumer"])?,
             buffer_bytes: single(r, "landing_buffer_bytes", "bytes of records, lines and objects in memory")?,
@@ -122,6 +131,11 @@ impl Metrics {
     /// A consumer was given up and is started again.
     pub fn failed(&self, pipeline: &PipelineName, kind: &str) {
         self.failures.with_label_values(&[pipeline.as_str(), kind]).inc();
+    }
+
+    /// Kafka's client told an error and goes on by itself.
+    pub fn kafka_error(&self, pipeline: &PipelineName, error: &str) {
+        self.kafka_errors.with_label_values(&[pipeline.as_str(), error]).inc();
     }
 
     /// Partitions of a consumer that are paused.
@@ -174,8 +188,9 @@ impl PartitionMetrics {
         }
     }
 
-    /// Kafka's end and the chain's.
-    pub fn observed(&self, kafka_end: u64, chain_end: u64) {
+    /// Kafka's end, the chain's, and how far the partition has been read.
+    pub fn observed(&self, kafka_end: u64, chain_end: u64, read_end: u64) {
+        self.set(&self.metrics.read_end, read_end as i64);
         self.set(&self.metrics.kafka_end, kafka_end as i64);
         self.set(&self.metrics.chain_end, chain_end as i64);
         self.set(&self.metrics.lag, kafka_end.saturating_sub(chain_end) as i64);

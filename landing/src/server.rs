@@ -17,30 +17,41 @@ use tokio_util::sync::CancellationToken;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 
-/// What keeps the daemon from being ready: pipelines that have not found their cluster yet, or that ended.
+/// A part of a pipeline that may not be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Its cluster.
+    Cluster,
+    /// One of its consumers.
+    Consumer(usize),
+}
+
+/// What keeps the daemon from being ready: pipelines that do not see their cluster, whose consumers fail, or that ended.
 #[derive(Debug, Default)]
-pub struct Readiness(Mutex<BTreeMap<PipelineName, String>>);
+pub struct Readiness(Mutex<BTreeMap<(PipelineName, Part), String>>);
 
 impl Readiness {
-    fn reasons(&self) -> MutexGuard<'_, BTreeMap<PipelineName, String>> {
+    fn reasons(&self) -> MutexGuard<'_, BTreeMap<(PipelineName, Part), String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pipeline is not reading, for this reason.
-    pub fn lacks(&self, pipeline: &PipelineName, why: impl Into<String>) {
-        self.reasons().insert(pipeline.clone(), why.into());
+    /// This part does not do its work, for this reason.
+    pub fn lacks(&self, pipeline: &PipelineName, part: Part, why: impl Into<String>) {
+        self.reasons().insert((pipeline.clone(), part), why.into());
     }
 
-    /// The pipeline is reading.
-    pub fn has(&self, pipeline: &PipelineName) {
-        self.reasons().remove(pipeline);
+    /// This part does its work.
+    pub fn has(&self, pipeline: &PipelineName, part: Part) {
+        self.reasons().remove(&(pipeline.clone(), part));
     }
 
-    /// A line for each pipeline that is not reading.
+    /// A line for each part that does not do its work.
     #[must_use]
     pub fn lacking(&self) -> String {
         let mut text = String::new();
-        for (pipeline, why) in self.reasons().iter() {
+        for ((pipeline, _), why) in self.reasons().iter() {
             let _ = writeln!(text, "{pipeline}: {why}");
         }
         text
@@ -54,7 +65,7 @@ pub struct Health {
     pub metrics: Metrics,
     /// The bound.
     pub memory: Arc<Memory>,
-    /// Empty once every pipeline has found its cluster.
+    /// Empty while every pipeline does its work.
     pub readiness: Arc<Readiness>,
     /// Set when the daemon ends.
     pub stop: CancellationToken,
@@ -110,12 +121,15 @@ mod tests {
     fn every_pipeline_that_is_not_reading_is_named_with_the_reason() {
         let (a, b) = (PipelineName::new("a").unwrap(), PipelineName::new("b").unwrap());
         let readiness = Readiness::default();
-        readiness.lacks(&a, "has not found its cluster yet");
-        readiness.lacks(&b, "has not found its cluster yet");
-        readiness.has(&a);
-        readiness.lacks(&b, "ended: refused");
-        assert_eq!(readiness.lacking(), "b: ended: refused\n");
-        readiness.has(&b);
+        readiness.lacks(&a, Part::Cluster, "has not found its cluster yet");
+        readiness.lacks(&b, Part::Cluster, "has not found its cluster yet");
+        readiness.has(&a, Part::Cluster);
+        readiness.lacks(&b, Part::Consumer(1), "consumer 1 starts again: no store");
+        readiness.has(&b, Part::Cluster);
+        assert_eq!(readiness.lacking(), "b: consumer 1 starts again: no store\n");
+        readiness.has(&b, Part::Consumer(0));
+        assert_eq!(readiness.lacking(), "b: consumer 1 starts again: no store\n");
+        readiness.has(&b, Part::Consumer(1));
         assert_eq!(readiness.lacking(), "");
     }
 }

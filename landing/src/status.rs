@@ -64,7 +64,7 @@ pub async fn read(config: &Config, store: Arc<dyn Store>, only: Option<&Pipeline
 async fn of(store: &Arc<dyn Store>, partition: PartitionRef, low: Offset, high: Offset) -> Result<PartitionStatus> {
     let end = Chain::new(Arc::clone(store), partition.clone()).end_after(None).await?;
     let progress = progress::read(store.as_ref(), &partition).await?;
-    let caught_up_at = end.as_ref().and_then(|end| end.caught_up_at).max(progress.map(|p| p.caught_up_at));
+    let caught_up_at = end.as_ref().and_then(|end| end.caught_up_at).max(progress.and_then(|p| p.caught_up_at));
     Ok(PartitionStatus {
         topic: partition.topic.to_string(),
         partition: partition.partition,

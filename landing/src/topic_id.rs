@@ -1,7 +1,6 @@
 //! Kafka's ids of topics, which tell a topic from one made again under its name.
 //!
-//! librdkafka knows them (KIP-516) and rdkafka does not pass them on, so this module asks through the C interface. It is
-//! the one place of this program that does.
+//! librdkafka knows them (KIP-516) and rdkafka does not pass them on, so this module asks through the C interface.
 #![allow(unsafe_code, reason = "rdkafka has no binding for DescribeTopics")]
 
 use std::collections::BTreeMap;

@@ -283,7 +283,7 @@ fn topics_are_read_in_every_generation_up_to_the_configured_one() {
     run(async {
         let zone = Zone::new();
         for name in ["events/t/1", "events/t/2", "events/tt/1", "other/t/1"] {
-            let progress = Progress { end: 0, caught_up_at: DateTime::UNIX_EPOCH, watermark: None };
+            let progress = Progress::default();
             let partition = PartitionRef { topic: name.parse().unwrap(), partition: Partition(0) };
             progress::write(&*zone.store, &partition, &progress).await.unwrap();
         }
@@ -329,16 +329,23 @@ fn an_idle_partition_seals_through_its_progress() {
         let zone = Zone::new();
         zone.land(0, &[content(0, 5)]).await;
         let date = "2026-11-22".parse().unwrap();
+        let time = |text: &str| -> Option<DateTime<Utc>> { Some(text.parse().unwrap()) };
         let seal = async || seal::date(&zone.store, &[topic()], date, Duration::ZERO).await.unwrap();
         assert_eq!((seal().await.is_sealed(), seal().await.partitions), (false, 1));
-        let progress = Progress { end: 5, caught_up_at: "2026-11-23T00:00:00Z".parse().unwrap(), watermark: None };
+        let progress = Progress { end: 5, caught_up_at: time("2026-11-23T00:00:00Z"), ..Progress::default() };
         progress::write(&*zone.store, &partition(0), &progress).await.unwrap();
         assert!(seal().await.is_sealed());
         // A second partition without any record is asked too.
-        let behind = Progress { end: 0, caught_up_at: "2026-11-22T12:00:00Z".parse().unwrap(), ..progress };
+        let behind = Progress { end: 0, caught_up_at: time("2026-11-22T12:00:00Z"), ..Progress::default() };
         progress::write(&*zone.store, &partition(1), &behind).await.unwrap();
         let open = seal().await;
         assert_eq!((open.is_sealed(), open.partitions, open.open.len()), (false, 2, 1));
+        // And a third one that landing knows of and has not read yet.
+        progress::write(&*zone.store, &partition(1), &progress).await.unwrap();
+        progress::trace(&zone.store, &topic(), &[Partition(0), Partition(2)].into()).await.unwrap();
+        let open = seal().await;
+        assert_eq!(open.partitions, 3);
+        assert_eq!(open.open.keys().map(|open| open.partition).collect::<Vec<_>>(), [Partition(2)]);
     });
 }
 

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use firn_shared::ids::Partition;
+use firn_shared::raw::chain::catalog;
+use firn_shared::raw::progress;
 use firn_shared::store::{Fault, Faults};
 
 use crate::support::{Kafka, Produced, assert_all, config, events, land, landed, raw_zone};
@@ -36,6 +39,11 @@ async fn crash_at(n: u64, fault: Fault, brokers: String, produced: Arc<Vec<Produ
     let faults = Faults::at_write(n, fault);
     let first = land(&config, faults.around(store.clone())).await;
     assert_eq!(first.is_err(), faults.is_dead(), "operation {n}: {first:?}");
+    // Whoever sees the first batch of one partition knows of all.
+    let topic = "c/t/1".parse().unwrap();
+    if !catalog::partitions(store.as_ref(), &topic).await.unwrap().is_empty() {
+        assert_eq!(progress::partitions(&store, &topic).await.unwrap(), [Partition(0), Partition(1)], "operation {n}");
+    }
     if faults.is_dead() {
         land(&config, store.clone()).await.unwrap_or_else(|e| panic!("after operation {n}: {e}"));
     }
@@ -66,7 +74,7 @@ async fn a_lost_reply_loses_and_doubles_nothing() {
                 let mut config = config(dir.path(), &brokers, "t", "", "{size: 4KiB, age: 5m}");
                 config.deployment.landing.group_prefix = format!("lost-{seed}-");
                 let store = raw_zone(dir.path());
-                let faults = Faults::random(seed, 0.1);
+                let faults = Faults::random(seed, 0.05);
                 // Each failure ends a run; nothing but the raw zone survives it.
                 let mut runs = 0;
                 while land(&config, faults.around(store.clone())).await.is_err() {

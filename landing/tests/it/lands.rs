@@ -1,8 +1,37 @@
 //! What lands where.
 
-use firn_shared::raw::manifest::RejectReason;
+use std::collections::BTreeMap;
 
-use crate::support::{Kafka, Produced, assert_all, config, event, events, land, landed, raw_zone};
+use chrono::DateTime;
+use firn_shared::ids::{OffsetRange, Partition, PartitionRef};
+use firn_shared::raw::chain::Chain;
+use firn_shared::raw::manifest::{BatchManifest, GapReason, MANIFEST_VERSION, RejectReason};
+
+use crate::support::{Header, Kafka, Produced, assert_all, config, event, events, land, landed, raw_zone};
+
+fn header(name: &str, value: &[u8]) -> Header {
+    (name.into(), Some(value.to_vec()))
+}
+
+/// A manifest of nothing but a gap.
+fn gap(partition: &PartitionRef, start: u64, end: u64, topic_id: &str) -> BatchManifest {
+    BatchManifest {
+        version: MANIFEST_VERSION,
+        topic: partition.topic.clone(),
+        topic_id: Some(topic_id.to_owned()),
+        partition: partition.partition,
+        range: OffsetRange::new(start, end).unwrap(),
+        writer: "w".to_owned(),
+        written_at: DateTime::UNIX_EPOCH,
+        objects: Vec::new(),
+        quarantine: Vec::new(),
+        rejects: BTreeMap::new(),
+        absent: 0,
+        gap: Some(GapReason::Declared),
+        watermark: None,
+        caught_up_at: None,
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_lands_once_in_the_object_of_its_hour() {
@@ -46,7 +75,11 @@ async fn bad_records_are_kept_with_their_reason_and_tombstones_land() {
         (event(0, ok(&"A".repeat(2000))), Some(RejectReason::TooLarge)),
         (event(0, "{\"at\":\"2026-11-22T01:00:00Z\",\"type\":\"A\"}"), Some(RejectReason::TooLate)),
         (Produced { payload: None, ..event(0, "") }, None),
-        (Produced { headers: vec![("h".into(), b"v".to_vec())], key: None, ..event(0, ok("A")) }, None),
+        (Produced { headers: vec![header("h", b"v")], key: None, ..event(0, ok("A")) }, None),
+        (Produced { key: Some(vec![0xff; 1000]), ..event(0, ok("A")) }, Some(RejectReason::TooLarge)),
+        (Produced { headers: vec![header("h", &[0xff; 1000])], ..event(0, ok("A")) }, Some(RejectReason::TooLarge)),
+        (Produced { payload: None, key: Some(vec![b'k'; 1025]), ..event(0, "") }, Some(RejectReason::TooLarge)),
+        (event(0, "{"), Some(RejectReason::NotJson)),
     ];
     let produced: Vec<_> = cases.iter().map(|(record, _)| record.clone()).collect();
     kafka.produce("t", &produced);
@@ -62,6 +95,77 @@ async fn bad_records_are_kept_with_their_reason_and_tombstones_land() {
     }
     // The tombstone lies in the hour of Kafka's timestamp.
     assert_eq!(landed.records[&(0, 8)].0, "2023-11-14T22");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_headers_land_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start("t", 1);
+    let headers = [
+        vec![header("a", b"1"), header("a", b"2"), header("", b"")],
+        vec![("n".into(), None), header("b", b"\xff\0\n\"")],
+        vec![header("\u{fc}\n\"", b"{}")],
+    ];
+    let keys = [Some(b"k".to_vec()), Some(Vec::new()), Some(b"\xfe\0".to_vec()), None];
+    let one = |(headers, key): (&Vec<Header>, &Option<Vec<u8>>)| Produced {
+        headers: headers.clone(),
+        key: key.clone(),
+        ..event(0, "{\"at\":\"2026-11-22T07:00:00Z\"}")
+    };
+    let produced: Vec<_> =
+        headers.iter().flat_map(|headers| keys.iter().map(move |key| (headers, key))).map(one).collect();
+    kafka.produce("t", &produced);
+    let config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1MiB, age: 5m}");
+    let store = raw_zone(dir.path());
+    land(&config, store.clone()).await.unwrap();
+    let landed = landed(&store, "t", 1).await;
+    assert_all(&landed, &produced);
+    assert_eq!(landed.records.len(), produced.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_whose_name_is_no_text_is_refused_and_stalls_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start("t", 1);
+    let ok = || event(0, "{\"at\":\"2026-11-22T07:00:00Z\"}");
+    let named =
+        |name: &[u8]| Produced { headers: vec![header("h", b"v"), (name.to_vec(), Some(b"v".to_vec()))], ..ok() };
+    let produced = [named(b"ok"), named(b"\xff\xfea"), named(b"zero\0behind"), ok()];
+    kafka.produce("t", &produced);
+    let config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1MiB, age: 5m}");
+    let store = raw_zone(dir.path());
+    land(&config, store.clone()).await.unwrap();
+    let landed = landed(&store, "t", 1).await;
+    assert_all(&landed, &produced);
+    assert_eq!(landed.refused, [1, 2].map(|offset| ((0, offset), RejectReason::BadHeader)).into());
+    assert_eq!(landed.details[&(0, 1)], "the name of header 1 is not UTF-8: \\xff\\xfea");
+    assert_eq!(landed.details[&(0, 2)], "the name of header 1 has a zero in it, after `zero`");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_id_that_is_known_once_is_in_every_later_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start("t", 1);
+    let config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1MiB, age: 5m}");
+    let store = raw_zone(dir.path());
+    for round in 0..3 {
+        kafka.produce("t", &events(10, 1, 1));
+        if round == 0 {
+            // As a broker that tells ids leaves it; this one never answers the question.
+            let partition = PartitionRef { topic: "c/t/1".parse().unwrap(), partition: Partition(0) };
+            let mut chain = Chain::new(store.clone(), partition.clone());
+            chain.end_after(None).await.unwrap();
+            let _ = chain.append(&gap(&partition, 0, 10, "A")).await.unwrap();
+        }
+        land(&config, store.clone()).await.unwrap();
+    }
+    let landed = landed(&store, "t", 1).await;
+    assert_eq!(landed.manifests.len(), 3);
+    assert!(
+        landed.manifests.iter().all(|manifest| manifest.topic_id.as_deref() == Some("A")),
+        "{:?}",
+        landed.manifests
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "everything here is test code")]
 
 mod crash;
+mod group;
 mod lands;
 mod memory;
 mod peers;

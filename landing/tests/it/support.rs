@@ -1,7 +1,9 @@
 //! A mock cluster, a configuration, and the comparison of the raw zone with what was produced.
 
 use std::collections::BTreeMap;
+use std::ffi::{CString, c_void};
 use std::path::Path;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +12,22 @@ use firn_shared::config::{self, Config};
 use firn_shared::error::Result;
 use firn_shared::ids::{Partition, PartitionRef};
 use firn_shared::raw::chain::Chain;
-use firn_shared::raw::envelope::Envelope;
+use firn_shared::raw::envelope::{Envelope, QuarantineLine};
 use firn_shared::raw::manifest::{BatchManifest, RejectReason};
 use firn_shared::store::{LocalStore, Store};
 use rdkafka::ClientConfig;
-
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::mocking::MockCluster;
+use rdkafka::bindings as sys;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+use sys::rd_kafka_vtype_t::{
+    RD_KAFKA_VTYPE_HEADERS, RD_KAFKA_VTYPE_KEY, RD_KAFKA_VTYPE_MSGFLAGS, RD_KAFKA_VTYPE_PARTITION,
+    RD_KAFKA_VTYPE_TIMESTAMP, RD_KAFKA_VTYPE_TOPIC, RD_KAFKA_VTYPE_VALUE,
+};
 
 /// A record to produce.
 #[derive(Debug, Clone)]
@@ -26,8 +36,11 @@ pub struct Produced {
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
     pub timestamp: i64,
-    pub headers: Vec<(String, Vec<u8>)>,
+    pub headers: Vec<Header>,
 }
+
+/// Name and value.
+pub type Header = (Vec<u8>, Option<Vec<u8>>);
 
 pub fn event(partition: i32, payload: impl Into<Vec<u8>>) -> Produced {
     Produced {
@@ -57,7 +70,22 @@ pub struct Kafka {
 
 impl Kafka {
     pub fn start(topic: &str, partitions: i32) -> Self {
-        let cluster = MockCluster::new(1).unwrap();
+        Self::start_with(MockCluster::new(1).unwrap(), topic, partitions)
+    }
+
+    /// The same with a second broker, which leads these partitions and nothing else.
+    pub fn start_two(topic: &str, partitions: i32, second: std::ops::Range<i32>) -> Self {
+        let cluster = MockCluster::new(2).unwrap();
+        cluster.coordinator(MockCoordinator::Group("firn-p".to_owned()), 1).unwrap();
+        let kafka = Self::start_with(cluster, topic, partitions);
+        for partition in 0..partitions {
+            let leader = if second.contains(&partition) { 2 } else { 1 };
+            kafka.cluster.partition_leader(topic, partition, Some(leader)).unwrap();
+        }
+        kafka
+    }
+
+    fn start_with(cluster: MockCluster<'static, DefaultProducerContext>, topic: &str, partitions: i32) -> Self {
         cluster.create_topic(topic, partitions, 1).unwrap();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", cluster.bootstrap_servers())
@@ -73,21 +101,61 @@ impl Kafka {
 
     pub fn produce(&self, topic: &str, records: &[Produced]) {
         for record in records {
-            let mut message =
-                BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition).timestamp(record.timestamp);
-            message.key = record.key.as_deref();
-            message.payload = record.payload.as_deref();
-            if !record.headers.is_empty() {
-                let headers = record.headers.iter();
-                message.headers = Some(
-                    headers
-                        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(value) })),
-                );
+            if record.headers.is_empty() {
+                let mut message =
+                    BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition).timestamp(record.timestamp);
+                message.key = record.key.as_deref();
+                message.payload = record.payload.as_deref();
+                self.producer.send(message).map_err(|(e, _)| e).unwrap();
+            } else {
+                produce_with_headers(&self.producer, topic, record);
             }
-            self.producer.send(message).map_err(|(e, _)| e).unwrap();
         }
         self.producer.flush(Duration::from_secs(10)).unwrap();
     }
+
+    /// Takes the second broker away.
+    pub fn second_down(&self) {
+        self.cluster.broker_down(2).unwrap();
+    }
+}
+
+/// Through the C interface, as rdkafka takes header names for text.
+#[allow(unsafe_code, reason = "rdkafka cannot produce a header whose name is not UTF-8")]
+fn produce_with_headers(producer: &BaseProducer, topic: &str, record: &Produced) {
+    let topic = CString::new(topic).unwrap();
+    let part = |bytes: Option<&[u8]>| {
+        let (ptr, size) = bytes_of(bytes);
+        sys::rd_kafka_vu_s__bindgen_ty_1 {
+            mem: sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: ptr.cast_mut(), size },
+        }
+    };
+    // SAFETY: everything pointed to lives until the call returns, and librdkafka copies it; the headers become its own.
+    unsafe {
+        let headers = sys::rd_kafka_headers_new(record.headers.len());
+        for (name, value) in &record.headers {
+            let (value, size) = bytes_of(value.as_deref());
+            let added =
+                sys::rd_kafka_header_add(headers, name.as_ptr().cast(), name.len() as isize, value, size as isize);
+            assert_eq!(added, RD_KAFKA_RESP_ERR_NO_ERROR);
+        }
+        let fields = [
+            (RD_KAFKA_VTYPE_TOPIC, sys::rd_kafka_vu_s__bindgen_ty_1 { cstr: topic.as_ptr() }),
+            (RD_KAFKA_VTYPE_PARTITION, sys::rd_kafka_vu_s__bindgen_ty_1 { i32_: record.partition }),
+            (RD_KAFKA_VTYPE_TIMESTAMP, sys::rd_kafka_vu_s__bindgen_ty_1 { i64_: record.timestamp }),
+            (RD_KAFKA_VTYPE_MSGFLAGS, sys::rd_kafka_vu_s__bindgen_ty_1 { i: sys::RD_KAFKA_MSG_F_COPY }),
+            (RD_KAFKA_VTYPE_KEY, part(record.key.as_deref())),
+            (RD_KAFKA_VTYPE_VALUE, part(record.payload.as_deref())),
+            (RD_KAFKA_VTYPE_HEADERS, sys::rd_kafka_vu_s__bindgen_ty_1 { headers }),
+        ];
+        let fields = fields.map(|(vtype, u)| sys::rd_kafka_vu_t { vtype, u });
+        let error = sys::rd_kafka_produceva(producer.client().native_ptr(), fields.as_ptr(), fields.len());
+        assert!(error.is_null());
+    }
+}
+
+fn bytes_of(bytes: Option<&[u8]>) -> (*const c_void, usize) {
+    bytes.map_or((ptr::null(), 0), |bytes| (bytes.as_ptr().cast(), bytes.len()))
 }
 
 /// A deployment with one pipeline `p` that reads `topics`, further lines of `incomingData` given.
@@ -120,8 +188,62 @@ pub async fn land(config: &Config, store: Arc<dyn Store>) -> Result<Summary> {
     run(config, store, options, std::future::pending()).await
 }
 
+/// A landing daemon in this process, to be looked at over HTTP.
+pub struct Daemon {
+    address: String,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<Summary>>,
+}
+
+impl Daemon {
+    /// Starts it.
+    pub fn start(mut config: Config, store: Arc<dyn Store>) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        config.deployment.landing.listen = Some(address.clone());
+        let (stop, told) = oneshot::channel();
+        let options = Options { threads: 2, topic_ids: false, ..Options::default() };
+        let running = tokio::spawn(async move { run(&config, store, options, async { drop(told.await) }).await });
+        Self { address, stop, running }
+    }
+
+    /// The values of a metric, once they are as wanted.
+    pub async fn until(&self, metric: &str, wanted: impl Fn(&[i64]) -> bool) {
+        let mut seen = Vec::new();
+        let polled = async {
+            loop {
+                seen = self.metric(metric).await.unwrap_or_default();
+                if wanted(&seen) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_mins(2), polled).await.is_ok();
+        assert!(in_time, "{metric} is {seen:?}");
+    }
+
+    async fn metric(&self, name: &str) -> std::io::Result<Vec<i64>> {
+        let mut stream = tokio::net::TcpStream::connect(&self.address).await?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let of_name = answer.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        Ok(of_name.filter_map(|line| line.rsplit_once(' ')?.1.parse().ok()).collect())
+    }
+
+    /// Stops it in order.
+    pub async fn stop(self) -> Result<Summary> {
+        let _ = self.stop.send(());
+        self.running.await.unwrap()
+    }
+}
+
 /// Event hour and payload.
 pub type Content = (String, Option<Vec<u8>>);
+
+/// Key and headers.
+pub type Beside = (Option<Vec<u8>>, Vec<Header>);
 
 /// What the raw zone holds of a topic.
 #[derive(Debug, Default)]
@@ -130,6 +252,10 @@ pub struct Landed {
     pub records: BTreeMap<(u32, u64), Content>,
     /// By partition and offset.
     pub refused: BTreeMap<(u32, u64), RejectReason>,
+    /// Keys and headers of both, by partition and offset.
+    pub beside: BTreeMap<(u32, u64), Beside>,
+    /// What exactly was wrong with the refused ones.
+    pub details: BTreeMap<(u32, u64), String>,
     /// All of them.
     pub manifests: Vec<BatchManifest>,
 }
@@ -155,6 +281,8 @@ pub async fn landed(store: &Arc<dyn Store>, topic: &str, partitions: u32) -> Lan
                     let envelope = Envelope::parse(line).unwrap();
                     let hour = object.event_hour.unwrap().to_string();
                     let payload = envelope.payload().unwrap().map(|p| p.to_vec());
+                    let headers = named(envelope.headers().unwrap());
+                    landed.beside.insert((number, envelope.offset), (envelope.key().unwrap(), headers));
                     let before = landed.records.insert((number, envelope.offset), (hour, payload));
                     assert!(before.is_none(), "offset {} of partition {number} landed twice", envelope.offset);
                 }
@@ -162,10 +290,12 @@ pub async fn landed(store: &Arc<dyn Store>, topic: &str, partitions: u32) -> Lan
             for object in &manifest.quarantine {
                 let body = zstd::stream::decode_all(&*store.get(&object.key).await.unwrap()).unwrap();
                 for line in body.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-                    let line: serde_json::Value = serde_json::from_slice(line).unwrap();
-                    let reason = serde_json::from_value(line["reason"].clone()).unwrap();
-                    let before = landed.refused.insert((number, line["offset"].as_u64().unwrap()), reason);
-                    assert!(before.is_none(), "a record was refused twice");
+                    let line: QuarantineLine = serde_json::from_slice(line).unwrap();
+                    let headers = line.headers.into_iter().map(|(name, value)| (name, value.map(|v| v.0))).collect();
+                    let at = (number, line.offset);
+                    landed.beside.insert(at, (line.key.map(|key| key.0), named(headers)));
+                    landed.details.insert(at, line.detail);
+                    assert!(landed.refused.insert(at, line.reason).is_none(), "a record was refused twice");
                 }
             }
             landed.manifests.push(manifest);
@@ -174,7 +304,11 @@ pub async fn landed(store: &Arc<dyn Store>, topic: &str, partitions: u32) -> Lan
     landed
 }
 
-/// Fails unless every record landed or was refused, once, in its place.
+fn named(headers: Vec<(String, Option<Vec<u8>>)>) -> Vec<Header> {
+    headers.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect()
+}
+
+/// Fails unless every record landed or was refused, once, in its place, with its key and its headers.
 pub fn assert_all(landed: &Landed, produced: &[Produced]) {
     let mut next: BTreeMap<u32, u64> = BTreeMap::new();
     for record in produced {
@@ -183,6 +317,11 @@ pub fn assert_all(landed: &Landed, produced: &[Produced]) {
         match landed.records.get(&(number, *offset)) {
             Some((_, payload)) => assert_eq!(payload, &record.payload, "offset {offset} of partition {number}"),
             None => assert!(landed.refused.contains_key(&(number, *offset)), "offset {offset} of {number} is missing"),
+        }
+        let (key, headers) = &landed.beside[&(number, *offset)];
+        assert_eq!(key, &record.key, "offset {offset} of partition {number}");
+        if landed.refused.get(&(number, *offset)) != Some(&RejectReason::BadHeader) {
+            assert_eq!(headers, &record.headers, "offset {offset} of partition {number}");
         }
         *offset += 1;
     }

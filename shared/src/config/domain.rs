@@ -309,7 +309,7 @@ pub struct Ingestion {
     pub late_allowed: Duration,
     /// What becomes of later records.
     pub late_then: LateThen,
-    /// Payloads above this many bytes are quarantined.
+    /// Records whose key, headers and payload have more than this many bytes are quarantined.
     pub max_record_bytes: u64,
     /// An object is closed at this many compressed bytes.
     pub rotate_size: u64,

@@ -19,6 +19,19 @@ pub struct Admission {
     bytes_max: u64,
 }
 
+/// What the rules look at in a record.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts<'a> {
+    /// Its payload; `None` is a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// Kafka's timestamp in milliseconds.
+    pub timestamp: Option<i64>,
+    /// Bytes of its key, and of names and values of its headers.
+    pub beside: u64,
+    /// What is wrong with its headers.
+    pub flaw: Option<&'a str>,
+}
+
 /// What becomes of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict<'a> {
@@ -57,15 +70,30 @@ impl Admission {
         })
     }
 
-    /// Judges one record: its payload (`None` is a tombstone), Kafka's timestamp in milliseconds, and the largest event
-    /// time its partition has seen before it.
+    /// Judges one record without key and headers: its payload (`None` is a tombstone), Kafka's timestamp in milliseconds,
+    /// and the largest event time its partition has seen before it.
     pub fn judge<'a>(
         &self,
         payload: Option<&'a [u8]>,
         timestamp: Option<i64>,
         watermark: Option<DateTime<Utc>>,
     ) -> Verdict<'a> {
+        self.judge_whole(Facts { payload, timestamp, ..Facts::default() }, watermark)
+    }
+
+    /// Judges one record, given the largest event time its partition has seen before it.
+    pub fn judge_whole<'a>(&self, facts: Facts<'a>, watermark: Option<DateTime<Utc>>) -> Verdict<'a> {
+        let Facts { payload, timestamp, beside, flaw } = facts;
         let refused = |reason, detail: String, time| Verdict::Refused { reason, detail, time };
+        // A line holds key and headers too, so they count: readers of lines have a bound as well.
+        let bytes = payload.map_or(0, <[u8]>::len) as u64 + beside;
+        if bytes > self.bytes_max {
+            let detail = format!("{bytes} bytes with key and headers, {} are allowed", self.bytes_max);
+            return refused(RejectReason::TooLarge, detail, None);
+        }
+        if let Some(flaw) = flaw {
+            return refused(RejectReason::BadHeader, flaw.to_owned(), None);
+        }
         let Some(payload) = payload else {
             // A tombstone has no payload to look into; it belongs to the hour it was written in.
             return match timestamp.and_then(DateTime::from_timestamp_millis) {
@@ -73,10 +101,6 @@ impl Admission {
                 None => refused(RejectReason::NoEventTime, "a tombstone without Kafka timestamp".to_owned(), None),
             };
         };
-        if payload.len() as u64 > self.bytes_max {
-            let detail = format!("{} bytes, {} are allowed", payload.len(), self.bytes_max);
-            return refused(RejectReason::TooLarge, detail, None);
-        }
         let seen = match self.inspector.inspect(payload) {
             Ok(seen) => seen,
             Err((reason, detail)) => return refused(reason, detail, None),
@@ -166,6 +190,25 @@ mod tests {
         assert_eq!(verdict(&listed, Some(r#"{"at":0,"type":"A"}"#), None, None), Ok(0));
         assert_eq!(verdict(&listed, Some(r#"{"at":0,"type":"B"}"#), None, None), Err(RejectReason::NotWhitelisted));
         assert_eq!(verdict(&listed, Some(r#"{"at":0}"#), None, None), Err(RejectReason::NotWhitelisted));
+    }
+
+    #[test]
+    fn key_and_headers_count_and_must_be_writable() {
+        let open = rules(|_| ());
+        let reason = |payload: Option<&'static str>, beside, flaw| {
+            let facts = Facts { payload: payload.map(str::as_bytes), timestamp: Some(0), beside, flaw };
+            match open.judge_whole(facts, None) {
+                Verdict::Admitted { .. } => None,
+                Verdict::Refused { reason, .. } => Some(reason),
+            }
+        };
+        let payload = Some(r#"{"at":1}"#);
+        assert_eq!(reason(payload, 32, None), None);
+        assert_eq!(reason(payload, 33, None), Some(RejectReason::TooLarge));
+        assert_eq!(reason(None, 40, None), None);
+        assert_eq!(reason(None, 41, None), Some(RejectReason::TooLarge));
+        assert_eq!(reason(payload, 0, Some("a name")), Some(RejectReason::BadHeader));
+        assert_eq!(reason(None, 0, Some("a name")), Some(RejectReason::BadHeader));
     }
 
     #[test]

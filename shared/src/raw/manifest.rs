@@ -107,8 +107,10 @@ pub enum RejectReason {
     NoEventTime,
     /// There is an event time, but it is not of the configured format, or outside the years 1970 to 9999.
     BadEventTime,
-    /// The payload exceeds the size limit.
+    /// Key, headers and payload together exceed the size limit.
     TooLarge,
+    /// A header cannot be written down as it is: its name is not UTF-8 text without a zero.
+    BadHeader,
     /// The event is not on the whitelist.
     NotWhitelisted,
     /// The event is later than `late.allowed` and the pipeline says to quarantine those.
@@ -140,6 +142,7 @@ impl RejectReason {
             Self::NoEventTime => "noEventTime",
             Self::BadEventTime => "badEventTime",
             Self::TooLarge => "tooLarge",
+            Self::BadHeader => "badHeader",
             Self::NotWhitelisted => "notWhitelisted",
             Self::TooLate => "tooLate",
             Self::SchemaViolation => "schemaViolation",

@@ -1,9 +1,11 @@
 //! When an event hour is complete: what partitions say of themselves, and the rule that seals an hour.
 //!
 //! A partition that receives records says how far it is in its manifests. An idle one writes no manifests, so landing
-//! overwrites one small object per partition whenever it has read everything and nothing is open.
+//! overwrites one small object per partition whenever it has read everything and nothing is open. That object is there
+//! from the moment landing knows the partition, before it has read anything and without a claim: nobody takes an hour for
+//! complete because a partition has not said anything yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,21 +14,25 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::ids::{EventHour, Offset, Partition, PartitionRef};
+use crate::ids::{EventHour, Offset, Partition, PartitionRef, TopicRef};
 use crate::raw::key::{Key, Ledger, ProgressKey, ledger_prefix};
 use crate::store::{Depth, PutMode, Store};
 
-/// What a partition had reached at some time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a partition had reached at some time; by default nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Progress {
     /// The chain's end.
     pub end: Offset,
-    /// Wall-clock time at which everything Kafka held had been read up to `end`.
-    pub caught_up_at: DateTime<Utc>,
+    /// Wall-clock time at which everything Kafka held had been read up to `end`, if that was ever so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caught_up_at: Option<DateTime<Utc>>,
     /// Largest event time seen so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<DateTime<Utc>>,
+    /// Why nobody reads the partition until an operator acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
 /// Overwrites a partition's progress. A crash before or after leaves an older or a newer truth, never a wrong one.
@@ -40,26 +46,42 @@ pub async fn write(store: &dyn Store, partition: &PartitionRef, progress: &Progr
     Ok(())
 }
 
+/// Leaves a trace of those of a topic's partitions that have none: progress without a claim. What is there stays.
+///
+/// # Errors
+/// Those of the store. Doing it again is safe.
+pub async fn trace(store: &Arc<dyn Store>, topic: &TopicRef, known: &BTreeSet<Partition>) -> Result<()> {
+    let there = partitions(store, topic).await?;
+    let body = serde_json::to_vec(&Progress::default())
+        .map_err(|e| Error::bug("progress does not serialise").with_source(e))?;
+    for partition in known.iter().filter(|partition| there.binary_search(partition).is_err()) {
+        let key = ProgressKey { partition: PartitionRef { topic: topic.clone(), partition: *partition } }.to_string();
+        // Found there: it has said more in the meantime.
+        let _ = store.put(&key, Bytes::from(body.clone()), PutMode::Create).await?;
+    }
+    Ok(())
+}
+
 /// A partition's progress, if it ever wrote one.
 ///
 /// # Errors
 /// Those of the store, and `Data` for an object that is not progress.
 pub async fn read(store: &dyn Store, partition: &PartitionRef) -> Result<Option<Progress>> {
     let key = ProgressKey { partition: partition.clone() }.to_string();
-    if store.head(&key).await?.is_none() {
-        return Ok(None);
-    }
-    let body = store.get(&key).await?;
+    let body = match store.get(&key).await {
+        Ok(body) => body,
+        Err(error) => return if store.head(&key).await?.is_none() { Ok(None) } else { Err(error) },
+    };
     let progress = serde_json::from_slice(&body)
         .map_err(|e| Error::data(format!("{}/{key} is not the progress of a partition", store.url())).with_source(e))?;
     Ok(Some(progress))
 }
 
-/// The partitions of a topic that have written progress.
+/// The partitions of a topic that landing knows, ascending.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn partitions(store: &Arc<dyn Store>, topic: &crate::ids::TopicRef) -> Result<Vec<Partition>> {
+pub async fn partitions(store: &Arc<dyn Store>, topic: &TopicRef) -> Result<Vec<Partition>> {
     let prefix = format!("{}{}/", ledger_prefix(&topic.cluster, &topic.topic, Ledger::Progress), topic.generation);
     let (mut found, mut after) = (Vec::new(), None);
     loop {
@@ -97,7 +119,7 @@ impl PartitionState {
 
 impl From<Progress> for PartitionState {
     fn from(progress: Progress) -> Self {
-        Self { watermark: progress.watermark, caught_up_at: Some(progress.caught_up_at) }
+        Self { watermark: progress.watermark, caught_up_at: progress.caught_up_at }
     }
 }
 
@@ -188,6 +210,22 @@ mod tests {
                 .collect();
             let seal = sealed(hour, Duration::from_hours(6), &states);
             assert_eq!(seal == Seal::Sealed, expected, "{states:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trace_claims_nothing_and_takes_nothing_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(crate::store::LocalStore::new(dir.path()).unwrap());
+        let said = Progress { end: 7, caught_up_at: at("2026-11-22T07:10:00Z"), ..Progress::default() };
+        write(&*store, &partition(1), &said).await.unwrap();
+        let topic = partition(0).topic;
+        for _ in 0..2 {
+            trace(&store, &topic, &(0..3).map(Partition).collect()).await.unwrap();
+            assert_eq!(partitions(&store, &topic).await.unwrap(), [0, 1, 2].map(Partition));
+            assert_eq!(read(&*store, &partition(1)).await.unwrap(), Some(said.clone()));
+            let traced = read(&*store, &partition(2)).await.unwrap().unwrap();
+            assert_eq!(PartitionState::from(traced), PartitionState::default());
         }
     }
 

@@ -107,6 +107,12 @@ impl Faults {
         Self::build(Programme::At(faults), 0, false)
     }
 
+    /// Several faults at the numbers given, counting as [`Faults::at_write`] does.
+    #[must_use]
+    pub fn script_of_writes(faults: Vec<(u64, Fault)>) -> Arc<Self> {
+        Self::build(Programme::At(faults), 0, true)
+    }
+
     /// Each operation fails with this probability, half of the failures after the effect; the same seed and the same
     /// order of operations give the same faults.
     #[must_use]

@@ -277,6 +277,31 @@ impl Kafka {
         Ok(())
     }
 
+    /// Produces records in a transaction and leaves it open.
+    ///
+    /// # Errors
+    /// The first delivery or transaction step that failed.
+    pub fn open_transaction(&self, topic: &str, records: Vec<Record>) -> Result<OpenTransaction> {
+        let producer = self.producer(&[("transactional.id", &uuid::Uuid::new_v4().to_string())])?;
+        producer.init_transactions(CALL)?;
+        producer.begin_transaction()?;
+        send(&producer, topic, records)?;
+        finish(&producer)?;
+        Ok(OpenTransaction(producer))
+    }
+
+    /// Lets the last byte of what a partition holds rot on the broker's disk.
+    ///
+    /// # Errors
+    /// When there is no such file, as with any broker but Apache Kafka.
+    pub fn damage(&self, topic: &str, partition: i32) -> Result<Damaged> {
+        let file = self.dir.join(format!("data/{topic}-{partition}/{:020}.log", 0));
+        let length = fs::metadata(&file).with_context(|| format!("no log {}", file.display()))?.len();
+        let damaged = Damaged { file, at: length.checked_sub(1).context("nothing is there to rot")? };
+        damaged.flip()?;
+        Ok(damaged)
+    }
+
     fn producer(&self, settings: &[(&str, &str)]) -> Result<BaseProducer<Deliveries>> {
         let mut config = self.config();
         config.set("enable.idempotence", "true").set("compression.type", "lz4");
@@ -294,6 +319,44 @@ fn client(brokers: &str, login: &[(&'static str, String)]) -> ClientConfig {
         config.set(*property, value);
     }
     config
+}
+
+/// A transaction that is not over.
+pub struct OpenTransaction(BaseProducer<Deliveries>);
+
+impl OpenTransaction {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn commit(self) -> Result<()> {
+        Ok(self.0.commit_transaction(CALL)?)
+    }
+}
+
+/// A byte that is not what the producer sent.
+#[derive(Debug)]
+pub struct Damaged {
+    file: PathBuf,
+    at: u64,
+}
+
+impl Damaged {
+    fn flip(&self) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::options().read(true).write(true).open(&self.file)?;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, self.at)?;
+        Ok(file.write_all_at(&[byte[0] ^ 0x40], self.at)?)
+    }
+
+    /// Makes it what it was.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn repair(self) -> Result<()> {
+        self.flip()
+    }
 }
 
 /// How a transaction ends.

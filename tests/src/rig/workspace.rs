@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
+use firn_shared::config;
+use firn_shared::store::{Depth, Store, Stores};
 use serde_json::{Map, Value, json};
 
 use super::kafka::{Kafka, block_on};
@@ -275,24 +278,77 @@ impl Workspace {
         all
     }
 
-    /// Shows every manifest of a topic's generation (local raw zones only).
-    ///
-    /// # Errors
-    /// When a manifest cannot be read.
-    pub fn manifests(&self, topic: &str, generation: u32, mut see: impl FnMut(&Value)) -> Result<()> {
-        let chains = self.dir.join(format!("raw/events/{topic}/_batches/{generation}"));
-        for partition in fs::read_dir(chains).into_iter().flatten() {
-            for manifest in fs::read_dir(partition?.path())? {
-                let path = manifest?.path();
-                if path.extension().is_some_and(|e| e == "json") {
-                    see(&serde_json::from_slice(&fs::read(&path)?)?);
-                }
+    /// The raw zone, wherever it is.
+    async fn raw(&self) -> Result<Arc<dyn Store>> {
+        let config = config::load(&self.dir.join("firn.yaml"), &[self.dir.join("pipelines")])
+            .map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        Ok(Stores::new(config.deployment.s3).open(&config.deployment.raw).await?)
+    }
+
+    /// Shows every object of the raw zone whose key starts with `prefix`.
+    async fn each(store: &dyn Store, prefix: &str, mut see: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let (mut keys, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = store.list(prefix, after.as_deref(), Depth::All).await?;
+            keys.extend(page.objects.into_iter().map(|object| object.key));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
             }
+        }
+        for key in keys {
+            see(&store.get(&key).await?)?;
         }
         Ok(())
     }
 
-    /// How far each partition of a topic's first generation has landed: one past the last offset (local raw zones only).
+    /// Shows every manifest of a topic's generation.
+    ///
+    /// # Errors
+    /// When a manifest cannot be read.
+    pub fn manifests(&self, topic: &str, generation: u32, mut see: impl FnMut(&Value)) -> Result<()> {
+        block_on(async {
+            let prefix = format!("events/{topic}/_batches/{generation}/");
+            Self::each(&*self.raw().await?, &prefix, |body| {
+                see(&serde_json::from_slice(body)?);
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    /// What a partition of a topic's first generation says of its progress; null when it says nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn progress(&self, topic: &str, partition: u32) -> Result<Value> {
+        block_on(async {
+            let (mut said, prefix) = (Value::Null, format!("events/{topic}/_progress/1/{partition}.json"));
+            Self::each(&*self.raw().await?, &prefix, |body| {
+                said = serde_json::from_slice(body)?;
+                Ok(())
+            })
+            .await?;
+            Ok(said)
+        })
+    }
+
+    /// Shows every line of these raw objects.
+    ///
+    /// # Errors
+    /// When an object cannot be read.
+    pub fn raw_lines(&self, keys: &[String], mut see: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        block_on(async {
+            let store = self.raw().await?;
+            for key in keys {
+                let lines = zstd::decode_all(&store.get(key).await?[..])?;
+                lines.split(|&b| b == b'\n').filter(|line| !line.is_empty()).try_for_each(&mut see)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// How far each partition of a topic's first generation has landed: one past the last offset.
     ///
     /// # Errors
     /// When a manifest cannot be read.

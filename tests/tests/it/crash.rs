@@ -8,6 +8,7 @@ use std::time::Duration;
 use firn_e2e::rig::kafka::Kafka;
 use firn_e2e::rig::procs::Process;
 use firn_e2e::rig::readers::Access;
+use firn_e2e::rig::workspace::Workspace;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -42,26 +43,25 @@ fn committed(access: &Access) -> BTreeSet<i64> {
     totals.chain([0]).collect()
 }
 
-#[test]
-fn killed_at_any_moment_nothing_is_lost_or_doubled() {
-    let mut rng = seeded("killed_at_any_moment");
-    let (mut ticks, workspace) = Ticks::local("crash", Kafka::shared(), 4).unwrap();
+/// Kills both programs again and again while a reader watches; `longest_ms` is a little more than a run of the compactor
+/// takes on this deployment.
+fn kill_at_any_moment(workspace: &Workspace, mut ticks: Ticks<'_>, rng: &mut SmallRng, longest_ms: u64) {
     let stop = AtomicBool::new(false);
     let (seen, kills) = thread::scope(|scope| {
         let reader = scope.spawn(|| watch(workspace.access(), &stop));
         let mut kills = [0, 0];
         for _ in 0..10 {
-            ticks.produce(rng.random_range(500..3000), &mut rng).unwrap();
+            ticks.produce(rng.random_range(500..3000), rng).unwrap();
             let landing = workspace.start("landing", &["run"]).unwrap();
             // A new member waits up to 3 s for the last one's session to end; half of them get further than that.
-            kills[0] += u32::from(!kill_after(landing, 7000, &mut rng));
+            kills[0] += u32::from(!kill_after(landing, 7000, rng));
             // Twice shorter than a run usually takes, then once as long: it is killed everywhere, and gets on.
-            for longest_ms in [300, 300, 900] {
+            for longest_ms in [longest_ms / 3, longest_ms / 3, longest_ms] {
                 let compactor = workspace.start("compactor", &["run"]).unwrap();
-                kills[1] += u32::from(!kill_after(compactor, longest_ms, &mut rng));
+                kills[1] += u32::from(!kill_after(compactor, longest_ms, rng));
             }
         }
-        ticks.settle(&workspace).unwrap();
+        ticks.settle(workspace).unwrap();
         stop.store(true, Ordering::Relaxed);
         (reader.join().unwrap(), kills)
     });
@@ -69,6 +69,21 @@ fn killed_at_any_moment_nothing_is_lost_or_doubled() {
     assert!(kills.iter().all(|k| *k >= 5), "processes must be killed at work, not after it: {kills:?}");
     let committed = committed(workspace.access());
     assert!(seen.is_subset(&committed), "seen {seen:?}, committed {committed:?}");
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_lost_or_doubled() {
+    let mut rng = seeded("killed_at_any_moment");
+    let (ticks, workspace) = Ticks::local("crash", Kafka::shared(), 4).unwrap();
+    kill_at_any_moment(&workspace, ticks, &mut rng, 900);
+}
+
+#[test]
+fn killed_at_any_moment_on_s3_and_a_rest_catalog_nothing_is_lost_or_doubled() {
+    let mut rng = seeded("killed_at_any_moment_on_s3");
+    let workspace = Workspace::seaweedfs("crash-s3", Kafka::shared()).unwrap();
+    let ticks = Ticks::new("crash-s3", Kafka::shared(), 4, &workspace).unwrap();
+    kill_at_any_moment(&workspace, ticks, &mut rng, 6000);
 }
 
 #[test]

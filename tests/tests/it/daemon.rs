@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use firn_e2e::rig::daemon::Daemon;
 use firn_e2e::rig::kafka::{Kafka, Record};
-use firn_e2e::rig::procs::{run_dir, tail, until};
+use firn_e2e::rig::procs::{free_port, run_dir, tail, until};
 use firn_e2e::rig::workspace::{Workspace, tick_pipeline};
 use firn_shared::clock::{Clock, SystemClock};
 use rand::Rng;
@@ -62,6 +62,14 @@ fn a_daemon_tells_its_scraper_and_its_orchestrator_how_it_is() {
     ticks.settle(&workspace).unwrap();
 }
 
+/// Whether a daemon fears for unread data, and for which.
+fn alarm_of(daemon: &Daemon) -> impl FnMut() -> Option<Vec<(String, i64)>> {
+    move || {
+        let expiring = daemon.metric("landing_expiring_partitions").ok()?;
+        expiring.iter().any(|(_, alarm)| *alarm == 1).then_some(expiring)
+    }
+}
+
 #[test]
 fn unread_data_that_is_about_to_expire_raises_an_alarm() {
     let mut rng = seeded("unread_data");
@@ -82,11 +90,7 @@ fn unread_data_that_is_about_to_expire_raises_an_alarm() {
     kafka.produce(topic, ticks).unwrap();
 
     let daemon = Daemon::start(&workspace).unwrap();
-    let alarm = || {
-        let expiring = daemon.metric("landing_expiring_partitions").ok()?;
-        expiring.iter().any(|(_, alarm)| *alarm == 1).then_some(expiring)
-    };
-    let expiring = until("the alarm is raised", SOON, alarm).unwrap();
+    let expiring = until("the alarm is raised", SOON, alarm_of(&daemon)).unwrap();
     for (labels, alarm) in expiring {
         assert_eq!(alarm, i64::from(labels.contains(r#"partition="0""#)), "{labels}");
     }
@@ -94,6 +98,19 @@ fn unread_data_that_is_about_to_expire_raises_an_alarm() {
     assert!(log.contains("ERROR") && log.contains("unread data is about to expire"), "{log}");
     assert!(log.contains("keeps records for 3600 s, the pipeline's retention says 604800 s"), "{log}");
     drop(daemon);
+
+    // No partition is ever taken up while the raw zone is out of reach; the data is as old all the same.
+    let raw = format!("raw: file://{}/raw\n", workspace.dir().display());
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    let s3 = format!("s3: {{endpoint: 'http://{nowhere}', region: a, accessKeyId: b, secretAccessKey: c}}\n");
+    workspace.reconfigure(&raw, &format!("{s3}raw: s3://nowhere/raw\n")).unwrap();
+    let daemon = Daemon::start(&workspace).unwrap();
+    let expiring = until("the alarm is raised", SOON, alarm_of(&daemon)).unwrap();
+    assert!(expiring.iter().any(|(labels, alarm)| labels.contains(r#"partition="0""#) && *alarm == 1), "{expiring:?}");
+    let why = daemon.await_status("/readyz", 503, SOON).unwrap();
+    assert!(why.starts_with("ticks: consumer 0 starts again: "), "{why}");
+    drop(daemon);
+    workspace.reconfigure(&format!("{s3}raw: s3://nowhere/raw\n"), &raw).unwrap();
 
     let checked = workspace.landing(&["check"]).unwrap().expect(&[2]).unwrap();
     assert!(checked.stderr.contains("keeps records for 3600 s"), "{}", checked.stderr);

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use firn_e2e::rig::daemon::Daemon;
 use firn_e2e::rig::kafka::Kafka;
 use firn_e2e::rig::procs::{Process, until};
 use firn_e2e::rig::workspace::Workspace;
@@ -78,13 +79,14 @@ fn sigterm_drains_what_was_read() {
     let pipeline = workspace.dir().join("pipelines/ticks.yaml");
     let text = std::fs::read_to_string(&pipeline).unwrap();
     std::fs::write(&pipeline, text.replace("age: 1s", "age: 1h").replace("256KiB", "1GB")).unwrap();
-    workspace.reconfigure("landing: {", "landing: {listen: '127.0.0.1:0', ").unwrap();
     ticks.produce(1000, &mut rng).unwrap();
-    let mut landing = daemon(&workspace);
-    // It says on /readyz or in its log that it is ready; what counts here is that SIGTERM ends it with 0 either way.
-    thread::sleep(Duration::from_secs(4));
-    landing.signal(libc::SIGTERM);
-    let status = landing.wait(Duration::from_mins(1)).unwrap();
+    let mut landing = Daemon::start(&workspace).unwrap();
+    let read = || (landing.sum("landing_read_end_offset").ok()? >= 1000).then_some(());
+    until("1000 records have been read", TAKE_OVER, read).unwrap();
+    assert_eq!(landed_to(&workspace, &ticks), 0, "they are in memory only");
+    landing.process.signal(libc::SIGTERM);
+    let status = landing.process.wait(Duration::from_mins(1)).unwrap();
     assert_eq!(status.code(), Some(0));
+    assert_eq!(landed_to(&workspace, &ticks), 1000);
     ticks.settle(&workspace).unwrap();
 }

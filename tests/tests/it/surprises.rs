@@ -39,6 +39,50 @@ fn aborted_records_and_markers_are_counted_absent() {
 }
 
 #[test]
+fn what_lies_behind_an_open_transaction_keeps_hours_open() {
+    let mut rng = seeded("an_open_transaction");
+    let (mut ticks, workspace) = Ticks::local("open", Kafka::shared(), 1).unwrap();
+    let held = ticks.next(10, &mut rng);
+    let transaction = ticks.kafka.open_transaction(&ticks.topic, held).unwrap();
+    // These are for everybody to see, once it is over.
+    ticks.produce(100, &mut rng).unwrap();
+    workspace.land().unwrap();
+    assert_eq!(workspace.landed(&ticks.topic).unwrap().values().sum::<u64>(), 0);
+    let progress = workspace.progress(&ticks.topic, 0).unwrap();
+    assert!(progress.is_object() && progress["caughtUpAt"].is_null(), "{progress}");
+
+    transaction.commit().unwrap();
+    ticks.settle(&workspace).unwrap();
+    let progress = workspace.progress(&ticks.topic, 0).unwrap();
+    assert!(progress["caughtUpAt"].is_string(), "{progress}");
+}
+
+#[test]
+fn a_batch_that_rotted_stops_its_partition_and_no_record_is_passed_over() {
+    let mut rng = seeded("a_batch_that_rotted");
+    let (mut ticks, workspace) = Ticks::local("rotten", Kafka::shared(), 2).unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+    workspace.land().unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+    let damage = ticks.kafka.damage(&ticks.topic, 0).unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+
+    let stopped = workspace.landing(&["run", "--until-caught-up"]).unwrap().expect(&[2]).unwrap();
+    let cause = format!("cannot read events/{}/1[0] from offset ", ticks.topic);
+    assert!(stopped.stderr.contains(&cause) && stopped.stderr.contains("CRC32C"), "{}", stopped.stderr);
+    let landed = workspace.landed(&ticks.topic).unwrap();
+    assert!((50..100).contains(&landed[&0]), "{landed:?}");
+    assert_eq!(landed[&1], 150, "the other partition goes on");
+    assert_eq!(in_manifests(&workspace, &ticks.topic, absent), 0);
+    let progress = workspace.progress(&ticks.topic, 0).unwrap();
+    assert!(progress["stopped"].as_str().is_some_and(|why| why.contains(&cause)), "{progress}");
+
+    damage.repair().unwrap();
+    ticks.settle(&workspace).unwrap();
+    assert!(workspace.progress(&ticks.topic, 0).unwrap()["stopped"].is_null());
+}
+
+#[test]
 fn offsets_that_expired_unread_become_a_declared_gap() {
     let mut rng = seeded("offsets_that_expired");
     let (mut ticks, workspace) = Ticks::local("expired", Kafka::shared(), 1).unwrap();

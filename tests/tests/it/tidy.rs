@@ -10,10 +10,6 @@ use firn_e2e::rig::procs::source_dir;
 /// A file longer than this hides something.
 const LINES_MAX: usize = 600;
 
-/// Longer files, each with its reason.
-const LONG_FILES: [(&str, &str); 1] =
-    [("shared/src/store/conformance.rs", "one suite of claims, each short, read side by side with the trait")];
-
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 7] = ["common", "helper", "helpers", "manager", "process", "util", "utils"];
 
@@ -48,7 +44,7 @@ fn no_source_file_is_longer_than_600_lines() {
         .iter()
         .filter(|path| has_extension(path, &["rs", "py", "sh"]))
         .map(|path| (path.display().to_string(), read(path).lines().count()))
-        .filter(|(path, lines)| *lines > LINES_MAX && LONG_FILES.iter().all(|(long, _)| long != path))
+        .filter(|(_, lines)| *lines > LINES_MAX)
         .map(|(path, lines)| format!("{path}: {lines}"))
         .collect();
     assert_none(&long, "split these files");

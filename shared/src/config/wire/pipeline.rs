@@ -74,7 +74,7 @@ wire! {
         whitelist: Option<BTreeMap<String, Option<WhitelistYaml>>>,
         /// Late records.
         late: Option<LateYaml>,
-        /// Payloads above this size are quarantined (default 16MiB).
+        /// Records above this size, key and headers included, are quarantined (default 16MiB).
         max_record_size: Option<String>,
     }
     /// A field of the payload that holds the event time.

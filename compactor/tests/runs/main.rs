@@ -8,7 +8,8 @@
 //! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` and `peers` have what went wrong in
 //! other programs, with tables that change and with what comes in.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
-//! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person.
+//! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person;
+//! `identity` has values of every type encrypted and back.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -19,6 +20,7 @@ mod changes;
 mod crash;
 mod erase;
 mod history;
+mod identity;
 mod input;
 mod loads;
 mod maintain;

@@ -60,5 +60,5 @@ pub async fn protector(output: &Output, to: &Path) -> Result<Option<Protector>> 
     std::fs::create_dir_all(to)?;
     let specs = fixed::keys(&to.canonicalize()?, [KeyName::new(KEY)?])?;
     let keys = Keys::of(specs, KmsOptions::default(), Stores::new(S3Options::default()), Arc::new(SystemClock));
-    Protector::new(output, false, &keys).await.context("cannot open the bench's keys")
+    Protector::new(output, &[], false, &keys).await.context("cannot open the bench's keys")
 }

@@ -27,11 +27,18 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Signs a report.
+    /// Signs a report of an erasure that is whole.
     ///
     /// # Errors
-    /// `Bug`, never.
+    /// `Unavailable` when files stay that should be gone, naming their table.
     pub fn new(report: &Report, seed: &KeyBytes) -> Result<Self> {
+        if let Some((table, erased)) = report.tables.iter().find(|(_, erased)| erased.left > 0) {
+            let left = erased.left;
+            return Err(Error::unavailable(format!(
+                "{left} files of {table} that nothing names cannot be deleted, and may hold rows of the subject; there is no \
+                 certificate, erase again when they can be"
+            )));
+        }
         let signer = Signer::new(seed)?;
         let report = serde_json::to_string(report).map_err(|e| Error::bug("a report is JSON").with_source(e))?;
         let signature = STANDARD.encode(signer.sign(report.as_bytes()));
@@ -57,7 +64,9 @@ pub fn verify(certificate: &Certificate, key: &str) -> Result<Report> {
         |text: &str| STANDARD.decode(text).map_err(|e| Error::data("the certificate is damaged").with_source(e));
     if certificate.public_key != key {
         let theirs = &certificate.public_key;
-        return Err(Error::data(format!("the certificate is signed with the key {theirs}, expected is {key}")));
+        return Err(Error::data(format!(
+            "the certificate is signed with the key {theirs}, expected is {key}; if theirs was yours, give it with --public-key"
+        )));
     }
     let signature = bytes(&certificate.signature)?;
     if certificate.format != 1 || !sign::verify(&bytes(key)?, certificate.report.as_bytes(), &signature) {
@@ -68,7 +77,22 @@ pub fn verify(certificate: &Certificate, key: &str) -> Result<Report> {
 
 #[cfg(test)]
 mod tests {
+    use firn_shared::error::ErrorKind;
+
+    use super::super::TableErased;
     use super::*;
+
+    #[test]
+    fn while_something_stays_there_is_no_certificate() {
+        let seed = KeyBytes::new([5; 32]);
+        let mut report = Report::default();
+        report.tables.insert("d.t".to_owned(), TableErased { young: 1, ..TableErased::default() });
+        Certificate::new(&report, &seed).unwrap();
+        report.tables.insert("d.t_quarantine".to_owned(), TableErased { left: 3, ..TableErased::default() });
+        let refused = Certificate::new(&report, &seed).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert!(refused.to_string().contains("3 files of d.t_quarantine"), "{refused}");
+    }
 
     #[test]
     fn a_certificate_that_was_changed_or_signed_by_others_is_no_certificate() {

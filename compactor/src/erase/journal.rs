@@ -63,7 +63,7 @@ impl Journal {
         journal.state = serde_json::from_slice(&body).map_err(odd)?;
         journal.state.report.resumed += 1;
         for raw in journal.state.report.raw.values_mut() {
-            raw.objects = 0;
+            (raw.objects, raw.unopened) = (0, 0);
         }
         tracing::info!("going on with an erasure that was interrupted");
         Ok(journal)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 
-use firn_shared::crypto::erase::{Erased, Eraser};
+use firn_shared::crypto::erase::{Erased, Eraser, Sealed};
 use firn_shared::error::{Error, Result};
 use firn_shared::raw::envelope::{Envelope, LineWriter, QuarantineLine, Record};
 
@@ -15,8 +15,17 @@ const LEVEL: i32 = 3;
 pub struct Found {
     /// What changes, by number of the line.
     pub lines: BTreeMap<usize, New>,
-    /// Payloads that are sealed as a whole: line, key and ciphertext.
-    pub sealed: Vec<(usize, String, String)>,
+    /// Parts in which something is sealed: line, which part, its bytes, and what is sealed.
+    pub sealed: Vec<(usize, Part, Vec<u8>, Vec<Sealed>)>,
+}
+
+/// A part of a record in which values may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its key.
+    Key,
+    /// Its payload.
+    Payload,
 }
 
 /// What takes the place of a line's parts; `None` where they stay.
@@ -26,6 +35,16 @@ pub struct New {
     pub key: Option<Vec<u8>>,
     /// Its payload.
     pub payload: Option<Vec<u8>>,
+}
+
+impl New {
+    /// What is new of a part.
+    pub fn put(&mut self, part: Part, bytes: Vec<u8>) {
+        match part {
+            Part::Key => self.key = Some(bytes),
+            Part::Payload => self.payload = Some(bytes),
+        }
+    }
 }
 
 /// An object as it is stored.
@@ -67,16 +86,16 @@ impl Stored<'_> {
                 continue;
             }
             let (key, payload) = self.parts(number, &line)?;
+            // A key that is no JSON object has no places, and landing leaves it as it is.
+            let key = key.filter(|key| key.trim_ascii_start().starts_with(b"{"));
             let mut new = New::default();
-            if let Some(Erased::Changed(without)) =
-                key.filter(|key| key.starts_with(b"{")).map(|key| eraser.erase(&key))
-            {
-                new.key = Some(without);
-            }
-            match payload.map(|payload| eraser.erase(&payload)) {
-                Some(Erased::Changed(without)) => new.payload = Some(without),
-                Some(Erased::Sealed(key, value)) => found.sealed.push((number, key, value)),
-                Some(Erased::Untouched) | None => {}
+            for (part, bytes) in [(Part::Key, key), (Part::Payload, payload)] {
+                let Some(bytes) = bytes else { continue };
+                match eraser.erase(&bytes) {
+                    Erased::Changed(without) => new.put(part, without),
+                    Erased::Sealed(sealed) => found.sealed.push((number, part, bytes, sealed)),
+                    Erased::Untouched => {}
+                }
             }
             if new.key.is_some() || new.payload.is_some() {
                 found.lines.insert(number, new);

@@ -4,7 +4,8 @@
 //! raw         objects with the subject's records ─→ new objects without the values ─→ manifests name these
 //! marks       every table: a run that read raw objects before commits nothing after
 //! raw         what no manifest names goes: the old objects
-//! quarantine  files with the subject's rows, deleted ones too ─→ rewritten, values null ─→ commit, a hundred at a time
+//! quarantine  files with the subject's rows, deleted ones too ─→ rewritten, values null ─→ commit, a hundred at a time; of
+//!             every table of the pipeline, because each holds whole records
 //! tables      the same ─→ manifests without removed files ─→ only the current snapshot ─→ delete what nothing names
 //! keys        the subject's keys are destroyed: what copies and backups hold cannot be opened
 //! certificate what was done, signed
@@ -29,7 +30,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use firn_shared::config::domain::{Pipeline, Protection};
+use firn_shared::config::domain::{Output, Pipeline, Protect, Protection};
 use firn_shared::config::protected::protected;
 use firn_shared::crypto::KeyBytes;
 use firn_shared::crypto::erase::{Eraser, Subject};
@@ -71,7 +72,7 @@ pub struct Report {
 
 /// What became of a pipeline's raw objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct RawErased {
     /// Objects looked through, refused records included.
     pub objects: u64,
@@ -79,6 +80,9 @@ pub struct RawErased {
     pub rewritten: u64,
     /// Records in them that lost values.
     pub records: u64,
+    /// Records with something in them that is sealed, or looks like it, and that no key here opens; they were looked
+    /// through as they are.
+    pub unopened: u64,
     /// By partition, the first offset that was not looked at, because it landed later.
     pub through: BTreeMap<String, Offset>,
 }
@@ -88,12 +92,13 @@ impl RawErased {
         self.objects += other.objects;
         self.rewritten += other.rewritten;
         self.records += other.records;
+        self.unopened += other.unopened;
     }
 }
 
 /// What became of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct TableErased {
     /// Live rows that lost values.
     pub rows: u64,
@@ -107,6 +112,13 @@ pub struct TableErased {
     pub orphans: u64,
     /// Files that nothing names and that stay, because they are young: somebody may be about to commit them.
     pub young: u64,
+    /// Files that nothing names and that could not be deleted. With any of these there is no certificate.
+    pub left: u64,
+    /// Directories outside of the table's location, where files are not looked for.
+    pub elsewhere: Vec<String>,
+    /// Rows with something in them that is sealed, or looks like it, and that no key here opens; they were looked through
+    /// as they are.
+    pub unopened: u64,
 }
 
 impl Report {
@@ -146,7 +158,8 @@ pub async fn look(env: &Env, subject: &str) -> Result<Report> {
 ///
 /// # Errors
 /// `Config` when no table has a subject, a key cannot be used or a branch or tag keeps old snapshots; `Conflict` while
-/// another erasure is at work or when others kept changing a table; else those of catalog and stores. Doing it again goes
+/// another erasure is at work or when others kept changing a table; `Unavailable` when files stay that cannot be deleted; else
+/// those of catalog and stores. Doing it again goes
 /// on.
 pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report, Certificate)> {
     let whole = Whole::of(env, subject).await?;
@@ -159,9 +172,10 @@ pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report,
         work.erase(Some(&mut turn), &mut journal, &mut looked).await?;
     }
     for target in &whole.targets {
-        for definition in [target.definition(), target.quarantine()?] {
-            tables::mark(env, &definition, whole.run).await?;
+        if is_erasable(target.output) {
+            tables::mark(env, &target.definition(), whole.run).await?;
         }
+        tables::mark(env, &target.quarantine()?, whole.run).await?;
     }
     journal.report().raw_removed += raw::sweep(env, &mut turn, &looked).await?;
     journal.save().await?;
@@ -182,19 +196,24 @@ pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report,
     Ok((journal.close(Some(&certificate)).await?, certificate))
 }
 
+/// Whether a table has values that go with a subject.
+fn is_erasable(output: &Output) -> bool {
+    output.table.protections.iter().any(Protection::is_erasable)
+}
+
 /// Everything that one erasure is about.
 struct Whole<'a> {
     env: &'a Env,
     run: RunId,
     subject: Subject,
+    /// Tables of pipelines in whose records values go: of some the quarantine alone, which holds whole records.
     targets: Vec<Target<'a>>,
 }
 
 impl<'a> Whole<'a> {
     async fn of(env: &'a Env, subject: &str) -> Result<Self> {
-        let all = Target::select(&env.config, None, None)?;
-        let erasable = |target: &Target<'_>| target.output.table.protections.iter().any(Protection::is_erasable);
-        let targets: Vec<Target<'_>> = all.into_iter().filter(erasable).collect();
+        let mut targets = Target::select(&env.config, None, None)?;
+        targets.retain(|target| target.pipeline.outputs.iter().any(is_erasable));
         if targets.is_empty() {
             return Err(Error::config(
                 "no table has a protected column with a `subject`, so nobody's data can be told apart; add `subject` to `piiColumns`",
@@ -203,21 +222,43 @@ impl<'a> Whole<'a> {
         if subject.is_empty() {
             return Err(Error::config("the subject is empty"));
         }
-        let protections = targets.iter().flat_map(|target| &target.output.table.protections);
-        let names: BTreeSet<KeyName> = protections.filter_map(|protection| protection.key.clone()).collect();
         for target in &targets {
-            for ident in [target.ident(), target.quarantine()?.ident] {
+            let table = is_erasable(target.output).then(|| target.ident());
+            for ident in table.into_iter().chain([target.quarantine()?.ident]) {
                 if let Some(table) = env.catalog.load(&ident).await? {
                     snapshots::check(&table)?;
                 }
             }
         }
-        Ok(Self { env, run: RunId::new(), subject: Subject::new(subject, &env.keys, &names).await?, targets })
+        // Everything that may stand for the subject, in whichever of the tables: tokens of its keys, and hashes of columns.
+        let protected: Vec<Protected> = targets.iter().flat_map(|target| protected(target.output)).collect();
+        let (mut names, mut hashed) = (BTreeSet::new(), BTreeSet::new());
+        for Protected { protection, column, .. } in &protected {
+            let Some(key) = &protection.key else { continue };
+            if protection.how == Protect::Hash {
+                hashed.insert((key.clone(), column.clone()));
+            }
+            if protection.is_erasable() || protection.token || matches!(protection.how, Protect::Token | Protect::Hash)
+            {
+                names.insert(key.clone());
+            }
+        }
+        let subject = Subject::new(subject, &env.keys, &names, &hashed).await?;
+        Ok(Self { env, run: RunId::new(), subject, targets })
     }
 
     fn report(&self) -> Report {
-        let subject = self.subject.names().iter().cloned().collect();
-        Report { subject, began: self.env.clock.now(), ..Report::default() }
+        let mut report = Report { began: self.env.clock.now(), ..Report::default() };
+        for (key, short) in self.subject.names() {
+            report.subject.entry(key.clone()).or_insert_with(|| short.clone());
+        }
+        report
+    }
+
+    /// What takes the subject out of records of a pipeline.
+    fn eraser(&self, pipeline: &Pipeline) -> Result<Eraser> {
+        let protected: Vec<Protected> = pipeline.outputs.iter().flat_map(protected).collect();
+        Eraser::new(self.subject.clone(), &protected)
     }
 
     /// The pipelines of the tables, once each, with what finds the subject in their payloads.
@@ -225,8 +266,7 @@ impl<'a> Whole<'a> {
         let mut out: Vec<(&Pipeline, Eraser)> = Vec::new();
         for pipeline in self.targets.iter().map(|target| target.pipeline) {
             if out.iter().all(|(known, _)| known.name != pipeline.name) {
-                let protected: Vec<Protected> = pipeline.outputs.iter().flat_map(protected).collect();
-                out.push((pipeline, Eraser::new(self.subject.clone(), &protected)?));
+                out.push((pipeline, self.eraser(pipeline)?));
             }
         }
         Ok(out)
@@ -237,12 +277,16 @@ impl<'a> Whole<'a> {
         let mut out = Vec::new();
         let (env, run) = (self.env, self.run);
         for target in &self.targets {
-            let eraser = Eraser::new(self.subject.clone(), &protected(target.output))?;
+            let eraser = self.eraser(target.pipeline)?;
             let rejects: Arc<dyn rows::Erase> = Arc::new(rows::Rejects::new(eraser, Arc::clone(&env.keys)));
             let matching: Arc<dyn rows::Erase> = Arc::new(rows::Matching::new(target.output, &self.subject));
             for maintained in maintain::Subject::of(target)?.into_iter().rev() {
                 let ident = maintained.ident.clone();
-                let erase = Arc::clone(if ident == target.ident() { &matching } else { &rejects });
+                let is_table = ident == target.ident();
+                if is_table && !is_erasable(target.output) {
+                    continue;
+                }
+                let erase = Arc::clone(if is_table { &matching } else { &rejects });
                 out.push((tables::Work { env, run, ident, erase }, maintained));
             }
         }
@@ -253,13 +297,20 @@ impl<'a> Whole<'a> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let did = if self.dry_run { "would lose" } else { "lost" };
+        let sealed = "hold something sealed that no key opens; they were looked through as they are";
         for (pipeline, raw) in &self.raw {
-            let RawErased { objects, rewritten, records, .. } = raw;
+            let RawErased { objects, rewritten, records, unopened, .. } = raw;
             writeln!(f, "raw zone of {pipeline}: {records} records in {rewritten} of {objects} objects {did} values")?;
+            if *unopened > 0 {
+                writeln!(f, "  {unopened} records {sealed}")?;
+            }
         }
         for (table, erased) in &self.tables {
-            let TableErased { rows, files, snapshots, deleted, orphans, young } = erased;
+            let TableErased { rows, files, snapshots, deleted, orphans, young, left, elsewhere, unopened } = erased;
             write!(f, "{table}: {rows} rows in {files} files {did} values")?;
+            if *unopened > 0 {
+                write!(f, "; {unopened} rows {sealed}")?;
+            }
             if self.dry_run {
                 writeln!(f, "; {snapshots} older snapshots would go")?;
                 continue;
@@ -267,6 +318,12 @@ impl fmt::Display for Report {
             writeln!(f, "; {snapshots} older snapshots and {} files are gone", deleted + orphans)?;
             if *young > 0 {
                 writeln!(f, "  {young} young files that nothing names stay; erase again when they are old")?;
+            }
+            if *left > 0 {
+                writeln!(f, "  {left} files that nothing names could not be deleted; erase again")?;
+            }
+            for place in elsewhere {
+                writeln!(f, "  files that nothing names were not looked for in {place}")?;
             }
         }
         if self.resumed > 0 {

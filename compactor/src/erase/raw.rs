@@ -20,7 +20,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::RawErased;
 use super::journal::Journal;
 use super::lines::{New, Stored};
-use super::rows::unsealed;
+use super::rows::opened;
 use super::turn::Turn;
 use crate::maintain::names::Names;
 use crate::plan::read::{partitions, topics};
@@ -143,23 +143,24 @@ impl<'a> Work<'a> {
             Ok::<_, Error>((object, found))
         });
         let mut done = stream::iter(work).buffer_unordered(self.env.cpu.threads());
-        let (mut objects, mut rewritten, mut records) = (0, 0, 0);
-        while let Some((object, found)) = done.try_next().await? {
-            objects += 1;
-            let Some((successor, lines)) = found else { continue };
-            (rewritten, records) = (rewritten + 1, records + lines);
+        let mut found = RawErased::default();
+        while let Some((object, InObject { new, records, unopened })) = done.try_next().await? {
+            found.objects += 1;
+            found.unopened += unopened;
+            let Some(successor) = new else { continue };
+            found.rewritten += 1;
+            found.records += records;
             if write {
                 *object = successor;
             }
         }
         drop(done);
-        counts.add(&RawErased { objects, rewritten, records, ..RawErased::default() });
+        counts.add(&found);
         Ok(new)
     }
 
-    /// The object that takes the place of this one, and how many records lose something; `None` when the subject is not in
-    /// it.
-    async fn object(&self, of: &PartitionRef, object: &RawObject, write: bool) -> Result<Option<(RawObject, u64)>> {
+    /// Looks through an object and, where the subject is in it, makes the one that takes its place.
+    async fn object(&self, of: &PartitionRef, object: &RawObject, write: bool) -> Result<InObject> {
         let permit = self.env.cpu.permit(2 * object.bytes + (1 << 20)).await?;
         let bytes = self.store.get(&object.key).await?;
         let url = format!("{}/{}", self.store.url(), object.key);
@@ -170,19 +171,20 @@ impl<'a> Work<'a> {
         };
         let (bytes, url, found) = self.env.cpu.run(&permit, look).await?;
         let mut found = found?;
-        for (line, key, value) in std::mem::take(&mut found.sealed) {
-            if let Some(plain) = unsealed(&self.env.keys, &key, &value).await?
-                && let Erased::Changed(new) = self.eraser.erase_whole(plain.expose())
-            {
-                found.lines.entry(line).or_insert_with(New::default).payload = Some(new);
+        let mut unopened = BTreeSet::new();
+        for (line, part, bytes, sealed) in std::mem::take(&mut found.sealed) {
+            let (plain, closed) = opened(&self.env.keys, &sealed).await?;
+            if closed > 0 {
+                unopened.insert(line);
+            }
+            if let Erased::Changed(new) = self.eraser.erase_opened(&bytes, &plain) {
+                found.lines.entry(line).or_insert_with(New::default).put(part, new);
             }
         }
+        let unopened = unopened.len() as u64;
         let records = found.lines.len() as u64;
-        if records == 0 {
-            return Ok(None);
-        }
-        if !write {
-            return Ok(Some((object.clone(), records)));
+        if records == 0 || !write {
+            return Ok(InObject { new: (records > 0).then(|| object.clone()), records, unopened });
         }
         let writer = LineWriter::new(&of.topic.topic, of.partition);
         let rewrite = move || Stored { bytes: &bytes, url: &url, refused }.rewrite(&found.lines, &writer);
@@ -193,8 +195,19 @@ impl<'a> Work<'a> {
         let _ = self.store.put(&key, Bytes::from(new), PutMode::Create).await?;
         // A record of several subjects that were erased counts once, as far as that can be known.
         let erased = (object.erased + records).min(object.records);
-        Ok(Some((RawObject { key, bytes: size, raw_bytes, blake3: hash, erased, ..object.clone() }, records)))
+        let new = Some(RawObject { key, bytes: size, raw_bytes, blake3: hash, erased, ..object.clone() });
+        Ok(InObject { new, records, unopened })
     }
+}
+
+/// What was found in an object.
+struct InObject {
+    /// What takes its place; `None` when the subject is not in it.
+    new: Option<RawObject>,
+    /// Records that lose something.
+    records: u64,
+    /// Records with something sealed that could not be opened.
+    unopened: u64,
 }
 
 /// The manifests from an offset on, bounded in number and size.

@@ -1,6 +1,7 @@
 //! Which rows of a table are the subject's, and what they are without the values.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{
@@ -12,9 +13,10 @@ use arrow_schema::DataType;
 use async_trait::async_trait;
 use firn_shared::config::domain::{Output, PathStep};
 use firn_shared::config::protected::{key_column, sealing_keys, steps};
-use firn_shared::crypto::erase::{Erased, Eraser, Subject};
+use firn_shared::crypto::erase::{Erased, Eraser, Naming, Sealed, Subject};
+use firn_shared::crypto::keys::key_of;
 use firn_shared::crypto::{Keys, Plaintext};
-use firn_shared::error::{Error, Result};
+use firn_shared::error::{Error, ErrorKind, Result};
 
 use crate::protect::{canonical, holds};
 
@@ -29,12 +31,18 @@ pub trait Erase: Send + Sync {
 
     /// All columns without the subject's values, and how many rows lost some.
     async fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, u64)>;
+
+    /// How many rows hold something sealed that could not be opened; they were looked through as they are.
+    fn unopened(&self) -> u64 {
+        0
+    }
 }
 
 /// Rows of a table by their subject columns and the keys that sealed them.
 pub struct Matching {
     subject: Subject,
-    subjects: Vec<String>,
+    /// Columns that name the subject, and how.
+    subjects: Vec<(String, Naming)>,
     keys: Vec<String>,
     /// Values that go, tokens included.
     gone: Vec<Vec<PathStep>>,
@@ -45,13 +53,13 @@ impl Matching {
     pub fn new(output: &Output, subject: &Subject) -> Self {
         let protections: Vec<_> = output.table.protections.iter().filter(|p| p.is_erasable()).collect();
         let after = firn_shared::config::columns_after(output);
-        let is_column = |name: &str| after.iter().any(|column| column.name == name);
-        let mut subjects: Vec<String> = Vec::new();
+        let mut subjects: Vec<(String, Naming)> = Vec::new();
         for name in protections.iter().filter_map(|p| p.subject.as_ref()) {
             // Sealed or not: the column, and the token beside it, as far as the table has them.
             for name in [name.to_string(), format!("{name}_token")] {
-                if is_column(&name) && !subjects.contains(&name) {
-                    subjects.push(name);
+                let column = after.iter().find(|column| column.name == name);
+                if let Some(column) = column.filter(|_| subjects.iter().all(|(known, _)| *known != name)) {
+                    subjects.push((name, Naming::of(&column.r#type)));
                 }
             }
         }
@@ -73,15 +81,19 @@ impl Matching {
 
     fn mask(&self, batch: &RecordBatch) -> Result<BooleanBuffer> {
         let mut mask = vec![false; batch.num_rows()];
-        for (names, by_key) in [(&self.subjects, false), (&self.keys, true)] {
-            for name in names {
-                let Some(column) = batch.column_by_name(name) else { continue };
-                let text = canonical(column)?;
-                for (row, hit) in mask.iter_mut().enumerate().filter(|(row, _)| text.is_valid(*row)) {
-                    let text = text.value(row);
-                    *hit |= if by_key { self.subject.has_key(text) } else { self.subject.is_named(text) };
-                }
+        let mut look = |name: &str, hers: &dyn Fn(&str) -> bool| -> Result<()> {
+            let Some(column) = batch.column_by_name(name) else { return Ok(()) };
+            let text = canonical(column)?;
+            for (row, hit) in mask.iter_mut().enumerate().filter(|(row, _)| text.is_valid(*row)) {
+                *hit |= hers(text.value(row));
             }
+            Ok(())
+        };
+        for (name, naming) in &self.subjects {
+            look(name, &|text| self.subject.is_named(text, *naming))?;
+        }
+        for name in &self.keys {
+            look(name, &|text| self.subject.has_key(text))?;
         }
         Ok(BooleanBuffer::from(mask))
     }
@@ -90,7 +102,7 @@ impl Matching {
 #[async_trait]
 impl Erase for Matching {
     fn first_look(&self) -> Vec<String> {
-        self.subjects.iter().chain(&self.keys).cloned().collect()
+        self.subjects.iter().map(|(name, _)| name).chain(&self.keys).cloned().collect()
     }
 
     fn may_be_in(&self, batch: &RecordBatch) -> Result<bool> {
@@ -167,6 +179,8 @@ fn of_elements(offsets: &OffsetBuffer<i32>, elements: usize, mask: &BooleanBuffe
 pub struct Rejects {
     eraser: Eraser,
     keys: Arc<Keys>,
+    /// Hashes of payloads with something in them that could not be opened.
+    unopened: Mutex<HashSet<blake3::Hash>>,
 }
 
 const PAYLOAD: &str = "payload";
@@ -174,21 +188,22 @@ const PAYLOAD: &str = "payload";
 impl Rejects {
     /// As `eraser` finds them.
     pub fn new(eraser: Eraser, keys: Arc<Keys>) -> Self {
-        Self { eraser, keys }
+        Self { eraser, keys, unopened: Mutex::default() }
     }
 
     async fn payload(&self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
         let erased = match self.eraser.erase(payload) {
-            Erased::Sealed(key, value) => match unsealed(&self.keys, &key, &value).await? {
-                Some(plain) => self.eraser.erase_whole(plain.expose()),
-                None => Erased::Untouched,
-            },
+            Erased::Sealed(sealed) => {
+                let (opened, unopened) = opened(&self.keys, &sealed).await?;
+                if unopened > 0 {
+                    let mut known = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.insert(blake3::hash(payload));
+                }
+                self.eraser.erase_opened(payload, &opened)
+            }
             other => other,
         };
-        Ok(match erased {
-            Erased::Changed(new) => Some(new),
-            Erased::Untouched | Erased::Sealed(..) => None,
-        })
+        Ok(if let Erased::Changed(new) = erased { Some(new) } else { None })
     }
 }
 
@@ -226,6 +241,10 @@ impl Erase for Rejects {
         let batch = RecordBatch::try_new_with_options(schema, arrays, &options);
         Ok((batch.map_err(|e| Error::bug("rows of the quarantine").with_source(e))?, rows))
     }
+
+    fn unopened(&self) -> u64 {
+        self.unopened.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
 }
 
 /// The payloads. Iceberg's readers give large arrays of bytes, files by themselves small ones.
@@ -236,9 +255,69 @@ fn payloads(batch: &RecordBatch) -> Result<LargeBinaryArray> {
     large.or_else(small).ok_or_else(|| Error::data("the quarantine table has no column `payload` of bytes"))
 }
 
-/// What was sealed as a whole; `None` when its key is gone.
-pub async fn unsealed(keys: &Keys, id: &str, value: &str) -> Result<Option<Plaintext>> {
-    let name = id.split('/').next().unwrap_or_default();
-    let key = keys.key(&name.parse()?).await?.open(id).await?;
-    key.map(|key| key.open(value.as_bytes(), b"")).transpose()
+/// What is in something sealed, `None` where its key is gone; and how much of it cannot be opened with the keys of this
+/// deployment. Anybody may send what only looks sealed, and that holds up nothing.
+///
+/// # Errors
+/// Those of keys that are there and do not answer.
+pub async fn opened(keys: &Keys, sealed: &[Sealed]) -> Result<(Vec<Option<Plaintext>>, u64)> {
+    let (mut opened, mut unopened) = (Vec::with_capacity(sealed.len()), 0);
+    for one in sealed {
+        let name = key_of(&one.key).filter(|name| keys.names().any(|known| known == name));
+        let found = match &name {
+            Some(name) => match keys.key(name).await?.open(&one.key).await {
+                Ok(Some(key)) => key.open(one.value.as_bytes(), b"").ok(),
+                Ok(None) => {
+                    opened.push(None);
+                    continue;
+                }
+                Err(e) if e.kind() == ErrorKind::Data => None,
+                Err(e) => return Err(e),
+            },
+            None => None,
+        };
+        unopened += u64::from(found.is_none());
+        opened.push(found);
+    }
+    Ok((opened, unopened))
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_shared::clock::SystemClock;
+    use firn_shared::config::domain::{KmsOptions, S3Options};
+    use firn_shared::crypto::Sealer;
+    use firn_shared::store::Stores;
+
+    use super::*;
+    use crate::protect::fixed;
+
+    #[tokio::test]
+    async fn what_only_looks_sealed_holds_up_nothing_and_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let specs = fixed::keys(folder.path(), ["people".parse().unwrap()]).unwrap();
+        let keys = Keys::of(specs, KmsOptions::default(), Stores::new(S3Options::default()), Arc::new(SystemClock));
+        let subject = Subject::new("42", &keys, &["people".parse().unwrap()].into(), &[].into()).await.unwrap();
+        let rejects = Rejects::new(Eraser::new(subject, &[]).unwrap(), Arc::clone(&keys));
+        let key = keys.key(&"people".parse().unwrap()).await.unwrap().current().await.unwrap();
+        let whole = |id: &str, value: &str| format!("{{\"_firn_sealed\":\"firn:1:e:{id}:{value}:\"}}");
+        let mut sealed = Vec::new();
+        Sealer::default().seal(&key, b"", b"cut short: 42,", &mut sealed).unwrap();
+        let real = String::from_utf8(sealed).unwrap();
+        let subject = format!("people/s/{}", "0".repeat(32));
+        for fake in [
+            whole("nokey/1", "QUJD"),
+            whole("people/1", "QUJD"),
+            whole("people/99", &real),
+            whole("people/x", &real),
+            whole(&subject, &real),
+        ] {
+            assert_eq!(rejects.payload(fake.as_bytes()).await.unwrap(), None, "{fake}");
+        }
+        assert_eq!(rejects.unopened(), 4, "a key of a subject may be gone");
+        assert_eq!(rejects.payload(whole("nokey/1", "QUJD").as_bytes()).await.unwrap(), None);
+        assert_eq!(rejects.unopened(), 4, "the same again");
+        let erased = rejects.payload(whole("people/1", &real).as_bytes()).await.unwrap();
+        assert_eq!(erased.unwrap(), b"{\"_firn_erased\":true}");
+    }
 }

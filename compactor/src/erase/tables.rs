@@ -13,7 +13,8 @@ use iceberg::table::Table;
 use super::journal::Journal;
 use super::rows::Erase;
 use super::snapshots;
-use crate::maintain::{self, orphans};
+use crate::maintain;
+use crate::maintain::orphans::{self, Orphans, Verdict};
 use crate::run::Env;
 use crate::run::commit::{SCOPE, SCOPE_NEW};
 use crate::table::create::Definition;
@@ -68,7 +69,7 @@ impl Work<'_> {
             rows += self.erase.apply(live.batch).await?.1;
         }
         let counts = journal.report().table(&self.ident);
-        (counts.files, counts.rows) = (count, rows);
+        (counts.files, counts.rows, counts.unopened) = (count, rows, self.erase.unopened());
         counts.snapshots = table.metadata().snapshots().len().saturating_sub(1) as u64;
         Ok(())
     }
@@ -106,11 +107,21 @@ impl Work<'_> {
         journal.report().table(ident).snapshots += snapshots;
         let deleted = snapshots::delete_doomed(env, ident, journal).await?;
         journal.report().table(ident).deleted += deleted;
+        journal.report().table(ident).unopened = self.erase.unopened();
         // Files of runs that died hold rows as well. A young one may belong to a commit in flight.
-        let orphans = orphans::orphans(env, maintained, true).await?;
-        let counts = journal.report().table(ident);
-        counts.orphans += orphans.deleted as u64;
-        counts.young = orphans.files.get(&orphans::Verdict::Young).copied().unwrap_or_default() as u64;
+        loop {
+            let found = orphans::orphans(env, maintained, true).await?;
+            let counts = journal.report().table(ident);
+            counts.orphans += found.deleted as u64;
+            counts.young = files(&found, Verdict::Young);
+            counts.left = files(&found, Verdict::Orphan).saturating_sub(found.deleted as u64);
+            // One look takes a bounded number of them.
+            let more = found.deleted > 0 && counts.left > found.left_behind as u64;
+            counts.elsewhere = found.elsewhere;
+            if !more {
+                break;
+            }
+        }
         journal.save().await
     }
 
@@ -197,6 +208,10 @@ impl Work<'_> {
         Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock)).commit(ident, &change).await?;
         Ok(erased.load(Ordering::Relaxed))
     }
+}
+
+fn files(of: &Orphans, verdict: Verdict) -> u64 {
+    of.files.get(&verdict).copied().unwrap_or_default() as u64
 }
 
 /// What one commit takes: files of one kind, since those of an older partition spec move to the current one.

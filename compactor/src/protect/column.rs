@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, ListArray, MapArray, StringArray, StructArray};
-use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field};
 use firn_shared::config::domain::PathStep;
+use firn_shared::crypto::keys::key_of;
 use firn_shared::crypto::payload::text_of;
 use firn_shared::crypto::{DataKey, Landed, Sealer, Treatment};
 use firn_shared::error::{Error, Result};
+use firn_shared::ids::KeyName;
 
 use super::text;
 
@@ -19,64 +21,82 @@ use super::text;
 pub struct RowKeys {
     /// Ids of keys, those of landing included.
     ids: Vec<String>,
+    /// `None` for one that nothing is to be sealed with: landing did all there was.
     keys: Vec<Option<Arc<DataKey>>>,
-    /// Into both; [`NONE`] for rows without a value.
+    /// Values and bytes sealed with each.
+    used: Vec<(u64, u64)>,
+    numbers: HashMap<String, u32>,
+    /// Into these; [`NONE`] for rows without a value.
     of_row: Vec<u32>,
 }
 
 const NONE: u32 = u32::MAX;
 
 impl RowKeys {
-    /// One key for all rows that have a value.
-    pub fn all(key: Arc<DataKey>, has_value: impl Iterator<Item = bool>) -> Self {
-        let of_row = has_value.map(|has| if has { 0 } else { NONE }).collect();
-        Self { ids: vec![key.id().to_owned()], keys: vec![Some(key)], of_row }
+    /// No key for any row.
+    pub fn new(rows: usize) -> Self {
+        Self { of_row: vec![NONE; rows], ..Self::default() }
     }
 
-    /// A key for each row.
-    pub fn by_row(keys: impl Iterator<Item = Result<Option<Arc<DataKey>>>>) -> Result<Self> {
-        let (mut found, mut numbers) = (Self::default(), HashMap::new());
-        for key in keys {
-            let number = match key? {
-                None => NONE,
-                Some(key) => *numbers.entry(key.id().to_owned()).or_insert_with(|| {
-                    found.ids.push(key.id().to_owned());
-                    found.keys.push(Some(key));
-                    found.ids.len() as u32 - 1
-                }),
-            };
-            found.of_row.push(number);
+    /// One key for all rows that have a value.
+    pub fn all(key: &Arc<DataKey>, has_value: impl Iterator<Item = bool>) -> Self {
+        let of_row = has_value.map(|has| if has { 0 } else { NONE }).collect();
+        let mut all = Self { of_row, ..Self::default() };
+        all.add(key.id(), Some(key));
+        all
+    }
+
+    /// The row's values are sealed with this key from here on; `None` where its id alone is known.
+    pub fn set(&mut self, row: usize, id: &str, key: Option<&Arc<DataKey>>) {
+        self.of_row[row] = self.add(id, key);
+    }
+
+    fn add(&mut self, id: &str, key: Option<&Arc<DataKey>>) -> u32 {
+        let number = self.numbers.get(id).copied().unwrap_or_else(|| {
+            let number = self.ids.len() as u32;
+            self.ids.push(id.to_owned());
+            self.keys.push(None);
+            self.used.push((0, 0));
+            self.numbers.insert(id.to_owned(), number);
+            number
+        });
+        if let Some(key) = key {
+            self.keys[number as usize] = Some(Arc::clone(key));
         }
-        Ok(found)
+        number
+    }
+
+    /// The id of the row's key.
+    pub fn id(&self, row: usize) -> Option<&str> {
+        self.ids.get(*self.of_row.get(row)? as usize).map(String::as_str)
     }
 
     fn key(&self, row: usize) -> Option<&Arc<DataKey>> {
         self.keys.get(*self.of_row.get(row)? as usize)?.as_ref()
     }
 
-    /// The values of this row came sealed, by that key.
-    fn came_sealed(&mut self, row: usize, id: &str) {
-        let known = self.ids.iter().rposition(|known| known == id);
-        let number = known.unwrap_or_else(|| {
-            self.ids.push(id.to_owned());
-            self.keys.push(None);
-            self.ids.len() - 1
-        });
-        if let Some(of) = self.of_row.get_mut(row) {
-            *of = number as u32;
+    /// A value of the row was sealed.
+    fn sealed(&mut self, row: usize, bytes: usize) {
+        let used = self.of_row.get(row).and_then(|number| self.used.get_mut(*number as usize));
+        if let Some((values, all)) = used {
+            *values += 1;
+            *all += bytes as u64;
         }
     }
 
-    /// Counts values sealed, and their bytes. Keys of subjects never come near their bounds.
-    fn count(&self, (values, bytes): (u64, u64)) {
-        if let [Some(key)] = &self.keys[..] {
-            key.count(values, bytes);
+    /// Tells the keys what they have sealed, so that they know when it is enough.
+    fn count(&mut self) {
+        for (key, used) in self.keys.iter().zip(&mut self.used) {
+            let (values, bytes) = std::mem::take(used);
+            if let Some(key) = key.as_ref().filter(|_| values > 0) {
+                key.count(values, bytes);
+            }
         }
     }
 
     /// The column that names the keys.
     pub fn column(&self, rows: usize) -> StringArray {
-        (0..rows).map(|row| self.ids.get(self.of_row[row] as usize).map(String::as_str)).collect()
+        (0..rows).map(|row| self.id(row)).collect()
     }
 }
 
@@ -171,6 +191,60 @@ fn inside(
     }
 }
 
+/// Shows the text of every value at the end of `path`, with the row of the batch that it is in; `rows` says which row each
+/// position is in, [`NONE`] for one that is null.
+fn values(array: &ArrayRef, path: &[PathStep], rows: &[u32], see: &mut dyn FnMut(usize, &str)) -> Result<()> {
+    let hidden = |(at, row): (usize, &u32)| if array.is_valid(at) { *row } else { NONE };
+    let rows: Vec<u32> = rows.iter().enumerate().map(hidden).collect();
+    match (path.split_first(), array.data_type()) {
+        (None, _) => {
+            let texts = text::canonical(array)?;
+            for (at, row) in rows.iter().enumerate().filter(|(at, row)| **row != NONE && texts.is_valid(*at)) {
+                see(*row as usize, texts.value(at));
+            }
+            Ok(())
+        }
+        (Some((PathStep::Field(name), rest)), DataType::Struct(_)) => {
+            let field = array.as_struct().column_by_name(name);
+            values(field.ok_or_else(|| Error::bug("a protection does not find its field"))?, rest, &rows, see)
+        }
+        (Some((PathStep::Each, rest)), DataType::List(_)) => {
+            let list = array.as_list::<i32>();
+            values(list.values(), rest, &rows_of_elements(list.offsets(), list.values().len(), Some(&rows)), see)
+        }
+        (Some((PathStep::Each, rest)), DataType::Map(..)) => {
+            let map = array.as_map();
+            values(map.values(), rest, &rows_of_elements(map.offsets(), map.values().len(), Some(&rows)), see)
+        }
+        (Some(_), other) => Err(Error::bug(format!("a protection leads into {other}"))),
+    }
+}
+
+/// What landing left to be sealed in a batch. A row has one key: that of the first value that landing has sealed in it.
+/// Returns which rows have something left.
+pub fn landed(
+    columns: &[(&ArrayRef, &[PathStep])],
+    key: &KeyName,
+    rows: usize,
+    keys: &mut RowKeys,
+) -> Result<BooleanBuffer> {
+    let (mut left, all) = (vec![false; rows], (0..rows as u32).collect::<Vec<_>>());
+    for (array, path) in columns {
+        values(array, path, &all, &mut |row, raw| {
+            let text = text_of(raw.as_bytes()).unwrap_or_default();
+            match Landed::parse(&text) {
+                Some(Landed { key: Some(id), .. }) if key_of(id).as_ref() == Some(key) => match keys.id(row) {
+                    None => keys.set(row, id, None),
+                    Some(known) => left[row] |= known != id,
+                },
+                Some(Landed { key: None, .. }) => {}
+                _ => left[row] = true,
+            }
+        })?;
+    }
+    Ok(BooleanBuffer::from(left))
+}
+
 /// The row of each element.
 fn rows_of_elements(offsets: &OffsetBuffer<i32>, elements: usize, rows: Option<&[u32]>) -> Vec<u32> {
     let mut of = vec![0; elements];
@@ -216,18 +290,18 @@ fn leaf(array: &ArrayRef, rows: Option<&[u32]>, cells: &mut Cells<'_>) -> Result
         Texts::new(texts.len(), if cells.work.sealing().is_some() { length * 2 + texts.len() * 40 } else { length });
     let mut tokens = cells.work.token_key().map(|_| Texts::new(texts.len(), texts.len() * 64));
     let (mut known, mut known_tokens) = (Known::default(), Known::default());
-    let mut sealed = (0, 0);
     for at in 0..texts.len() {
         let row = rows.map_or(at, |rows| rows[at] as usize);
         if texts.is_valid(at) {
             let raw = texts.value(at);
             let plain = if cells.landed { text_of(raw.as_bytes()).unwrap_or_default() } else { raw.into() };
             let landed = if cells.landed { Landed::parse(&plain) } else { None };
-            if let Some(landed) = landed {
+            // What another key has sealed than the row's is sealed once more as it stands: the row names one key.
+            let same = |landed: &Landed<'_>| {
+                cells.work.sealing().is_none() || landed.key.is_none_or(|id| cells.keys.id(row) == Some(id))
+            };
+            if let Some(landed) = landed.filter(same) {
                 out.data.extend_from_slice(landed.value.as_bytes());
-                if let Some(id) = landed.key {
-                    cells.keys.came_sealed(row, id);
-                }
                 if let (Some(tokens), Some(token)) = (&mut tokens, landed.token) {
                     tokens.data.extend_from_slice(token.as_bytes());
                 }
@@ -239,7 +313,9 @@ fn leaf(array: &ArrayRef, rows: Option<&[u32]>, cells: &mut Cells<'_>) -> Result
                 } else {
                     let key = cells.work.sealing().and_then(|_| cells.keys.key(row)).map(Arc::as_ref);
                     cells.work.apply(&plain, key, cells.sealer, &mut out.data)?;
-                    sealed = (sealed.0 + 1, sealed.1 + plain.len() as u64);
+                    if cells.work.sealing().is_some() {
+                        cells.keys.sealed(row, plain.len());
+                    }
                 }
                 if let (Some(tokens), Some(key)) = (&mut tokens, cells.work.token_key()) {
                     if cells.landed {
@@ -256,7 +332,7 @@ fn leaf(array: &ArrayRef, rows: Option<&[u32]>, cells: &mut Cells<'_>) -> Result
         out.end_value()?;
         tokens.as_mut().map_or(Ok(()), Texts::end_value)?;
     }
-    cells.keys.count(sealed);
+    cells.keys.count();
     let nulls = texts.nulls().cloned();
     let tokens = tokens.map(|tokens| tokens.finish(nulls.clone())).transpose()?;
     Ok((out.finish(nulls)?, tokens))
@@ -276,5 +352,39 @@ impl<'a> Known<'a> {
         make(out)?;
         self.0.insert(value, (from, out.len()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use firn_shared::clock::SystemClock;
+    use firn_shared::config::domain::{KmsOptions, Protect, Protection, S3Options};
+    use firn_shared::crypto::{KeyBytes, Keys};
+    use firn_shared::store::Stores;
+
+    use super::*;
+    use crate::protect::fixed;
+
+    #[tokio::test]
+    async fn every_key_of_a_batch_knows_what_it_has_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let name: KeyName = "people".parse().unwrap();
+        let specs = fixed::keys(folder.path(), [name.clone()]).unwrap();
+        let keys = Keys::of(specs, KmsOptions::default(), Stores::new(S3Options::default()), Arc::new(SystemClock));
+        let (path, key) = ("v".parse().unwrap(), Some(name));
+        let protection = Protection { path, how: Protect::Encrypt, token: false, key, subject: None, aad: None };
+        let work = Treatment::new(&protection, &keys, "d.t.v").await.unwrap();
+        let made = |id: &str| Arc::new(DataKey::new(id, &KeyBytes::new([1; 32])).unwrap());
+        let (newest, hers) = (made("people/1"), made("people/s/ab"));
+        let mut of_rows = RowKeys::new(4);
+        for (row, key) in [(0, &newest), (1, &hers), (2, &newest)] {
+            of_rows.set(row, key.id(), Some(key));
+        }
+        let values: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("bcd"), Some("ef"), None]));
+        let columns = vec![(Arc::new(Field::new("v", DataType::Utf8, true)), values)];
+        let mut sealer = Sealer::default();
+        let mut cells = Cells { work: &work, keys: &mut of_rows, landed: false, sealer: &mut sealer };
+        protect(columns, &[PathStep::Field("v".to_owned())], None, None, &mut cells).unwrap();
+        assert_eq!((newest.used(), hers.used()), ((2, 3), (1, 3)));
     }
 }

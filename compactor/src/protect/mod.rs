@@ -3,7 +3,8 @@
 //! A table's protections see the batch as one struct of its columns. [`column`] follows each path to the values, [`text`]
 //! gives every value its canonical text, and `firn_shared::crypto` makes of the text what the protection says. What a
 //! row's values were sealed with stands in a column of its own for each key (`_key_people`), so that a reader finds the
-//! key, and rotation touches new rows only. Rejected records pass a [`Guard`], which does the same inside their bytes.
+//! key, and rotation touches new rows only. Rejected records pass a [`Guard`], which does the same inside their bytes, and
+//! for what the pipeline's other tables protect as well: their values are in the same records.
 
 mod column;
 pub mod fixed;
@@ -17,15 +18,15 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema};
 use firn_shared::config::domain::{Column, Output, PathStep, Protect};
 use firn_shared::config::protected::{decoded_name, key_column, protected, sealing_keys, steps};
-use firn_shared::crypto::payload::text_of;
-use firn_shared::crypto::{DataKey, Guard, Key, Keys, Scratch, Sealer, Treatment};
-use firn_shared::error::{Error, Result};
+use firn_shared::crypto::naming::Naming;
+use firn_shared::crypto::payload::{Protected, text_of};
+use firn_shared::crypto::{DataKey, Guard, Key, KeyBytes, Keys, Landed, Scratch, Sealer, TokenKey, Treatment};
+use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::types::{LogicalType, StructField};
 
 use column::{Cells, RowKeys};
@@ -37,6 +38,7 @@ pub struct Protector {
     sealing: Vec<Sealing>,
     /// Values may have been protected by landing: they come as JSON text.
     landed: bool,
+    /// Of the pipeline, because a rejected record holds what other tables protect, too.
     guard: Guard,
 }
 
@@ -54,8 +56,8 @@ struct Work {
 #[derive(Debug)]
 struct Sealing {
     key: Arc<Key>,
-    /// The column that names the subject whose key it is.
-    subject: Option<String>,
+    /// The column that names the subject whose key it is, and how it writes a subject.
+    subject: Option<(String, Naming)>,
     /// The table's column that names the key.
     column: String,
     /// The values to seal.
@@ -70,23 +72,35 @@ pub struct Buffers {
 }
 
 impl Protector {
-    /// What the table's protections need, keys included; `None` for a table without any.
+    /// What the table's protections need, keys included; `None` when no table of the pipeline has any. `pipeline` holds all
+    /// outputs that are fed by the same records.
     ///
     /// # Errors
     /// `Config` for keys that cannot be used, else as their provider says.
-    pub async fn new(output: &Output, landed: bool, keys: &Keys) -> Result<Option<Self>> {
+    pub async fn new(output: &Output, pipeline: &[Output], landed: bool, keys: &Keys) -> Result<Option<Self>> {
         let protections = &output.table.protections;
         let protected = protected(output);
-        let Some(guard) = Guard::new(&protected, keys).await? else { return Ok(None) };
+        let own = |other: &&Output| {
+            (&other.table.database, &other.table.name) == (&output.table.database, &output.table.name)
+        };
+        // Its own first: where two tables protect one value, theirs is how it looks.
+        let others = pipeline.iter().filter(|other| !own(other)).flat_map(firn_shared::config::protected::protected);
+        let all: Vec<Protected> = protected.iter().cloned().chain(others).collect();
+        let Some(guard) = Guard::new(&all, keys).await? else { return Ok(None) };
+        let guard = guard.of_landed(landed);
         let names = sealing_keys(protections);
         let mut sealing = Vec::new();
         for name in names.iter().copied() {
-            let sealed = || protections.iter().filter(move |p| p.key.as_ref() == Some(name) && p.seals());
+            let sealed = || {
+                let of = move |p: &&Protected| p.protection.key.as_ref() == Some(name) && p.protection.seals();
+                protected.iter().filter(of)
+            };
+            let subject = |p: &Protected| p.protection.subject.as_ref().map(|subject| (subject.to_string(), p.naming));
             sealing.push(Sealing {
                 key: keys.key(name).await?,
-                subject: sealed().find_map(|p| p.subject.as_ref()).map(ToString::to_string),
+                subject: sealed().find_map(subject),
                 column: key_column(name),
-                values: sealed().map(|p| steps(&p.path)).collect(),
+                values: sealed().map(|p| steps(&p.protection.path)).collect(),
             });
         }
         let mut works = Vec::new();
@@ -127,6 +141,9 @@ impl Protector {
     /// # Errors
     /// Those of keys that had to be fetched; `Bug` for a batch of other columns.
     pub fn apply(&self, batch: RecordBatch, buffers: &mut Buffers) -> Result<RecordBatch> {
+        if self.works.is_empty() {
+            return Ok(batch);
+        }
         let mut row_keys = self.sealing.iter().map(|s| self.row_keys(s, &batch)).collect::<Result<Vec<_>>>()?;
         let (schema, arrays, rows) = batch.into_parts();
         let mut columns: Vec<(Arc<Field>, ArrayRef)> = schema.fields().iter().cloned().zip(arrays).collect();
@@ -148,66 +165,96 @@ impl Protector {
             .map_err(|e| Error::bug("protected columns make no batch").with_source(e))
     }
 
-    /// The text of a subject, which is JSON when the column itself may have been protected by landing.
-    fn subject_text<'a>(&self, column: &str, text: &'a str) -> Cow<'a, str> {
+    /// The subject's name in the key store. `None` where landing has left only what stands for the subject.
+    fn subject_name(&self, (column, naming): (&str, Naming), text: &str, token: &TokenKey) -> Option<String> {
         let protected =
             self.works.iter().any(|work| matches!(&work.steps[..], [PathStep::Field(name)] if name == column));
-        if self.landed && protected { text_of(text.as_bytes()).unwrap_or_default() } else { Cow::Borrowed(text) }
-    }
-
-    /// Which rows of a column have something to seal at the path inside it.
-    fn to_seal(&self, column: &ArrayRef, path: &[PathStep]) -> BooleanBuffer {
-        match column.as_string_opt::<i32>().filter(|_| self.landed) {
-            Some(text) => {
-                let has = |text: &str| !text.starts_with(SEALED) && !text.bytes().all(|b| b"[]nul, ".contains(&b));
-                text.iter().map(|text| text.is_some_and(has)).collect()
-            }
-            None => holds(column, path),
+        if !self.landed || !protected {
+            return Some(token.subject(text.as_bytes()));
         }
+        let text = text_of(text.as_bytes())?;
+        Landed::parse(&text).is_none().then(|| token.subject(naming.canonical(&text).as_bytes()))
     }
 
-    /// The key of every row: the newest version, or that of the row's subject.
+    /// The key of every row: the one by which landing has sealed in it, else the newest version or that of the row's
+    /// subject.
     fn row_keys(&self, sealing: &Sealing, batch: &RecordBatch) -> Result<RowKeys> {
+        let rows = batch.num_rows();
         let column = |name: &str| {
             batch.column_by_name(name).ok_or_else(|| Error::bug(format!("no column `{name}` in a batch to protect")))
         };
-        // Those that landing has sealed need no key here, and a subject who was erased gets none again.
-        let mut held = BooleanBuffer::new_unset(batch.num_rows());
+        let mut values = Vec::with_capacity(sealing.values.len());
         for path in &sealing.values {
             let Some((PathStep::Field(name), rest)) = path.split_first() else { continue };
-            held = &held | &self.to_seal(column(name)?, rest);
+            values.push((column(name)?, rest));
         }
-        let has_value = |row: usize| held.value(row);
         let newest = sealing.key.current_blocking()?;
-        let Some(subject) = &sealing.subject else {
-            return Ok(RowKeys::all(newest, (0..batch.num_rows()).map(has_value)));
-        };
-        let subjects = canonical(column(subject)?)?;
-        let token = sealing.key.token_key_opened()?;
-        let mut names: HashMap<&str, String> = HashMap::new();
-        for row in (0..batch.num_rows()).filter(|row| subjects.is_valid(*row) && has_value(*row)) {
-            let text = subjects.value(row);
-            names.entry(text).or_insert_with(|| token.subject(self.subject_text(subject, text).as_bytes()));
+        let (mut keys, mut left);
+        if self.landed {
+            // Those that landing has sealed need no key here, and a subject who was erased gets none again.
+            keys = RowKeys::new(rows);
+            left = column::landed(&values, sealing.key.name(), rows, &mut keys)?;
+            left = go_on(&sealing.key, &mut keys, &left)?;
+        } else {
+            left = BooleanBuffer::new_unset(rows);
+            for (array, path) in values {
+                left = &left | &holds(array, path);
+            }
+            if sealing.subject.is_none() {
+                return Ok(RowKeys::all(&newest, left.iter()));
+            }
+            keys = RowKeys::new(rows);
         }
-        let wanted: Vec<String> = names.values().cloned().collect();
-        let keys = sealing.key.subjects_blocking(&wanted)?;
-        let key_of = |row: usize| -> Result<Option<Arc<DataKey>>> {
-            if !has_value(row) {
-                return Ok(None);
+        let left: Vec<usize> = left.set_indices().collect();
+        // Data of nobody: only rows that delete lack what is required of others.
+        left.iter().for_each(|row| keys.set(*row, newest.id(), Some(&newest)));
+        let Some((subject, naming)) = &sealing.subject else { return Ok(keys) };
+        let subjects = canonical(column(subject)?)?;
+        let token = sealing.key.token_key_blocking()?;
+        let mut names: HashMap<&str, Option<String>> = HashMap::new();
+        for text in left.iter().filter(|row| subjects.is_valid(**row)).map(|row| subjects.value(*row)) {
+            names.entry(text).or_insert_with(|| self.subject_name((subject.as_str(), *naming), text, &token));
+        }
+        let wanted: Vec<String> = names.values().flatten().cloned().collect();
+        let found = sealing.key.subjects_blocking(&wanted)?;
+        for row in left.into_iter().filter(|row| subjects.is_valid(*row)) {
+            if let Some(name) = names.get(subjects.value(row)).and_then(Option::as_ref) {
+                let key = found.get(name).ok_or_else(|| Error::bug("a subject without a key"))?;
+                keys.set(row, key.id(), Some(key));
             }
-            // Data of nobody: only rows that delete lack what is required of others.
-            if subjects.is_null(row) {
-                return Ok(Some(Arc::clone(&newest)));
-            }
-            let found = names.get(subjects.value(row)).and_then(|name| keys.get(name));
-            found.cloned().map(Some).ok_or_else(|| Error::bug("a subject without a key"))
-        };
-        RowKeys::by_row((0..batch.num_rows()).map(key_of))
+        }
+        Ok(keys)
     }
 }
 
-/// How JSON text begins that landing has sealed.
-const SEALED: &str = "\"firn:1:";
+/// Opens the keys by which landing has sealed, in rows where something is `left`: what comes now is sealed by the same.
+/// Returns the rows that have none.
+fn go_on(key: &Key, keys: &mut RowKeys, left: &BooleanBuffer) -> Result<BooleanBuffer> {
+    let mut opened: HashMap<String, Option<Arc<DataKey>>> = HashMap::new();
+    let mut without = vec![false; left.len()];
+    for row in left.set_indices() {
+        let Some(id) = keys.id(row).map(ToOwned::to_owned) else {
+            without[row] = true;
+            continue;
+        };
+        if !opened.contains_key(&id) {
+            let found = match key.open_blocking(&id) {
+                Ok(Some(found)) => Some(found),
+                // Destroyed: what is sealed now cannot be opened either.
+                Ok(None) => Some(Arc::new(DataKey::new(id.as_str(), &KeyBytes::random()?)?)),
+                // It only looks like something that landing has sealed.
+                Err(e) if e.kind() == ErrorKind::Data => None,
+                Err(e) => return Err(e),
+            };
+            opened.insert(id.clone(), found);
+        }
+        match opened.get(&id).and_then(Option::as_ref) {
+            Some(found) => keys.set(row, &id, Some(found)),
+            None => without[row] = true,
+        }
+    }
+    Ok(BooleanBuffer::from(without))
+}
 
 /// Iceberg's property that says which statistics a column has.
 pub const METRICS: &str = "write.metadata.metrics.column.";

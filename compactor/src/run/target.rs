@@ -68,7 +68,8 @@ impl<'a> Target<'a> {
     pub async fn conversion(&self, env: &Env) -> Result<Conversion> {
         let folder = self.pipeline.file.parent().unwrap_or(Path::new(""));
         let references = references::load(&env.stores, &self.output.transformations, folder).await?;
-        let protector = Protector::new(self.output, self.pipeline.ingestion.protect_at_landing, &env.keys).await?;
+        let Pipeline { outputs, ingestion, .. } = self.pipeline;
+        let protector = Protector::new(self.output, outputs, ingestion.protect_at_landing, &env.keys).await?;
         let (output, record_bytes_max) = (self.output.clone(), self.pipeline.ingestion.max_record_bytes);
         // Built on a worker thread, because Polars has a say in it.
         let permit = env.cpu.permit(1).await?;

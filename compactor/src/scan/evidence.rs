@@ -1,6 +1,6 @@
 //! What was seen at each path, in counts. No value is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -14,9 +14,17 @@ const DEPTH_MAX: usize = 32;
 /// Keys longer than this are data.
 const KEY_MAX: usize = 64;
 /// What stands for a key that is data.
-const ANY_KEY: &str = "*";
+pub const ANY_KEY: &str = "*";
 /// What stands for the elements of a list.
 const ELEMENT: &str = "[]";
+/// What stands for a record's key.
+const RECORD_KEY: &str = "(key)";
+/// Fewer different keys are fields, however they change;
+const KEYS_MIN: u64 = 3;
+/// these, where simple values stand behind them;
+const SIMPLE_KEYS_MIN: u64 = 20;
+/// and as many are data, however they look.
+const KEYS_MAX: u64 = 256;
 
 /// What was seen at one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,84 +49,202 @@ pub struct Counts {
 /// Evidence by path.
 #[derive(Debug, Default)]
 pub struct Evidence {
-    paths: BTreeMap<Vec<String>, Seen>,
+    payload: Node,
+    /// Of records' keys.
+    key: Node,
+    /// Paths that are told apart so far.
+    paths: usize,
     /// Values at paths beyond the bound.
     pub beyond: u64,
 }
 
-impl Evidence {
-    /// Paths and what was seen there.
-    pub fn iter(&self) -> impl Iterator<Item = (&[String], &Seen)> {
-        self.paths.iter().map(|(path, seen)| (path.as_slice(), seen))
-    }
+/// What was seen at a path, and below it.
+#[derive(Debug, Default)]
+struct Node {
+    seen: Seen,
+    /// Objects that stood here.
+    objects: u64,
+    /// Entries of these, all together.
+    entries: u64,
+    /// What kinds of values these entries had.
+    forms: [bool; 3],
+    keys: BTreeMap<String, Node>,
+    element: Option<Box<Node>>,
+}
 
-    /// Looks at a payload; `false` when it is no JSON.
-    pub fn payload(&mut self, payload: &[u8]) -> bool {
-        let Ok(value) = serde_json::from_slice::<Value>(payload) else { return false };
-        self.walk(&value, &mut Vec::new());
-        true
-    }
-
-    /// Looks at a record's key.
-    pub fn key(&mut self, key: &[u8]) {
-        let Ok(key) = std::str::from_utf8(key) else { return };
-        let mut path = vec!["(key)".to_owned()];
-        match serde_json::from_str::<Value>(key) {
-            Ok(value @ (Value::Object(_) | Value::Array(_))) => self.walk(&value, &mut path),
-            _ => self.see(&path, |path| text(key, hint(path))),
+impl Node {
+    /// Whether the keys of the objects here are data: all stand before the like, and they change from object to object.
+    /// Fields that come and go do so, too; so objects behind them must have the same keys, and of simple values there must
+    /// be many that come seldom.
+    fn has_data_for_keys(&self) -> bool {
+        let distinct = self.keys.len() as u64;
+        if distinct >= KEYS_MAX {
+            return true;
+        }
+        let alike = self.forms.iter().filter(|seen| **seen).count() == 1;
+        let inner = || self.keys.values().map(|node| node.element.as_ref().map_or(&node.keys, |element| &element.keys));
+        let all: BTreeSet<&String> = inner().flat_map(BTreeMap::keys).collect();
+        let same = 2 * inner().map(|keys| keys.len() as u64).sum::<u64>() >= distinct * all.len() as u64;
+        // In how many of the objects a key is, on the average: fewer than one of so many.
+        let fewer_than_one_of = |share: u64| self.entries.saturating_mul(share) < distinct.saturating_mul(self.objects);
+        match all.len() {
+            0 => alike && distinct >= SIMPLE_KEYS_MIN && fewer_than_one_of(20),
+            _ => alike && distinct >= KEYS_MIN && fewer_than_one_of(2) && same,
         }
     }
 
-    fn walk(&mut self, value: &Value, path: &mut Vec<String>) {
-        if path.len() > DEPTH_MAX {
-            return;
+    fn merge(&mut self, other: Self) {
+        self.seen.merge(&other.seen);
+        self.objects += other.objects;
+        self.entries += other.entries;
+        self.forms.iter_mut().zip(other.forms).for_each(|(own, seen)| *own |= seen);
+        for (key, node) in other.keys {
+            self.keys.entry(key).or_default().merge(node);
         }
-        match value {
-            Value::Null => {}
-            // A truth value is nobody's, but it is a value.
-            Value::Bool(_) => self.see(path, |_| None),
-            Value::Number(found) => {
-                let raw = found.to_string();
-                self.see(path, |path| number(&raw, hint(path)));
-            }
-            Value::String(found) => self.see(path, |path| text(found, hint(path))),
-            Value::Array(items) => {
-                path.push(ELEMENT.to_owned());
-                for item in items {
-                    self.walk(item, path);
-                }
-                path.pop();
-            }
-            Value::Object(entries) => {
-                for (key, value) in entries {
-                    let (name, found) = name_of(key);
-                    path.push(name);
-                    if found.is_some() {
-                        self.see(path, |_| found);
-                    }
-                    self.walk(value, path);
-                    path.pop();
-                }
-            }
+        if let Some(element) = other.element {
+            self.element.get_or_insert_default().merge(*element);
         }
     }
 
-    fn see(&mut self, path: &[String], look: impl FnOnce(&[String]) -> Option<(Kind, Match)>) {
-        if !self.paths.contains_key(path) && self.paths.len() >= PATHS_MAX {
-            self.beyond += 1;
-            return;
+    /// Takes the node apart into paths, keys that are data under one name.
+    fn tell(mut self, path: &mut Vec<String>, out: &mut BTreeMap<Vec<String>, Seen>) {
+        if self.seen.values > 0 {
+            out.entry(path.clone()).or_default().merge(&self.seen);
         }
-        let found = look(path);
-        let seen = self.paths.entry(path.to_vec()).or_default();
-        seen.values += 1;
+        if self.has_data_for_keys() {
+            let mut any = Self::default();
+            std::mem::take(&mut self.keys).into_values().for_each(|node| any.merge(node));
+            self.keys.insert(ANY_KEY.to_owned(), any);
+        }
+        let element = self.element.map(|element| (ELEMENT.to_owned(), *element));
+        for (name, node) in element.into_iter().chain(self.keys) {
+            path.push(name);
+            node.tell(path, out);
+            path.pop();
+        }
+    }
+}
+
+impl Seen {
+    fn merge(&mut self, other: &Self) {
+        self.values += other.values;
+        for (kind, counts) in &other.kinds {
+            let own = self.kinds.entry(*kind).or_default();
+            own.sure += counts.sure;
+            own.likely += counts.likely;
+            own.inside += counts.inside;
+        }
+    }
+
+    fn add(&mut self, found: Option<(Kind, Match)>) {
+        self.values += 1;
         if let Some((kind, how)) = found {
-            let counts = seen.kinds.entry(kind).or_default();
+            let counts = self.kinds.entry(kind).or_default();
             *match how {
                 Match::Sure => &mut counts.sure,
                 Match::Likely => &mut counts.likely,
                 Match::Inside => &mut counts.inside,
             } += 1;
         }
+    }
+}
+
+impl Evidence {
+    /// Paths and what was seen there.
+    pub fn into_paths(self) -> BTreeMap<Vec<String>, Seen> {
+        let mut out = BTreeMap::new();
+        self.payload.tell(&mut Vec::new(), &mut out);
+        self.key.tell(&mut vec![RECORD_KEY.to_owned()], &mut out);
+        out
+    }
+
+    /// Looks at a payload; `false` when it is no JSON.
+    pub fn payload(&mut self, payload: &[u8]) -> bool {
+        let Ok(value) = serde_json::from_slice::<Value>(payload) else { return false };
+        Walk { paths: &mut self.paths, beyond: &mut self.beyond }.value(&mut self.payload, &value, &mut Vec::new());
+        true
+    }
+
+    /// Looks at a record's key.
+    pub fn key(&mut self, key: &[u8]) {
+        let Ok(key) = std::str::from_utf8(key) else { return };
+        let mut path = vec![RECORD_KEY.to_owned()];
+        match serde_json::from_str::<Value>(key) {
+            Ok(value @ (Value::Object(_) | Value::Array(_))) => {
+                Walk { paths: &mut self.paths, beyond: &mut self.beyond }.value(&mut self.key, &value, &mut path);
+            }
+            _ => self.key.seen.add(text(key, hint(&path))),
+        }
+    }
+}
+
+/// On the way through a value.
+struct Walk<'a> {
+    paths: &'a mut usize,
+    beyond: &'a mut u64,
+}
+
+impl Walk<'_> {
+    fn value(&mut self, node: &mut Node, value: &Value, path: &mut Vec<String>) {
+        if path.len() > DEPTH_MAX {
+            return;
+        }
+        match value {
+            Value::Null => {}
+            // A truth value is nobody's, but it is a value.
+            Value::Bool(_) => node.seen.add(None),
+            Value::Number(found) => node.seen.add(number(&found.to_string(), hint(path))),
+            Value::String(found) => node.seen.add(text(found, hint(path))),
+            Value::Array(items) => {
+                if node.element.is_none() && !self.may_add() {
+                    *self.beyond += items.len() as u64;
+                    return;
+                }
+                let element = node.element.get_or_insert_default();
+                path.push(ELEMENT.to_owned());
+                for item in items {
+                    self.value(element, item, path);
+                }
+                path.pop();
+            }
+            Value::Object(entries) => {
+                node.objects += 1;
+                for (key, value) in entries {
+                    let (name, found) = name_of(key);
+                    node.entries += 1;
+                    if let Some(form) = form(value) {
+                        node.forms[form] = true;
+                    }
+                    if !node.keys.contains_key(&name) && !self.may_add() {
+                        *self.beyond += 1;
+                        continue;
+                    }
+                    let inner = node.keys.entry(name.clone()).or_default();
+                    path.push(name);
+                    if found.is_some() {
+                        inner.seen.add(found);
+                    }
+                    self.value(inner, value, path);
+                    path.pop();
+                }
+            }
+        }
+    }
+
+    fn may_add(&mut self) -> bool {
+        let may = *self.paths < PATHS_MAX;
+        *self.paths += usize::from(may);
+        may
+    }
+}
+
+/// What kind of value it is, null aside.
+fn form(value: &Value) -> Option<usize> {
+    match value {
+        Value::Null => None,
+        Value::Object(_) => Some(0),
+        Value::Array(_) => Some(1),
+        _ => Some(2),
     }
 }
 
@@ -129,4 +255,43 @@ fn name_of(key: &str) -> (String, Option<(Kind, Match)>) {
     let hash = key.len() >= 16 && key.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     let data = found.is_some() || key.len() > KEY_MAX || digits >= 6 || (digits > 0 && digits == key.len()) || hash;
     (if data { ANY_KEY.to_owned() } else { key.to_owned() }, found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The paths of what was seen in payloads that differ in one name.
+    fn paths(payload: impl Fn(&str) -> String) -> Vec<String> {
+        let mut evidence = Evidence::default();
+        for last in 'a'..='x' {
+            assert!(evidence.payload(payload(&format!("jo-{last}")).as_bytes()));
+        }
+        evidence.into_paths().into_keys().map(|path| path.join(".")).collect()
+    }
+
+    #[test]
+    fn names_of_people_for_keys_are_not_shown() {
+        let shown = paths(|name| format!(r#"{{"balances":{{"{name}":{{"phone":"+1 555 0100","n":{{"x":1}}}}}}}}"#));
+        assert_eq!(shown, ["balances.*.n.x", "balances.*.phone"]);
+        let shown = paths(|name| format!(r#"{{"of":{{"{name}":[{{"phone":"+1 555 0100"}}]}}}}"#));
+        assert_eq!(shown, ["of.*.[].phone"]);
+        let shown = paths(|name| format!(r#"[{{"{name}":"+1 555 0100"}}]"#));
+        assert_eq!(shown, ["[].*"]);
+    }
+
+    #[test]
+    fn names_of_fields_are_shown() {
+        let shown =
+            paths(|name| format!(r#"{{"from":{{"name":"{name}"}},"to":{{"name":"x"}},"first":"{name}","last":1}}"#));
+        assert_eq!(shown, ["first", "from.name", "last", "to.name"]);
+        // One of several, as events have it.
+        let mut evidence = Evidence::default();
+        for (i, event) in ["order", "payment", "user", "visit"].iter().cycle().take(40).enumerate() {
+            assert!(evidence.payload(format!(r#"{{"{event}":{{"{event}_id":{i},"a":1}}}}"#).as_bytes()));
+            assert!(evidence.payload(format!(r#"{{"flat":{{"{event}":{i}}}}}"#).as_bytes()));
+        }
+        let shown: Vec<String> = evidence.into_paths().into_keys().map(|path| path.join(".")).collect();
+        assert!(shown.contains(&"order.order_id".to_owned()) && shown.contains(&"flat.visit".to_owned()), "{shown:?}");
+    }
 }

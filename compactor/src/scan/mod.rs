@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use firn_shared::config::domain::Pipeline;
 use firn_shared::error::Result;
-use firn_shared::raw::envelope::Envelope;
+use firn_shared::raw::envelope::{Envelope, QuarantineLine};
 use firn_shared::store::Store;
 
 use crate::plan::read::topics;
@@ -37,16 +37,36 @@ pub async fn scan(store: &Arc<dyn Store>, pipeline: &Pipeline, bounds: Bounds) -
     let names: BTreeSet<_> = topics(&**store, &pipeline.ingestion).await?.into_iter().map(|of| of.topic).collect();
     let mut sampler = Sampler::new(&**store, bounds.seed);
     for topic in names {
-        for key in sampler.objects(cluster, &topic, bounds.objects).await? {
-            scanned.objects += 1;
-            for line in lines(&**store, &key, bounds.records).await? {
-                scanned.records += 1;
-                look(&line, &mut evidence, &mut scanned);
+        for (refused, keys) in [
+            (false, sampler.objects(cluster, &topic, bounds.objects).await?),
+            (true, sampler.refused(cluster, &topic, bounds.objects).await?),
+        ] {
+            for key in keys {
+                scanned.objects += 1;
+                for line in lines(&**store, &key, bounds.records).await? {
+                    scanned.records += 1;
+                    let look = if refused { look_refused } else { look };
+                    look(&line, &mut evidence, &mut scanned);
+                }
             }
         }
     }
-    scanned.conclude(pipeline, &evidence);
+    scanned.conclude(pipeline, evidence);
     Ok(scanned)
+}
+
+/// A record that landing refused may hold anything; what is no JSON counts as unreadable.
+fn look_refused(line: &[u8], evidence: &mut Evidence, scanned: &mut Scanned) {
+    let Ok(line) = serde_json::from_slice::<QuarantineLine>(line) else {
+        scanned.unreadable += 1;
+        return;
+    };
+    if let Some(key) = &line.key {
+        evidence.key(&key.0);
+    }
+    if line.payload.is_some_and(|payload| !evidence.payload(&payload.0)) {
+        scanned.unreadable += 1;
+    }
 }
 
 fn look(line: &[u8], evidence: &mut Evidence, scanned: &mut Scanned) {

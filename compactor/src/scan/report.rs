@@ -8,7 +8,7 @@ use firn_shared::config::domain::{JsonPath, Output, PayloadFormat, Pipeline};
 use serde::Serialize;
 
 use super::detect::Kind;
-use super::evidence::{Counts, Evidence};
+use super::evidence::{ANY_KEY, Counts, Evidence};
 
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -50,7 +50,7 @@ pub struct Finding {
 pub struct Scanned {
     /// The pipeline.
     pub pipeline: String,
-    /// Objects looked into.
+    /// Objects looked into, those of refused records among them.
     pub objects: u64,
     /// Records looked at.
     pub records: u64,
@@ -76,15 +76,15 @@ impl Scanned {
         Self { pipeline: name, objects: 0, records: 0, unreadable: 0, beyond: 0, findings: Vec::new() }
     }
 
-    pub(super) fn conclude(&mut self, pipeline: &Pipeline, evidence: &Evidence) {
+    pub(super) fn conclude(&mut self, pipeline: &Pipeline, evidence: Evidence) {
         self.beyond = evidence.beyond;
-        for (path, seen) in evidence.iter() {
+        for (path, seen) in evidence.into_paths() {
             for (kind, counts) in &seen.kinds {
                 let confidence = confidence(*counts, seen.values);
-                let columns = columns(pipeline, path);
+                let columns = columns(pipeline, &path);
                 let named = |column: &&(String, bool)| !column.1;
                 self.findings.push(Finding {
-                    path: spelled(path),
+                    path: spelled(&path),
                     kind: *kind,
                     confidence,
                     whole: counts.sure + counts.likely,
@@ -166,7 +166,10 @@ fn columns(pipeline: &Pipeline, path: &[String]) -> Vec<(String, bool)> {
     let path = in_row(pipeline.ingestion.format, path);
     for output in &pipeline.outputs {
         for column in columns_after(output) {
-            let takes = !column.path.0.is_empty() && path.starts_with(&column.path.0);
+            // A key that is not shown may be any.
+            let same = |(key, own): (&String, &String)| key == own || key == ANY_KEY;
+            let within = column.path.0.len() <= path.len() && path.iter().zip(&column.path.0).all(same);
+            let takes = !column.path.0.is_empty() && within;
             if takes {
                 let table = &output.table;
                 let name = format!("{}.{}.{}", table.database, table.name, column.name);

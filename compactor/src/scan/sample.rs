@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 
 use firn_shared::error::Result;
 use firn_shared::ids::{ClusterName, Topic};
-use firn_shared::raw::key::{Key, cluster_prefix};
+use firn_shared::raw::key::{Key, Ledger, cluster_prefix, ledger_prefix};
 use firn_shared::store::{Depth, Store};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -58,6 +58,28 @@ impl<'a> Sampler<'a> {
             let Some(hour) = self.choose(&date, "hr=").await? else { break };
             match self.choose(&hour, "").await? {
                 Some(key) if !found.contains(&key) && matches!(key.parse(), Ok(Key::Raw(_))) => {
+                    found.push(key);
+                    misses = 0;
+                }
+                _ => misses += 1,
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// The same of objects with records that landing refused.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn refused(&mut self, cluster: &ClusterName, topic: &Topic, count: usize) -> Result<Vec<String>> {
+        let root = ledger_prefix(cluster, topic, Ledger::Quarantine);
+        let (mut found, mut misses) = (Vec::new(), 0);
+        while found.len() < count && misses < MISSES_MAX {
+            let Some(generation) = self.choose(&root, "").await? else { break };
+            let Some(partition) = self.choose(&generation, "").await? else { break };
+            match self.choose(&partition, "").await? {
+                Some(key) if !found.contains(&key) && matches!(key.parse(), Ok(Key::Quarantine(_))) => {
                     found.push(key);
                     misses = 0;
                 }

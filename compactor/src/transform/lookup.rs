@@ -76,8 +76,12 @@ impl Reference {
         let mut rows = HashMap::with_capacity(texts.len());
         for (row, text) in texts.as_string::<i32>().iter().enumerate() {
             let Some(text) = text else { continue };
-            if rows.insert(text.to_owned(), row as u32).is_some() {
-                return Err(format!("`{text}` comes twice in column `{key}` of the file; which row is meant?"));
+            // The value may be personal data, so the rows are named.
+            if let Some(before) = rows.insert(text.to_owned(), row as u32) {
+                let (first, second) = (before + 1, row + 1);
+                return Err(format!(
+                    "column `{key}` of the file says the same in rows {first} and {second}; which is meant?"
+                ));
             }
         }
         Ok(Arc::new(Index(rows)))

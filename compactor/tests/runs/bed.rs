@@ -21,11 +21,11 @@ use firn_shared::clock::SystemClock;
 use firn_shared::config::{self, Config};
 use firn_shared::crypto::Keys;
 use firn_shared::error::Result;
-use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef};
+use firn_shared::ids::{EventHour, OffsetRange, Partition, PartitionRef, Topic};
 use firn_shared::raw::chain::{AppendOutcome, Chain};
 use firn_shared::raw::envelope::{LineWriter, Record};
-use firn_shared::raw::key::RawKey;
-use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RawObject};
+use firn_shared::raw::key::{QuarantineKey, RawKey};
+use firn_shared::raw::manifest::{BatchManifest, MANIFEST_VERSION, RawObject, RejectReason};
 use firn_shared::raw::progress::{self, Progress};
 use firn_shared::store::{Faults, PutMode, Store, Stores};
 use futures::TryStreamExt;
@@ -262,6 +262,21 @@ impl Bed {
         progress::write(&*self.raw().await, &of, &progress).await.unwrap();
     }
 
+    /// Writes an object of records that landing refused, one that is no JSON behind these. No manifest names it.
+    pub async fn refuse(&self, payloads: &[String]) {
+        let of = PartitionRef { topic: "c/t/1".parse().unwrap(), partition: Partition(0) };
+        let (writer, mut lines) = (LineWriter::new(&Topic::new("t").unwrap(), of.partition), Vec::new());
+        for (offset, payload) in (0..).zip(payloads.iter().map(String::as_str).chain(["no JSON"])) {
+            let headers: Vec<(&str, Option<&[u8]>)> = Vec::new();
+            let record = Record { offset, timestamp: None, key: None, headers };
+            writer.refused(&mut lines, record, (RejectReason::NoEventTime, "x"), Some(payload.as_bytes()));
+        }
+        let range = OffsetRange::new(0, payloads.len() as u64 + 1).unwrap();
+        let key = QuarantineKey { partition: of, range, id: "test".to_owned() }.to_string();
+        let bytes = Bytes::from(zstd::encode_all(lines.as_slice(), 1).unwrap());
+        let _ = self.raw().await.put(&key, bytes, PutMode::Create).await.unwrap();
+    }
+
     /// Rows of the table, or of its quarantine: where each came from and its `id` (none in quarantine), sorted.
     pub async fn rows(&self, quarantine: bool) -> Vec<(Place, Option<i64>)> {
         let env = self.env(&Faults::none()).await;
@@ -286,7 +301,7 @@ impl Bed {
             for row in 0..batch.num_rows() {
                 let place = (origins.partitions.value(row) as u32, origins.offsets.value(row) as u64);
                 let deleted = deleted.as_ref().is_some_and(|deleted| deleted.value(row));
-                rows.push((place, ids.is_valid(row).then(|| ids.value(row)), deleted));
+                rows.push((place, Some(ids.value(row)), deleted));
             }
         }
         rows.sort_unstable();

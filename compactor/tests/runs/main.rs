@@ -10,7 +10,8 @@
 //! other programs, with tables that change and with what comes in.
 //! `specs` changes the partitioning of live tables, `topics` what they are fed from.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
-//! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person.
+//! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person;
+//! `identity` has values of every type encrypted and back.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -21,6 +22,7 @@ mod changes;
 mod crash;
 mod erase;
 mod history;
+mod identity;
 mod images;
 mod input;
 mod loads;

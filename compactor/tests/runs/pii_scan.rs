@@ -114,3 +114,45 @@ async fn keys_that_are_data_are_not_shown_and_the_sample_is_bounded() {
     let none = scanned("{name: n, type: long}", &[], BOUNDS).await;
     assert_eq!((none.records, none.findings.len()), (0, 0));
 }
+
+/// What `compactor pii scan` ends with.
+fn exit_code(bed: &Bed) -> i32 {
+    let dir = bed.dir.path();
+    let mut compactor = std::process::Command::new(env!("CARGO_BIN_EXE_compactor"));
+    compactor
+        .args(["pii", "scan", "--config"])
+        .arg(dir.join("firn.yaml"))
+        .arg("--pipelines")
+        .arg(dir.join("pipelines"));
+    let ended = compactor.output().unwrap();
+    let shown = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(!shown.contains("alice"), "{shown}");
+    ended.status.code().unwrap()
+}
+
+#[tokio::test]
+async fn exit_codes_say_whether_somebody_must_look() {
+    let mut bed = Bed::with(&pipeline("{name: n, type: long}"));
+    assert_eq!(exit_code(&bed), 99, "there is nothing to look into");
+    let payload = |i: usize| (6, Some(format!(r#"{{"n":{i},"mail":"alice{i}@example.com"}}"#)));
+    bed.land(0, &(0..10).map(payload).collect::<Vec<_>>()).await;
+    assert_eq!(exit_code(&bed), 6);
+    let columns = "{name: mail, type: string}]\n      piiColumns: [{name: mail, protect: keep}";
+    bed.reconfigure(&pipeline(columns));
+    assert_eq!(exit_code(&bed), 0, "somebody looked");
+}
+
+#[tokio::test]
+async fn refused_records_are_looked_at_and_names_for_keys_are_not_shown() {
+    let bed = Bed::with(&pipeline("{name: n, type: long}"));
+    let names = ["alice", "bob", "carol", "dave"];
+    let refused: Vec<String> =
+        names.iter().map(|name| format!(r#"{{"balances":{{"{name}":{{"phone":"+1 555 010 0199"}}}}}}"#)).collect();
+    bed.land(0, &[(6, Some("{\"n\":1}".to_owned()))]).await;
+    bed.refuse(&refused).await;
+    let env = bed.env(&Faults::none()).await;
+    let pipeline = bed.config.pipelines.values().next().unwrap();
+    let found = scan(&env.raw().await.unwrap(), pipeline, BOUNDS).await.unwrap();
+    assert_eq!((found.objects, found.records, found.unreadable), (2, 6, 1), "one of them is no JSON");
+    assert_eq!(told(&found, Confidence::Low), "$.balances['*'].phone phone High");
+}

@@ -408,3 +408,64 @@ async fn what_landing_protected_is_taken_apart_and_not_protected_twice() {
     assert_eq!(rows, 12);
     sweep(&bed.dir.path().join("lake"), &["user-1@secret.example", "555-111", "4111 1111 1111"]);
 }
+
+/// Landed while one column was protected; then another is, too, and the key is rotated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sealed_later_in_a_landed_row_is_sealed_by_the_rows_own_key() {
+    let pipeline = |entries: &[&str]| {
+        let entries: String =
+            entries.iter().map(|name| format!("\n        - {{name: {name}, protect: encrypt}}")).collect();
+        format!(
+            "
+name: p
+ingestionUnit:
+  kafka: {{cluster: c, topic: t}}
+  incomingData:
+    format: json
+    eventTime: {{path: $.at, format: rfc3339}}
+  protectAt: landing
+outsourcingUnit:
+  - table:
+      database: d
+      tableName: t
+      piiColumns:{entries}
+      columns:
+        - {{name: id, type: long, required: true}}
+        - {{name: email, type: string}}
+        - {{name: phone, type: string}}
+"
+        )
+    };
+    for entries in [["email", "phone"], ["phone", "email"]] {
+        let mut bed = Bed::protected(&pipeline(&["email"]));
+        let env = bed.env(&Faults::none()).await;
+        let protected: Vec<_> = firn_shared::config::protected::protected(bed.target().output);
+        let guard = firn_shared::crypto::Guard::new(&protected, &env.keys).await.unwrap().unwrap();
+        let land = |id: u64| {
+            let payload = format!(r#"{{"id":{id},"at":"2021-07-21T06:00:00Z","email":"a@{id}","phone":"555-{id}"}}"#);
+            let out = tokio::task::block_in_place(|| {
+                guard.protect(payload.as_bytes(), &mut firn_shared::crypto::Scratch::default()).unwrap().into_owned()
+            });
+            (6, Some(String::from_utf8(out).unwrap()))
+        };
+        let plain = |id: u64| (6, Some(format!(r#"{{"id":{id},"at":"2021-07-21T06:00:00Z","phone":"555-{id}"}}"#)));
+        bed.land(0, &[land(0), land(1), plain(2)]).await;
+        write_ring(bed.dir.path(), &[1, 2]);
+        bed.reconfigure(&pipeline(&entries));
+        let report = bed.run(&Faults::none()).await.unwrap();
+        assert_eq!((report.fate.rows, report.fate.quarantined), (3, 0));
+        for batch in batches(&bed, &["id", "email", "phone", "_key_people"]).await {
+            let ids = batch.column(0).as_primitive::<arrow_array::types::Int64Type>();
+            for row in 0..batch.num_rows() {
+                let id = ids.value(row);
+                let key = text(&batch, "_key_people").value(row);
+                assert_eq!(key, if id < 2 { "people/1" } else { "people/2" }, "{entries:?} {id}");
+                let version = key.strip_prefix("people/").unwrap().parse().unwrap();
+                assert_eq!(opened(&people(version), text(&batch, "phone").value(row), ""), format!("555-{id}"));
+                if id < 2 {
+                    assert_eq!(opened(&people(version), text(&batch, "email").value(row), ""), format!("a@{id}"));
+                }
+            }
+        }
+    }
+}

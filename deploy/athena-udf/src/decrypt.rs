@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
@@ -17,7 +16,7 @@ use arrow_schema::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
 use firn_shared::clock::Clock;
 use firn_shared::config::domain::Deployment;
-use firn_shared::crypto::keys::key_of;
+use firn_shared::crypto::keys::{KEPT, key_of};
 use firn_shared::crypto::{DataKey, Keys};
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
@@ -27,9 +26,6 @@ use crate::protocol::{Call, Request, Response};
 
 /// The function's name in SQL, whatever its case.
 const NAME: &str = "firn_decrypt";
-/// Opened keys are forgotten after so long, and KMS is asked again: a role that its policy no longer lets in decrypts for
-/// no longer than this. How many are kept is bounded by [`Keys`].
-const KEPT: Duration = Duration::from_mins(15);
 /// Keys that are opened at a time.
 const AT_ONCE: usize = 32;
 
@@ -89,12 +85,12 @@ impl Decrypt {
         stream::iter(ids.into_iter().map(open)).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    /// The keys, made anew when they are old.
+    /// The keys, made anew when they are old: nothing that was opened is kept beyond [`KEPT`], client and stores included.
     fn keys(&self) -> Arc<Keys> {
         let now = self.clock.now();
         let mut held = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
-            Some((keys, since)) if (now - *since).to_std().is_ok_and(|age| age < KEPT) => Arc::clone(keys),
+            Some((keys, since)) if now - *since < KEPT => Arc::clone(keys),
             _ => {
                 let keys = Keys::new(&self.deployment, self.stores.clone(), Arc::clone(&self.clock));
                 *held = Some((Arc::clone(&keys), now));

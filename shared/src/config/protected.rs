@@ -2,7 +2,8 @@
 
 use super::domain::{Column, ColumnPath, JsonPath, Output, PathStep, PayloadFormat, Protect, Protection, Step};
 use super::shaped_columns;
-use crate::crypto::payload::Protected;
+use crate::crypto::naming::Naming;
+use crate::crypto::payload::{Many, Protected};
 use crate::functions::{Shape, Source, json, nested};
 use crate::ids::KeyName;
 use crate::types::{LogicalType, StructField};
@@ -287,11 +288,28 @@ fn places(output: &Output, path: &ColumnPath, row: &[&str]) -> Option<Vec<PathSt
     Some(row.chain(place.0.iter().map(|name| field(name))).chain(inside.iter().cloned()).collect())
 }
 
+/// What each `[]` of a way into a value stands for.
+fn many(r#type: Option<&LogicalType>, path: &[PathStep]) -> Vec<Many> {
+    let Some((step, rest)) = path.split_first() else { return Vec::new() };
+    let (own, inner) = match (step, r#type) {
+        (PathStep::Each, Some(LogicalType::Map(value))) => (Some(Many::Values), Some(&**value)),
+        (PathStep::Each, Some(LogicalType::List(element))) => (Some(Many::Elements), Some(&**element)),
+        (PathStep::Field(name), Some(LogicalType::Struct(fields))) => {
+            (None, fields.iter().find(|field| field.name == *name).map(|field| &field.r#type))
+        }
+        _ => (None, None),
+    };
+    own.into_iter().chain(many(inner, rest)).collect()
+}
+
 /// What of an output's payloads is protected, for [`crate::crypto::Guard`].
 #[must_use]
 pub fn protected(output: &Output) -> Vec<Protected> {
     let (database, table) = (&output.table.database, &output.table.name);
     let protections = output.table.protections.iter();
+    let shaped = shaped_columns(output);
+    let type_of = |name: &str| shaped.iter().find(|column| column.name == name).map(|column| &column.r#type);
+    let naming = |name: &str| type_of(name).map(Naming::of).unwrap_or_default();
     protections
         .map(|protection| {
             let subject =
@@ -304,6 +322,8 @@ pub fn protected(output: &Output) -> Vec<Protected> {
                 protection: protection.clone(),
                 column: format!("{database}.{table}.{}", protection.path),
                 places: rows(output.format).iter().filter_map(of).collect(),
+                many: many(type_of(&protection.path.column), &protection.path.inside),
+                naming: protection.subject.as_ref().map(|name| naming(name.as_str())).unwrap_or_default(),
                 traced: source(output, &protection.path.column).is_some(),
             }
         })

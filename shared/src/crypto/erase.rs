@@ -1,139 +1,40 @@
 //! Takes the values of one data subject out of payloads: null stands where they were, everything else stays.
+//!
+//! A payload may hold what only a key opens: it was sealed as a whole, or a value in it because of its shape. Then the
+//! eraser asks for what is in there, and whoever holds the keys asks again with it. Who cannot be told apart by where
+//! things stand is looked for in the bytes.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::keys::Keys;
-use super::landed::Landed;
+use super::landed::{Landed, shapeless};
+use super::naming::SEALED;
+pub use super::naming::{Naming, Subject};
 use super::payload::{Protected, text_of};
+use super::seal::Plaintext;
 use super::spans::{Places, Span, find};
 use crate::config::domain::EventTime;
 use crate::error::Result;
-use crate::ids::KeyName;
 use crate::raw::inspect::Inspector;
 
 /// What is left of a record that cannot be looked into and speaks of the subject.
 const ERASED: &[u8] = b"{\"_firn_erased\":true}";
-/// How a payload begins that was sealed as a whole.
-const SEALED: &[u8] = b"{\"_firn_sealed\":\"";
 
-/// A data subject under all the names that Firn gives them.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    /// The subject's own text, and its tokens under every key.
-    texts: BTreeSet<String>,
-    /// Ids of the subject's keys.
-    key_ids: BTreeSet<String>,
-    /// By key, the name in the key store.
-    names: Vec<(KeyName, String)>,
-    plain: String,
-    /// Signs of the subject in bytes: texts and key ids.
-    signs: Vec<memchr::memmem::Finder<'static>>,
-}
-
-impl Subject {
-    /// The subject whose column says `text`, under `keys` (those with tokens).
-    ///
-    /// # Errors
-    /// As the keys' providers say.
-    pub async fn new(text: &str, keys: &Keys, names: &BTreeSet<KeyName>) -> Result<Self> {
-        let mut subject = Self {
-            texts: [text.to_owned()].into(),
-            key_ids: BTreeSet::new(),
-            names: Vec::new(),
-            plain: text.to_owned(),
-            signs: Vec::new(),
-        };
-        for name in names {
-            let key = keys.key(name).await?;
-            let token = key.token_key().await?;
-            let mut hex = Vec::new();
-            token.token(text.as_bytes(), &mut hex);
-            subject.texts.extend(String::from_utf8(hex));
-            let short = token.subject(text.as_bytes());
-            subject.key_ids.insert(format!("{name}/s/{short}"));
-            subject.names.push((name.clone(), short));
-        }
-        let signs = subject.texts.iter().chain(&subject.key_ids).filter(|text| !text.is_empty());
-        subject.signs = signs.map(|text| memchr::memmem::Finder::new(text).into_owned()).collect();
-        Ok(subject)
-    }
-
-    /// Whether this is what a column says of the subject: in plain, or as a token. Numbers may be written in several ways,
-    /// and so may ids in hexadecimal digits.
-    #[must_use]
-    pub fn is_named(&self, text: &str) -> bool {
-        self.texts.contains(text)
-            || integer(text).is_some_and(|number| number == self.plain)
-            || is_uuid(&self.plain) && text.eq_ignore_ascii_case(&self.plain)
-    }
-
-    /// Whether a line of JSON may speak of the subject; a no is certain, and cheap.
-    #[must_use]
-    pub fn may_be_in(&self, line: &[u8]) -> bool {
-        // Escapes, and numbers with an exponent, may hide the text.
-        let exponent = |at: usize| {
-            let digit = |at: Option<usize>| at.and_then(|at| line.get(at)).is_some_and(u8::is_ascii_digit);
-            digit(at.checked_sub(1)) && (digit(Some(at + 1)) || matches!(line.get(at + 1), Some(b'+' | b'-')))
-        };
-        memchr::memchr(b'\\', line).is_some()
-            || self.signs.iter().any(|sign| sign.find(line).is_some())
-            || memchr::memmem::find(line, &SEALED[1..]).is_some()
-            || integer(&self.plain).is_some() && memchr::memchr2_iter(b'e', b'E', line).any(exponent)
-            || is_uuid(&self.plain) && line.windows(36).any(|found| found.eq_ignore_ascii_case(self.plain.as_bytes()))
-    }
-
-    /// Whether a key id is that of the subject.
-    #[must_use]
-    pub fn has_key(&self, id: &str) -> bool {
-        self.key_ids.contains(id)
-    }
-
-    /// Keys, and the subject's name under each.
-    #[must_use]
-    pub fn names(&self) -> &[(KeyName, String)] {
-        &self.names
-    }
-
-    /// Whether bytes of which nothing is known speak of the subject.
-    #[must_use]
-    pub fn is_mentioned(&self, bytes: &[u8]) -> bool {
-        !self.plain.is_empty() && memchr::memmem::find(bytes, self.plain.as_bytes()).is_some()
-    }
-}
-
-/// A whole number in plain digits, however it is written: `1e3` and `1000.0` are `1000`.
-fn integer(text: &str) -> Option<String> {
-    const DIGITS_MAX: usize = 40;
-    let (sign, number) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let digits = format!("{whole}{fraction}");
-    let significant = digits.trim_end_matches('0');
-    let zeros = exponent.parse::<i64>().ok()?.checked_add((digits.len() - significant.len()) as i64)?;
-    let zeros = usize::try_from(zeros - fraction.len() as i64).ok().filter(|zeros| *zeros <= DIGITS_MAX);
-    let digits = significant.trim_start_matches('0');
-    if digits.is_empty() {
-        return Some("0".to_owned());
-    }
-    Some(format!("{sign}{digits}{}", "0".repeat(zeros?)))
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
-}
-
-/// Takes a subject out of payloads of one output.
+/// Takes a subject out of payloads of one pipeline.
 #[derive(Debug)]
 pub struct Eraser {
     subject: Subject,
     places: Places,
-    /// By number in `places`: a value that goes when the subject at the other number is the one, or a subject.
-    works: Vec<Option<usize>>,
+    /// By number in `places`.
+    works: Vec<Work>,
     inspector: Inspector,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    /// Says whose values these are.
+    Subject,
+    /// Goes when the subject at number `of`, written like that, is the one.
+    Value { of: usize, naming: Naming },
 }
 
 /// What became of a payload.
@@ -143,8 +44,35 @@ pub enum Erased {
     Untouched,
     /// The payload without the subject's values.
     Changed(Vec<u8>),
-    /// It is sealed as a whole: with which key, and the ciphertext. Ask again with what is in it.
-    Sealed(String, String),
+    /// Something in it is sealed and may be the subject's. Ask again with what is in it.
+    Sealed(Vec<Sealed>),
+}
+
+/// Something sealed in a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The id of the key.
+    pub key: String,
+    /// The ciphertext.
+    pub value: String,
+    at: Range<usize>,
+}
+
+/// What is known of one value.
+enum Fate {
+    Stays,
+    Goes,
+    /// Whose it is cannot be said: the record has another shape.
+    Unknown,
+    /// Nor can what it is.
+    Sealed(Sealed),
+}
+
+/// Whose a value is.
+enum Whose {
+    Subjects,
+    Others,
+    Unknown,
 }
 
 impl Eraser {
@@ -154,13 +82,13 @@ impl Eraser {
     /// `Bug`, never.
     pub fn new(subject: Subject, protected: &[Protected]) -> Result<Self> {
         let (mut places, mut works) = (Places::default(), Vec::new());
-        for one in protected.iter().filter(|p| p.protection.protects() && p.protection.subject.is_some()) {
+        for one in protected.iter().filter(|p| p.protection.is_erasable()) {
             for (path, of) in &one.places {
                 let Some(of) = of else { continue };
-                places.want(of, works.len());
-                works.push(None);
-                places.want(path, works.len());
-                works.push(Some(works.len() - 1));
+                places.want(of, &[], works.len());
+                works.push(Work::Subject);
+                places.want(path, &one.many, works.len());
+                works.push(Work::Value { of: works.len() - 1, naming: one.naming });
             }
         }
         Ok(Self { subject, places, works, inspector: Inspector::new(None, &EventTime::KafkaTimestamp)? })
@@ -175,85 +103,148 @@ impl Eraser {
     /// Looks into one payload.
     #[must_use]
     pub fn erase(&self, payload: &[u8]) -> Erased {
-        if let Some(landed) = payload.strip_prefix(SEALED).and_then(|rest| rest.strip_suffix(b"\"}"))
-            && let Some(Landed { value, key: Some(key), .. }) = std::str::from_utf8(landed).ok().and_then(Landed::parse)
-        {
-            return Erased::Sealed(key.to_owned(), value.to_owned());
+        match whole(payload) {
+            Some(sealed) => Erased::Sealed(vec![sealed]),
+            None => self.look(payload, None),
         }
+    }
+
+    /// The same with what is in the payload's [`Erased::Sealed`], in its order; `None` for what cannot be opened, which
+    /// is taken as it stands there. Never asks again.
+    #[must_use]
+    pub fn erase_opened(&self, payload: &[u8], opened: &[Option<Plaintext>]) -> Erased {
+        match (whole(payload), opened) {
+            // The plaintext of everybody else in the record cannot stand there: all of it goes.
+            (Some(_), [Some(plain)]) => match self.look(plain.expose(), Some(&[])) {
+                Erased::Untouched => Erased::Untouched,
+                Erased::Changed(_) | Erased::Sealed(_) => Erased::Changed(ERASED.to_vec()),
+            },
+            (Some(_), _) => self.look(payload, Some(&[])),
+            (None, _) => self.look(payload, Some(opened)),
+        }
+    }
+
+    fn look(&self, payload: &[u8], opened: Option<&[Option<Plaintext>]>) -> Erased {
         let mut spans = Vec::new();
         if self.inspector.inspect(payload).is_err() || find(payload, &self.places, &mut spans).is_err() {
-            return self.erase_whole(payload);
+            return self.erase_mentioned(payload);
         }
-        let mut gone: Vec<Range<usize>> = spans
-            .iter()
-            .filter(|(number, range)| self.goes(payload, &spans, *number, range))
-            .map(|(_, range)| range.clone())
-            .collect();
-        if gone.is_empty() {
-            return Erased::Untouched;
-        }
-        gone.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
-        let (mut out, mut done) = (Vec::with_capacity(payload.len()), 0);
-        for range in gone {
-            if range.start < done {
-                continue;
+        let (mut gone, mut sealed, mut unknown): (Vec<Range<usize>>, Vec<Sealed>, bool) =
+            (Vec::new(), Vec::new(), false);
+        for span in &spans {
+            match self.fate(payload, &spans, span) {
+                Fate::Stays => {}
+                Fate::Goes => gone.push(span.at.clone()),
+                Fate::Unknown => unknown = true,
+                Fate::Sealed(one) if sealed.contains(&one) => {}
+                Fate::Sealed(one) => sealed.push(one),
             }
-            out.extend_from_slice(&payload[done..range.start]);
-            out.extend_from_slice(b"null");
-            done = range.end;
         }
-        out.extend_from_slice(&payload[done..]);
-        Erased::Changed(out)
+        if unknown && let changed @ Erased::Changed(_) = self.erase_mentioned(payload) {
+            return changed;
+        }
+        sealed.retain(|one| !gone.contains(&one.at));
+        match opened {
+            None if !sealed.is_empty() => return Erased::Sealed(sealed),
+            opened => {
+                let opened = sealed.iter().zip(opened.unwrap_or_default());
+                let hers = |plain: &Option<Plaintext>| {
+                    plain.as_ref().is_some_and(|plain| self.subject.is_mentioned(plain.expose()))
+                };
+                gone.extend(opened.filter(|(_, plain)| hers(plain)).map(|(one, _)| one.at.clone()));
+            }
+        }
+        if gone.is_empty() { Erased::Untouched } else { Erased::Changed(without(payload, gone)) }
     }
 
     /// Of a record that cannot be followed everything goes, if it mentions the subject.
-    #[must_use]
-    pub fn erase_whole(&self, bytes: &[u8]) -> Erased {
+    fn erase_mentioned(&self, bytes: &[u8]) -> Erased {
         if self.subject.is_mentioned(bytes) { Erased::Changed(ERASED.to_vec()) } else { Erased::Untouched }
     }
 
-    fn goes(&self, payload: &[u8], spans: &[Span], number: usize, range: &Range<usize>) -> bool {
-        let Some(of) = self.works[number] else { return false };
-        let raw = &payload[range.clone()];
+    fn fate(&self, payload: &[u8], spans: &[Span], span: &Span) -> Fate {
+        let Work::Value { of, naming } = self.works[span.wanted] else { return Fate::Stays };
+        let raw = &payload[span.at.clone()];
         if raw == b"null" {
-            return false;
+            return Fate::Stays;
         }
-        let sealed_by = |raw: &[u8]| {
-            let text = text_of(raw)?;
-            Landed::parse(&text)?.key.map(|key| self.subject.has_key(key))
-        };
-        if sealed_by(raw) == Some(true) {
-            return true;
+        let text = text_of(raw).filter(|_| raw.first() == Some(&b'"'));
+        let opaque = text.as_deref().and_then(shapeless);
+        let landed = text.as_deref().and_then(Landed::parse);
+        let key = landed.and_then(|landed| landed.key).or(opaque.map(|(key, _)| key));
+        if key.is_some_and(|key| self.subject.has_key(key)) {
+            return Fate::Goes;
         }
+        match (self.whose(payload, spans, of, naming), opaque) {
+            (Whose::Subjects, _) => Fate::Goes,
+            (Whose::Others, _) => Fate::Stays,
+            (Whose::Unknown, None) => Fate::Unknown,
+            (Whose::Unknown, Some((key, value))) => {
+                Fate::Sealed(Sealed { key: key.to_owned(), value: value.to_owned(), at: span.at.clone() })
+            }
+        }
+    }
+
+    fn whose(&self, payload: &[u8], spans: &[Span], of: usize, naming: Naming) -> Whose {
+        let mut whose = Whose::Others;
         // Any of duplicate keys may be the one that some reader takes.
-        spans.iter().filter(|(other, _)| *other == of).any(|(_, range)| {
-            let Some(text) = text_of(&payload[range.clone()]) else { return false };
-            match Landed::parse(&text) {
-                None => self.subject.is_named(&text),
+        for span in spans.iter().filter(|span| span.wanted == of) {
+            let raw = &payload[span.at.clone()];
+            if span.odd || matches!(raw.first(), Some(b'{' | b'[')) {
+                whose = Whose::Unknown;
+                continue;
+            }
+            let Some(text) = text_of(raw) else { continue };
+            let named = match Landed::parse(&text) {
+                None => self.subject.is_named(&text, naming),
                 Some(landed) => {
                     landed.key.is_some_and(|key| self.subject.has_key(key))
-                        || landed.token.is_some_and(|token| self.subject.is_named(token))
-                        || landed.key.is_none() && self.subject.is_named(landed.value)
+                        || landed.token.is_some_and(|token| self.subject.is_named(token, Naming::Text))
+                        || landed.key.is_none() && self.subject.is_named(landed.value, naming)
                 }
+            };
+            if named {
+                return Whose::Subjects;
             }
-        })
+        }
+        whose
     }
+}
+
+/// What is in a payload that was sealed as a whole, or looks like it.
+fn whole(payload: &[u8]) -> Option<Sealed> {
+    let landed = payload.strip_prefix(SEALED)?.strip_suffix(b"\"}")?;
+    let Landed { value, key: Some(key), .. } = Landed::parse(std::str::from_utf8(landed).ok()?)? else { return None };
+    Some(Sealed { key: key.to_owned(), value: value.to_owned(), at: 0..payload.len() })
+}
+
+/// The payload with null at these places.
+fn without(payload: &[u8], mut gone: Vec<Range<usize>>) -> Vec<u8> {
+    gone.sort_by_key(|range| (range.start, std::cmp::Reverse(range.end)));
+    let (mut out, mut done) = (Vec::with_capacity(payload.len()), 0);
+    for range in gone {
+        if range.start < done {
+            continue;
+        }
+        out.extend_from_slice(&payload[done..range.start]);
+        out.extend_from_slice(b"null");
+        done = range.end;
+    }
+    out.extend_from_slice(&payload[done..]);
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::domain::{ColumnPath, PathStep, Protect, Protection};
+    use crate::crypto::naming::tests::subject;
+    use crate::crypto::provider::KeyBytes;
+    use crate::crypto::{DataKey, Sealer};
 
-    fn subject(text: &str) -> Subject {
-        let texts: BTreeSet<String> = [text.to_owned(), "70c3".to_owned()].into();
-        let key_ids: BTreeSet<String> = ["people/s/ab".to_owned()].into();
-        let signs = texts.iter().chain(&key_ids).map(|text| memchr::memmem::Finder::new(text).into_owned()).collect();
-        Subject { texts, key_ids, names: Vec::new(), plain: text.to_owned(), signs }
-    }
-
-    fn eraser(text: &str) -> Eraser {
-        let field = |name: &str| vec![PathStep::Field(name.to_owned())];
+    fn eraser(text: &str, naming: Naming, (value, of): (&str, &str)) -> Eraser {
+        let steps =
+            |path: &str| -> Vec<PathStep> { path.split('.').map(|name| PathStep::Field(name.into())).collect() };
         let protection = Protection {
             path: ColumnPath { column: "mail".to_owned(), inside: Vec::new() },
             how: Protect::Encrypt,
@@ -265,16 +256,27 @@ mod tests {
         let protected = Protected {
             protection,
             column: "d.t.mail".to_owned(),
-            places: vec![(field("mail"), Some(field("who")))],
+            places: vec![(steps(value), Some(steps(of)))],
+            many: Vec::new(),
+            naming,
             traced: true,
         };
         Eraser::new(subject(text), &[protected]).unwrap()
+    }
+
+    fn check(eraser: &Eraser, payload: &str, expected: Option<&str>) {
+        let expected = expected.map_or(Erased::Untouched, |text| Erased::Changed(text.as_bytes().to_vec()));
+        assert_eq!(eraser.erase(payload.as_bytes()), expected, "{payload}");
+        let may = eraser.subject().may_be_in(payload.as_bytes());
+        assert!(may || expected == Erased::Untouched, "{payload}");
     }
 
     #[test]
     fn only_values_of_the_subject_go_however_it_is_written() {
         let token = "ab".repeat(32);
         let sealed = format!(r#"{{"who":8,"mail":"firn:1:e:people/s/ab:QUJD:{token}"}}"#);
+        let odd = r#"{"who":8,"mail":"firn:1:s:people/s/ab:QUJD:"}"#;
+        let number = eraser("1000", Naming::Number, ("mail", "who"));
         for (payload, expected) in [
             (r#"{"who":1000,"mail":"a@b","n":1}"#, Some(r#"{"who":1000,"mail":null,"n":1}"#)),
             (r#"{"who":1e3,"mail":"a@b"}"#, Some(r#"{"who":1e3,"mail":null}"#)),
@@ -282,33 +284,74 @@ mod tests {
             (r#"{"who":"\u0031000","mail":"a@b"}"#, Some(r#"{"who":"\u0031000","mail":null}"#)),
             (r#"{"who":"70c3","mail":"a@b","mail":"c"}"#, Some(r#"{"who":"70c3","mail":null,"mail":null}"#)),
             (sealed.as_str(), Some(r#"{"who":8,"mail":null}"#)),
+            (odd, Some(r#"{"who":8,"mail":null}"#)),
             (r#"{"who":10000,"mail":"1000"}"#, None),
             (r#"{"who":1000,"mail":null}"#, None),
             (r#"{"who":1000"#, Some(r#"{"_firn_erased":true}"#)),
             (r#"{"who":9"#, None),
+            (r#"{"who":10001"#, None),
         ] {
-            let expected = expected.map_or(Erased::Untouched, |text| Erased::Changed(text.as_bytes().to_vec()));
-            assert_eq!(eraser("1000").erase(payload.as_bytes()), expected, "{payload}");
-            let may = eraser("1000").subject().may_be_in(payload.as_bytes());
-            assert!(may || expected == Erased::Untouched, "{payload}");
+            check(&number, payload, expected);
         }
         assert!(!subject("1000").may_be_in(br#"{"who":999,"mail":"e1@example.com"}"#));
     }
 
     #[test]
-    fn whole_numbers_are_one_number() {
-        for (text, expected) in [
-            ("7", Some("7")),
-            ("-70.0e-1", Some("-7")),
-            ("1.05e3", Some("1050")),
-            ("0.000", Some("0")),
-            ("7.5", None),
-            ("1e400", None),
-            ("x", None),
-            ("", None),
-            (".5e1", None),
-        ] {
-            assert_eq!(integer(text).as_deref(), expected, "{text}");
+    fn in_text_every_character_counts() {
+        let text = eraser("42", Naming::Text, ("mail", "who"));
+        for other in ["\"0042\"", "\"42.0\"", "\"4.2e1\"", "42.0", "null", "43"] {
+            check(&text, &format!(r#"{{"who":{other},"mail":"a@b"}}"#), None);
         }
+        for same in ["\"42\"", "42", "\"\\u00342\""] {
+            let expected = format!(r#"{{"who":{same},"mail":null}}"#);
+            check(&text, &format!(r#"{{"who":{same},"mail":"a@b"}}"#), Some(&expected));
+        }
+    }
+
+    #[test]
+    fn values_of_another_shape_go_with_their_subject_and_records_that_mention_one_go_as_a_whole() {
+        let all = Some(r#"{"_firn_erased":true}"#);
+        let apart = eraser("42", Naming::Number, ("user.mail", "who"));
+        check(&apart, r#"{"who":42,"user":[{"mail":"a@b"}]}"#, Some(r#"{"who":42,"user":null}"#));
+        check(&apart, r#"{"who":42,"user":"a@b"}"#, Some(r#"{"who":42,"user":null}"#));
+        check(&apart, r#"{"who":43,"user":"a@b 42"}"#, None);
+        check(&apart, r#"{"who":{"id":42},"user":{"mail":"a@b"}}"#, all);
+        check(&apart, r#"{"who":{"id":43},"user":{"mail":"a@b"}}"#, None);
+        check(&apart, r#"[{"who":42,"user":{"mail":"a@b"}}]"#, all);
+        let inside = eraser("42", Naming::Number, ("user.mail", "user.id"));
+        check(&inside, r#"{"user":[{"id":42,"mail":"a@b"}]}"#, all);
+        check(&inside, r#"{"user":[{"id":43,"mail":"a@b"}]}"#, None);
+        check(&inside, r#"{"user":null,"n":42}"#, None);
+    }
+
+    #[test]
+    fn what_is_sealed_is_asked_for_and_what_only_looks_sealed_is_taken_as_it_is() {
+        let key = DataKey::new("people/1", &KeyBytes::new([1; 32])).unwrap();
+        let seal = |text: &str| {
+            let mut out = Vec::new();
+            Sealer::default().seal(&key, b"", text.as_bytes(), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let eraser = eraser("müller@x", Naming::Text, ("user.mail", "user.id"));
+        let asked = |payload: &str, open: bool| {
+            assert!(eraser.subject().may_be_in(payload.as_bytes()), "{payload}");
+            let Erased::Sealed(sealed) = eraser.erase(payload.as_bytes()) else { panic!("{payload}") };
+            let plain = |one: &Sealed| open.then(|| key.open(one.value.as_bytes(), b"").unwrap());
+            eraser.erase_opened(payload.as_bytes(), &sealed.iter().map(plain).collect::<Vec<_>>())
+        };
+        let changed = |text: &str| Erased::Changed(text.as_bytes().to_vec());
+        // Valid JSON that was sealed whole is JSON again, escapes and all; its mails mention nobody.
+        let whole = |text: &str| format!(r#"{{"_firn_sealed":"firn:1:e:people/1:{}:"}}"#, seal(text));
+        let hers = r#"{"user":{"id":"m\u00fcller@x","mail":"a@b"}}"#;
+        assert_eq!(asked(&whole(hers), true), changed(r#"{"_firn_erased":true}"#));
+        assert_eq!(asked(&whole(&hers[..hers.len() - 1]), true), changed(r#"{"_firn_erased":true}"#), "cut short");
+        let other = r#"{"user":{"id":"x","mail":"a@b"},"note":"about müller@x"}"#;
+        assert_eq!(asked(&whole(other), true), Erased::Untouched);
+        assert_eq!(asked(&whole(hers), false), Erased::Untouched);
+        // A value of another shape.
+        let odd = |text: &str| format!(r#"{{"n":1,"user":"firn:1:s:people/1:{}:"}}"#, seal(text));
+        assert_eq!(asked(&odd(r#"[{"id":"m\u00fcller@x"}]"#), true), changed(r#"{"n":1,"user":null}"#));
+        assert_eq!(asked(&odd(r#"[{"id":"x"}]"#), true), Erased::Untouched);
+        assert_eq!(asked(&odd(r#"[{"id":"m\u00fcller@x"}]"#), false), Erased::Untouched);
     }
 }

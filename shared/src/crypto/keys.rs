@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
@@ -23,6 +23,9 @@ use crate::store::{Store, Stores};
 
 /// The newest version is asked for again this often: an operator may have added one, or another process.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
+/// Opened versions and the secret of tokens are forgotten after so long, and the provider is asked again: whom KMS no longer
+/// lets in opens nothing for longer than this.
+pub const KEPT: TimeDelta = TimeDelta::minutes(15);
 /// Opened keys that are kept, of each kind.
 const KEPT_MAX: usize = 20_000;
 /// Keys of subjects that are fetched at a time.
@@ -94,7 +97,8 @@ impl Keys {
             runtime: self.runtime.clone(),
             current: AsyncMutex::default(),
             fast: Mutex::default(),
-            token: OnceCell::new(),
+            token: AsyncMutex::default(),
+            token_fast: Mutex::default(),
             versions: Mutex::default(),
             subjects: Mutex::default(),
         });
@@ -107,8 +111,8 @@ impl Keys {
         self.specs.keys()
     }
 
-    /// The seed of the key that signs certificates: from the first key ring that has one, else made of the secret behind the
-    /// tokens of the first key from KMS.
+    /// The seed of the key that signs certificates: from the first key ring that has one, else of the first key from KMS,
+    /// which keeps it apart from what readers open.
     ///
     /// # Errors
     /// `Config` when no ring has one and no key is from KMS, or a ring cannot be read; those of the provider.
@@ -122,7 +126,7 @@ impl Keys {
         }
         let mut names = self.specs.iter().filter(|(_, spec)| matches!(spec.source, KeySource::Kms { .. }));
         if let Some((name, _)) = names.next() {
-            return Ok(self.key(name).await?.token_key().await?.signing_seed());
+            return self.key(name).await?.provider.signing(self.clock.now()).await;
         }
         Err(Error::config(
             "no key ring has a `signing` key, which certificates need; add `signing: ` and the output of `openssl rand -base64 32` to one",
@@ -177,7 +181,10 @@ pub struct Key {
     current: AsyncMutex<Option<Current>>,
     /// The same for those who cannot wait.
     fast: Mutex<Option<Current>>,
-    token: OnceCell<TokenKey>,
+    /// Held while somebody asks for the secret of tokens.
+    token: AsyncMutex<()>,
+    /// That, and when it was asked for.
+    token_fast: Mutex<Option<(Arc<TokenKey>, DateTime<Utc>)>>,
     versions: Mutex<Recent>,
     subjects: Mutex<Recent>,
 }
@@ -253,17 +260,35 @@ impl Key {
     ///
     /// # Errors
     /// As the provider says.
-    pub async fn token_key(&self) -> Result<&TokenKey> {
-        let open = || async { self.provider.token(self.clock.now()).await.map(|secret| TokenKey::new(&secret)) };
-        self.token.get_or_try_init(open).await
+    pub async fn token_key(&self) -> Result<Arc<TokenKey>> {
+        if let Some(key) = self.token_fresh() {
+            return Ok(key);
+        }
+        let _asking = self.token.lock().await;
+        if let Some(key) = self.token_fresh() {
+            return Ok(key);
+        }
+        let now = self.clock.now();
+        let key = Arc::new(TokenKey::new(&self.provider.token(now).await?));
+        *lock(&self.token_fast) = Some((Arc::clone(&key), now));
+        Ok(key)
     }
 
-    /// The same after somebody has waited for it.
+    /// The same on a worker thread.
     ///
     /// # Errors
-    /// `Bug` before.
-    pub fn token_key_opened(&self) -> Result<&TokenKey> {
-        self.token.get().ok_or_else(|| Error::bug(format!("nobody opened the tokens of key {}", self.name)))
+    /// As [`Self::token_key`].
+    pub fn token_key_blocking(&self) -> Result<Arc<TokenKey>> {
+        match self.token_fresh() {
+            Some(key) => Ok(key),
+            None => self.runtime.block_on(self.token_key()),
+        }
+    }
+
+    fn token_fresh(&self) -> Option<Arc<TokenKey>> {
+        let held = lock(&self.token_fast);
+        let (key, asked) = held.as_ref()?;
+        (self.clock.now() - asked < KEPT).then(|| Arc::clone(key))
     }
 
     /// The key that a ciphertext names, to open it; `None` for a subject whose key is gone.
@@ -278,14 +303,27 @@ impl Key {
         }
     }
 
+    /// The same on a worker thread.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_blocking(&self, id: &str) -> Result<Option<Arc<DataKey>>> {
+        self.runtime.block_on(self.open(id))
+    }
+
     async fn version(&self, number: u32) -> Result<Arc<DataKey>> {
         let id = format!("{}/{number}", self.name);
-        if let Some(key) = lock(&self.versions).get(&id) {
-            return Ok(key);
+        let now = self.clock.now();
+        {
+            let mut kept = lock(&self.versions);
+            kept.forget_before(now - KEPT);
+            if let Some(key) = kept.get(&id) {
+                return Ok(key);
+            }
         }
         let version = self.provider.version(number).await?;
         let key = Arc::new(DataKey::new(id.clone(), &version.key)?);
-        lock(&self.versions).insert(id, Arc::clone(&key), self.clock.now());
+        lock(&self.versions).insert(id, Arc::clone(&key), now);
         Ok(key)
     }
 

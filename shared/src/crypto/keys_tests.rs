@@ -105,6 +105,25 @@ async fn a_ring_without_the_key_or_its_token_says_so() {
     assert!(key.token_key().await.unwrap_err().to_string().contains("no `token` under `people`"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn opened_keys_are_asked_for_again_after_a_quarter_of_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let ring = folder.path().join("keys.yaml");
+    write_ring(&ring, &[(1, 1), (2, 2)]);
+    let clock = ManualClock::new(DateTime::UNIX_EPOCH);
+    let key = keys(folder.path(), &clock).key(&name()).await.unwrap();
+    assert!(key.open("people/1").await.unwrap().is_some());
+    let token = key.token_key().await.unwrap();
+    std::fs::remove_file(&ring).unwrap();
+    clock.set(DateTime::UNIX_EPOCH + KEPT - TimeDelta::seconds(1));
+    assert!(key.open("people/1").await.unwrap().is_some());
+    assert!(Arc::ptr_eq(&token, &key.token_key().await.unwrap()));
+    clock.set(DateTime::UNIX_EPOCH + KEPT);
+    assert!(key.token_key().await.is_err());
+    clock.set(DateTime::UNIX_EPOCH + KEPT + TimeDelta::seconds(1));
+    assert!(key.open("people/1").await.is_err());
+}
+
 #[test]
 fn only_ids_of_data_keys_name_a_key() {
     let subject = format!("people/s/{}", "0f".repeat(16));

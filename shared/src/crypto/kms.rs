@@ -3,7 +3,11 @@
 //! ```text
 //! {store}/{key}/versions/0000000003.json   {"format":1,"key","version","createdAt","kmsKeyId","encryptionContext","wrapped"}
 //! {store}/{key}/token.json                 the same without a version: the secret behind tokens, made once
+//! {store}/{key}/certificate.json           the same: the seed of the key that signs certificates, made once
 //! ```
+//! KMS ties each to its purpose, which is its encryption context: `firn:key` and `firn:version` (`token` for tokens); the
+//! seed has `firn:purpose` and `firn:signer` alone, so whom a policy lets in by `firn:key` cannot sign. What the object says
+//! of itself must be what it is asked for as, because whoever may write the store could put another's in its place.
 //! Objects are put only where there is none: of two processes that make a version at once, one wins and both use it. A
 //! crash after KMS has answered leaves a data key that nobody knows.
 
@@ -27,6 +31,23 @@ use crate::config::domain::{KmsOptions, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::KeyName;
 use crate::store::{Depth, PutMode, PutOutcome, Store};
+
+/// What a data key is for.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// Seals values.
+    Version(u32),
+    /// Makes tokens.
+    Token,
+    /// Signs certificates.
+    Certificate,
+}
+
+impl Purpose {
+    fn version(self) -> Option<u32> {
+        if let Self::Version(number) = self { Some(number) } else { None }
+    }
+}
 
 /// Format of the objects.
 const FORMAT: u32 = 1;
@@ -88,8 +109,14 @@ impl KmsProvider {
         Self { client, store, name, key_id, context, reuse }
     }
 
-    fn version_object(&self, number: u32) -> String {
-        format!("{}/versions/{number:010}.json", self.name)
+    /// Where a wrapped key is kept.
+    fn object(&self, of: Purpose) -> String {
+        let name = &self.name;
+        match of {
+            Purpose::Version(number) => format!("{name}/versions/{number:010}.json"),
+            Purpose::Token => format!("{name}/token.json"),
+            Purpose::Certificate => format!("{name}/certificate.json"),
+        }
     }
 
     /// The number of the newest version in the store.
@@ -111,15 +138,20 @@ impl KmsProvider {
     }
 
     /// What KMS ties a data key to; it must be told the same to unwrap it, and writes it into its audit log.
-    fn context_of(&self, version: Option<u32>) -> BTreeMap<String, String> {
-        let purpose = version.map_or_else(|| "token".to_owned(), |number| number.to_string());
-        let ours = [("firn:key".to_owned(), self.name.to_string()), ("firn:version".to_owned(), purpose)];
+    fn context_of(&self, of: Purpose) -> BTreeMap<String, String> {
+        let name = self.name.to_string();
+        let ours = match of {
+            Purpose::Version(number) => [("firn:key", name), ("firn:version", number.to_string())],
+            Purpose::Token => [("firn:key", name), ("firn:version", "token".to_owned())],
+            Purpose::Certificate => [("firn:purpose", "certificate".to_owned()), ("firn:signer", name)],
+        };
+        let ours = ours.into_iter().map(|(name, value)| (name.to_owned(), value));
         self.context.clone().into_iter().chain(ours).collect()
     }
 
     /// A new data key, and what is stored of it.
-    async fn make(&self, version: Option<u32>, now: DateTime<Utc>) -> Result<(KeyBytes, StoredKey)> {
-        let context = self.context_of(version);
+    async fn make(&self, of: Purpose, now: DateTime<Utc>) -> Result<(KeyBytes, StoredKey)> {
+        let context = self.context_of(of);
         let mut request = self.client.generate_data_key().key_id(&self.key_id).key_spec(DataKeySpec::Aes256);
         for (name, value) in &context {
             request = request.encryption_context(name, value);
@@ -131,7 +163,7 @@ impl KmsProvider {
         let wrapped = StoredKey {
             format: FORMAT,
             key: self.name.clone(),
-            version,
+            version: of.version(),
             created_at: now,
             kms_key_id: made.key_id.unwrap_or_else(|| self.key_id.clone()),
             encryption_context: context,
@@ -146,30 +178,48 @@ impl KmsProvider {
         self.store.put(object, body.into(), PutMode::Create).await
     }
 
-    /// Unwraps a key of the store.
-    async fn open(&self, object: &str) -> Result<(KeyBytes, DateTime<Utc>)> {
+    /// Unwraps a key of the store, which must be the one it is asked for as.
+    async fn open(&self, of: Purpose) -> Result<(KeyBytes, DateTime<Utc>)> {
+        let object = self.object(of);
         let place = || format!("{}/{object}", self.store.url());
-        let body = self.store.get(object).await?;
+        let body = self.store.get(&object).await?;
         let wrapped: StoredKey = serde_json::from_slice(&body)
             .map_err(|e| Error::data(format!("{} is no wrapped key of Firn: {e}", place())).with_source(e))?;
-        if wrapped.format != FORMAT {
-            return Err(Error::data(format!("{} has format {}; a newer Firn wrote it", place(), wrapped.format)));
-        }
+        let context = self.context_of(of);
+        expect(&wrapped, (&self.name, of.version(), &context))
+            .map_err(|what| Error::data(format!("{} {what}", place())))?;
         let blob = STANDARD.decode(&wrapped.wrapped).map_err(|e| Error::data(place()).with_source(e))?;
-        let mut request = self.client.decrypt().key_id(&wrapped.kms_key_id).ciphertext_blob(Blob::new(blob));
-        for (name, value) in &wrapped.encryption_context {
+        // By the configured key, not by the one that the object names: KMS refuses what any other has wrapped.
+        let mut request = self.client.decrypt().key_id(&self.key_id).ciphertext_blob(Blob::new(blob));
+        for (name, value) in &context {
             request = request.encryption_context(name, value);
         }
-        let opened = request.send().await.map_err(|e| self.failed(&format!("unwrap {}", place()), &e))?;
+        let opened = request.send().await.map_err(|e| {
+            let by = &wrapped.kms_key_id;
+            self.failed(&format!("unwrap {}, which says that {by} has wrapped it,", place()), &e)
+        })?;
         let plaintext = Zeroizing::new(opened.plaintext.map(Blob::into_inner).unwrap_or_default());
         let key = KeyBytes::from_slice(&plaintext)
             .ok_or_else(|| Error::data(format!("{} holds a key of another length", place())))?;
         Ok((key, wrapped.created_at))
     }
 
+    /// A key that is made once and stays.
+    async fn once(&self, of: Purpose, now: DateTime<Utc>) -> Result<KeyBytes> {
+        let object = self.object(of);
+        if self.store.head(&object).await?.is_none() {
+            let (key, wrapped) = self.make(of, now).await?;
+            if self.put(&object, &wrapped).await? == PutOutcome::Written {
+                return Ok(key);
+            }
+        }
+        self.open(of).await.map(|(key, _)| key)
+    }
+
     async fn create(&self, number: u32, now: DateTime<Utc>) -> Result<Option<KeyVersion>> {
-        let (key, wrapped) = self.make(Some(number), now).await?;
-        match self.put(&self.version_object(number), &wrapped).await? {
+        let of = Purpose::Version(number);
+        let (key, wrapped) = self.make(of, now).await?;
+        match self.put(&self.object(of), &wrapped).await? {
             PutOutcome::Written => {
                 tracing::info!(key = %self.name, version = number, "made a version of a key");
                 Ok(Some(KeyVersion { number, key, created: Some(now) }))
@@ -207,7 +257,7 @@ impl KeyProvider for KmsProvider {
             let next = match self.last().await? {
                 None => 1,
                 Some(number) => {
-                    let (key, created) = self.open(&self.version_object(number)).await?;
+                    let (key, created) = self.open(Purpose::Version(number)).await?;
                     if (now - created).to_std().unwrap_or_default() < self.reuse.age {
                         return Ok(KeyVersion { number, key, created: Some(created) });
                     }
@@ -234,18 +284,77 @@ impl KeyProvider for KmsProvider {
     }
 
     async fn version(&self, number: u32) -> Result<KeyVersion> {
-        let (key, created) = self.open(&self.version_object(number)).await?;
+        let (key, created) = self.open(Purpose::Version(number)).await?;
         Ok(KeyVersion { number, key, created: Some(created) })
     }
 
     async fn token(&self, now: DateTime<Utc>) -> Result<KeyBytes> {
-        let object = format!("{}/token.json", self.name);
-        if self.store.head(&object).await?.is_none() {
-            let (key, wrapped) = self.make(None, now).await?;
-            if self.put(&object, &wrapped).await? == PutOutcome::Written {
-                return Ok(key);
-            }
+        self.once(Purpose::Token, now).await
+    }
+
+    async fn signing(&self, now: DateTime<Utc>) -> Result<KeyBytes> {
+        self.once(Purpose::Certificate, now).await
+    }
+}
+
+/// Whether a stored key is the one that was asked for; else what it is.
+fn expect(
+    stored: &StoredKey,
+    (key, version, context): (&KeyName, Option<u32>, &BTreeMap<String, String>),
+) -> std::result::Result<(), String> {
+    if stored.format != FORMAT {
+        return Err(format!("has format {}; a newer Firn wrote it", stored.format));
+    }
+    if (&stored.key, stored.version) != (key, version) {
+        let number = |version: Option<u32>| version.map_or_else(String::new, |number| format!(" version {number}"));
+        let (theirs, ours) = (number(stored.version), number(version));
+        return Err(format!(
+            "holds key {}{theirs}, where key {key}{ours} belongs; somebody has put it there",
+            stored.key
+        ));
+    }
+    if stored.encryption_context != *context {
+        return Err(format!(
+            "was wrapped for another purpose: its encryption context is {:?}, expected is {context:?}",
+            stored.encryption_context
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(key: &str, version: Option<u32>, context: &[(&str, &str)]) -> StoredKey {
+        StoredKey {
+            format: FORMAT,
+            key: key.parse().unwrap(),
+            version,
+            created_at: DateTime::UNIX_EPOCH,
+            kms_key_id: "arn:aws:kms:eu-central-1:1:key/1".to_owned(),
+            encryption_context: context.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            wrapped: "AAAA".to_owned(),
         }
-        self.open(&object).await.map(|(key, _)| key)
+    }
+
+    /// The key and version that were asked for, with everything that a stored one may say.
+    #[test]
+    fn a_key_that_belongs_elsewhere_is_refused() {
+        let people = [("firn:key", "people"), ("firn:version", "3"), ("team", "shop")];
+        let expected = stored("people", Some(3), &people).encryption_context;
+        let check = |stored: &StoredKey| expect(stored, (&"people".parse().unwrap(), Some(3), &expected));
+        assert_eq!(check(&stored("people", Some(3), &people)), Ok(()));
+        let public = [("firn:key", "public"), ("firn:version", "1"), ("team", "shop")];
+        for (foreign, why) in [
+            (stored("public", Some(1), &public), "holds key public version 1, where key people version 3 belongs"),
+            (stored("people", Some(2), &people), "holds key people version 2"),
+            (stored("people", None, &people), "holds key people, where key people version 3 belongs"),
+            (stored("people", Some(3), &public), "was wrapped for another purpose"),
+            (stored("people", Some(3), &people[..2]), "was wrapped for another purpose"),
+            (StoredKey { format: 2, ..stored("people", Some(3), &people) }, "has format 2"),
+        ] {
+            assert!(check(&foreign).unwrap_err().contains(why), "{foreign:?}");
+        }
     }
 }

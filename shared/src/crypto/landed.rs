@@ -4,6 +4,7 @@
 //! ```text
 //! firn:1:e:{key id}:{ciphertext}:{token}     encrypted; the token may be empty
 //! firn:1:v::{token}:{text}                   token, hash, mask or redacted text
+//! firn:1:s:{key id}:{ciphertext}:            JSON of another shape than the path has, sealed as it stood there
 //! ```
 
 const PREFIX: &str = "firn:1:";
@@ -42,6 +43,16 @@ impl<'a> Landed<'a> {
     }
 }
 
+/// How something begins in a payload that [`shapeless`] takes apart.
+pub(super) const SHAPELESS: &[u8] = b"firn:1:s:";
+
+/// The key id and the ciphertext of a value that was sealed because of its shape; `None` for any other text.
+pub(super) fn shapeless(text: &str) -> Option<(&str, &str)> {
+    let (key, rest) = text.strip_prefix(PREFIX)?.strip_prefix("s:")?.split_once(':')?;
+    let ciphertext = rest.strip_suffix(':')?;
+    (is_key(key) && is_base64(ciphertext)).then_some((key, ciphertext))
+}
+
 fn is_key(text: &str) -> bool {
     text.split('/').count() >= 2
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'/'))
@@ -56,6 +67,13 @@ fn is_base64(text: &str) -> bool {
 /// Appends the beginning of a value that `key` seals; ciphertext, a colon and the token follow.
 pub(super) fn begin_sealed(key: &str, out: &mut Vec<u8>) {
     for part in [PREFIX, "e:", key, ":"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// Appends the beginning of a value of another shape that `key` seals; ciphertext and a colon follow.
+pub(super) fn begin_shapeless(key: &str, out: &mut Vec<u8>) {
+    for part in [PREFIX, "s:", key, ":"] {
         out.extend_from_slice(part.as_bytes());
     }
 }
@@ -76,6 +94,12 @@ mod tests {
         let sealed = format!("firn:1:e:people/3:QUJD:{token}");
         let expected = Landed { value: "QUJD", key: Some("people/3"), token: Some(&token) };
         assert_eq!(Landed::parse(&sealed), Some(expected));
+        assert_eq!(shapeless("firn:1:s:people/3:QUJD:"), Some(("people/3", "QUJD")));
+        assert_eq!(
+            (Landed::parse("firn:1:s:people/3:QUJD:"), shapeless(&sealed)),
+            (None, None),
+            "neither is the other"
+        );
         let open = Landed { value: "a:b", key: None, token: None };
         assert_eq!(Landed::parse("firn:1:v:::a:b"), Some(open));
         for text in [

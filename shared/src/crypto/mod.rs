@@ -7,13 +7,15 @@
 //! a payload's bytes ─────┴─→ payload: the same, in place, for the raw zone and for quarantined records
 //! ```
 //! [`seal`] is AES-256-GCM in the layout that other engines open, [`token`] HMAC-SHA256. [`landed`] is how a protected
-//! value looks inside a payload. Plaintext and keys have no readable `Debug`, and keys are wiped when they are dropped.
+//! value looks inside a payload, [`naming`] how data subjects are called. Plaintext and keys have no readable `Debug`, and
+//! keys are wiped when they are dropped.
 
 pub mod erase;
 pub mod keys;
 mod kms;
 pub mod landed;
 pub mod mask;
+pub mod naming;
 pub mod payload;
 pub mod provider;
 pub mod ring;

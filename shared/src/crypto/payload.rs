@@ -1,22 +1,34 @@
 //! Protection inside payloads: the bytes of protected values are replaced in place, the record is never rebuilt.
 //!
 //! Landing does it before anything is uploaded (`protectAt: landing`), the compactor with records that it quarantines. A
-//! payload that cannot be followed, because it is no JSON, is sealed as a whole.
+//! payload that cannot be followed, because it is no JSON, is sealed as a whole. So is a value of another shape than the
+//! path of a protected value has: an object where the path has a list, text where it has an object.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::keys::{Key, Keys};
 use super::landed;
+use super::naming::Naming;
 use super::seal::{DataKey, Sealer};
 use super::spans::{Places, Span, find, unquoted};
 use super::treatment::Treatment;
-use crate::config::domain::{EventTime, PathStep, Protection};
+use crate::config::domain::{EventTime, PathStep, Protect, Protection};
 use crate::error::{Error, Result};
 use crate::raw::envelope::text::push_string;
 use crate::raw::inspect::Inspector;
+
+/// What `[]` of a path stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Many {
+    /// The elements of a list.
+    Elements,
+    /// The values of a map.
+    Values,
+}
 
 /// A protected value's way from a column back into payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +39,27 @@ pub struct Protected {
     pub column: String,
     /// Where it is in a payload, and where its subject is.
     pub places: Vec<(Vec<PathStep>, Option<Vec<PathStep>>)>,
+    /// What each `[]` of these places stands for, in order.
+    pub many: Vec<Many>,
+    /// How the subject's column writes whom it names.
+    pub naming: Naming,
     /// Whether these places are all there are; else the value may be anywhere in the payload.
     pub traced: bool,
+}
+
+impl Protected {
+    /// Whether erasure finds the value by what the subject's place says, and by nothing else.
+    fn is_found_by_name(&self) -> bool {
+        let by_key = self.protection.how == Protect::Encrypt || self.protection.how == Protect::Drop;
+        self.protection.is_erasable() && !by_key
+    }
+
+    /// Whether this hides a subject that stands at `place`, so that nobody can tell any more who it is.
+    fn hides(&self, place: &[PathStep]) -> bool {
+        let told = self.protection.token || matches!(self.protection.how, Protect::Token | Protect::Hash);
+        let stands = |(own, _): &(Vec<PathStep>, _)| place.starts_with(own) && (own.len() < place.len() || !told);
+        self.protection.protects() && self.places.iter().any(stands)
+    }
 }
 
 /// Protects payloads of one pipeline or one table; shared by all threads.
@@ -40,8 +71,10 @@ pub struct Guard {
     works: Vec<Work>,
     /// Seals payloads that cannot be followed.
     whole: Option<Arc<Key>>,
-    /// Whether every protected value can be found in a payload.
+    /// Whether every protected value can be found in a payload, and whose it is afterwards.
     traced: bool,
+    /// Whether landing may have protected values already: they stay as they are.
+    landed: bool,
     inspector: Inspector,
 }
 
@@ -49,7 +82,8 @@ pub struct Guard {
 enum Work {
     Protect {
         treatment: usize,
-        subject: Option<usize>,
+        /// Where the subject stands, and how it is written.
+        subject: Option<(usize, Naming)>,
     },
     /// Only read, to choose a key.
     Subject,
@@ -90,11 +124,11 @@ impl Guard {
                 }
                 taken.push(path);
                 let subject = subject.as_ref().filter(|_| treatment.by_subject()).map(|path| {
-                    places.want(path, works.len());
+                    places.want(path, &[], works.len());
                     works.push(Work::Subject);
-                    works.len() - 1
+                    (works.len() - 1, one.naming)
                 });
-                places.want(path, works.len());
+                places.want(path, &one.many, works.len());
                 works.push(Work::Protect { treatment: treatments.len(), subject });
             }
             treatments.push(treatment);
@@ -104,9 +138,19 @@ impl Guard {
             Some(name) => Some(keys.key(name).await?),
             None => None,
         };
-        let traced = protected.iter().all(|p| p.traced);
+        // Of two tables one may hide the subject by which the other's values would be found again.
+        let subjects = protected.iter().filter(|p| p.is_found_by_name()).flat_map(|p| &p.places);
+        let hidden =
+            subjects.filter_map(|(_, subject)| subject.as_ref()).any(|at| protected.iter().any(|p| p.hides(at)));
+        let traced = protected.iter().all(|p| p.traced) && !hidden;
         let inspector = Inspector::new(None, &EventTime::KafkaTimestamp)?;
-        Ok(Some(Self { places, treatments, works, whole, traced, inspector }))
+        Ok(Some(Self { places, treatments, works, whole, traced, landed: false, inspector }))
+    }
+
+    /// The same for payloads of which landing may have protected values: these stay as they are.
+    #[must_use]
+    pub fn of_landed(self, landed: bool) -> Self {
+        Self { landed, ..self }
     }
 
     /// The payload with protected values replaced. It must be one JSON value; one that is not comes back sealed.
@@ -118,7 +162,7 @@ impl Guard {
         spans.clear();
         let followed = self.traced && find(payload, &self.places, &mut spans).is_ok();
         // Outer before inner, where a place is wanted twice.
-        spans.sort_by_key(|(_, range)| (range.start, std::cmp::Reverse(range.end)));
+        spans.sort_by_key(|span| (span.at.start, std::cmp::Reverse(span.at.end)));
         let protected = if !followed {
             self.seal_whole(payload, scratch).map(Cow::Owned)
         } else if spans.is_empty() {
@@ -170,8 +214,8 @@ impl Guard {
             if find(payload, &self.places, &mut spans).is_err() {
                 continue;
             }
-            for (number, _) in &spans {
-                if let Work::Protect { treatment, subject: Some(subject) } = self.works[*number]
+            for span in &spans {
+                if let Work::Protect { treatment, subject: Some(subject) } = self.works[span.wanted]
                     && let Some(name) = self.subject(payload, &spans, treatment, subject)?
                 {
                     wanted.entry(treatment).or_default().push(name);
@@ -188,12 +232,29 @@ impl Guard {
         Ok(())
     }
 
-    /// The subject's name in the key store, from the value at number `subject`; the last of duplicate keys counts.
-    fn subject(&self, payload: &[u8], spans: &[Span], treatment: usize, subject: usize) -> Result<Option<String>> {
-        let Some((_, range)) = spans.iter().rev().find(|(number, _)| *number == subject) else { return Ok(None) };
-        let Some(text) = text_of(&payload[range.clone()]) else { return Ok(None) };
+    /// The subject's name in the key store, from the value at number `subject`; the last of duplicate keys counts. Nobody
+    /// is named by a value of another shape, nor by one that landing has protected.
+    fn subject(
+        &self,
+        payload: &[u8],
+        spans: &[Span],
+        treatment: usize,
+        (subject, naming): (usize, Naming),
+    ) -> Result<Option<String>> {
+        let Some(span) = spans.iter().rev().find(|span| span.wanted == subject && !span.odd) else { return Ok(None) };
+        let raw = &payload[span.at.clone()];
+        if matches!(raw.first(), Some(b'{' | b'[')) || self.is_landed(raw) {
+            return Ok(None);
+        }
+        let Some(text) = text_of(raw) else { return Ok(None) };
         let key = self.treatments[treatment].sealing().ok_or_else(|| Error::bug("a subject without a key"))?;
-        Ok(Some(key.token_key_opened()?.subject(text.as_bytes())))
+        Ok(Some(key.token_key_blocking()?.subject(naming.canonical(&text).as_bytes())))
+    }
+
+    /// Whether landing has protected this value.
+    fn is_landed(&self, raw: &[u8]) -> bool {
+        let is = |text: Cow<'_, str>| landed::Landed::parse(&text).is_some() || landed::shapeless(&text).is_some();
+        self.landed && raw.first() == Some(&b'"') && text_of(raw).is_some_and(is)
     }
 
     /// The key that seals a value. Within a record a key is asked for its newest version once: one column of the table
@@ -202,7 +263,7 @@ impl Guard {
         &self,
         payload: &[u8],
         spans: &[Span],
-        (treatment, subject): (usize, Option<usize>),
+        (treatment, subject): (usize, Option<(usize, Naming)>),
         newest: &mut Vec<(usize, Arc<DataKey>)>,
     ) -> Result<Option<Arc<DataKey>>> {
         let Some(key) = self.treatments[treatment].sealing() else { return Ok(None) };
@@ -225,26 +286,49 @@ impl Guard {
     fn replace(&self, payload: &[u8], spans: &[Span], scratch: &mut Scratch) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(payload.len() + spans.len() * 160);
         let (mut done, mut newest) = (0, Vec::new());
-        for (number, range) in spans {
-            let Work::Protect { treatment, subject } = self.works[*number] else { continue };
-            let raw = &payload[range.clone()];
+        for span in spans {
+            let Work::Protect { treatment, subject } = self.works[span.wanted] else { continue };
+            let raw = &payload[span.at.clone()];
             // What lies inside a value that was replaced is gone with it; null stays null.
-            if range.start < done || raw == b"null" {
+            if span.at.start < done || raw == b"null" {
                 continue;
             }
-            out.extend_from_slice(&payload[done..range.start]);
-            done = range.end;
-            if self.treatments[treatment].drops() {
+            out.extend_from_slice(&payload[done..span.at.start]);
+            done = span.at.end;
+            if self.is_landed(raw) {
+                out.extend_from_slice(raw);
+                continue;
+            }
+            if self.treatments[treatment].drops() && !span.odd {
                 out.extend_from_slice(b"null");
                 continue;
             }
-            let text = text_of(raw).unwrap_or_default();
-            let key = self.key_for(payload, spans, (treatment, subject), &mut newest)?;
-            scratch.write(&self.treatments[treatment], &text, key.as_deref())?;
+            if span.odd {
+                let key = self.key_of_odd(payload, spans, &span.at)?;
+                scratch.write_shapeless(raw, key.as_deref())?;
+            } else {
+                let text = text_of(raw).unwrap_or_default();
+                let key = self.key_for(payload, spans, (treatment, subject), &mut newest)?;
+                scratch.write(&self.treatments[treatment], &text, key.as_deref())?;
+            }
             push_string(&mut out, std::str::from_utf8(&scratch.text).map_err(|e| Error::bug(e.to_string()))?);
         }
         out.extend_from_slice(&payload[done..]);
         Ok(out)
+    }
+
+    /// The key for what stands at `at` in another shape: that of the subject of a value that belongs there, else the one
+    /// for whole payloads; `None` where no key is configured, and the value goes.
+    fn key_of_odd(&self, payload: &[u8], spans: &[Span], at: &Range<usize>) -> Result<Option<Arc<DataKey>>> {
+        for span in spans.iter().filter(|span| span.odd && span.at == *at) {
+            if let Work::Protect { treatment, subject: Some(subject) } = self.works[span.wanted]
+                && let Some(name) = self.subject(payload, spans, treatment, subject)?
+                && let Some(key) = self.treatments[treatment].sealing()
+            {
+                return key.subjects_blocking(std::slice::from_ref(&name)).map(|mut keys| keys.remove(&name));
+            }
+        }
+        self.whole.as_ref().map(|key| key.current_blocking()).transpose()
     }
 
     fn seal_whole(&self, payload: &[u8], scratch: &mut Scratch) -> Result<Vec<u8>> {
@@ -262,6 +346,21 @@ impl Guard {
 }
 
 impl Scratch {
+    /// A value of another shape, sealed as it stands there, in `self.text`.
+    fn write_shapeless(&mut self, raw: &[u8], key: Option<&DataKey>) -> Result<()> {
+        self.text.clear();
+        let Some(key) = key else {
+            landed::begin_value(&mut self.text);
+            self.text.push(b':');
+            return Ok(());
+        };
+        landed::begin_shapeless(key.id(), &mut self.text);
+        self.sealer.seal(key, b"", raw, &mut self.text)?;
+        key.count(1, raw.len() as u64);
+        self.text.push(b':');
+        Ok(())
+    }
+
     /// The landed form of a value, in `self.text`.
     fn write(&mut self, treatment: &Treatment, text: &str, key: Option<&DataKey>) -> Result<()> {
         let mut out = std::mem::take(&mut self.text);

@@ -83,6 +83,9 @@ pub trait KeyProvider: Send + Sync + fmt::Debug {
 
     /// The secret behind tokens, the same for ever.
     async fn token(&self, now: DateTime<Utc>) -> Result<KeyBytes>;
+
+    /// The seed of the key that signs certificates of erasure, the same for ever. Who may read values may not have it.
+    async fn signing(&self, now: DateTime<Utc>) -> Result<KeyBytes>;
 }
 
 #[cfg(test)]

@@ -51,9 +51,8 @@ impl KeyProvider for RingProvider {
         let key = self.read()?.versions.remove(&number);
         let key = key.ok_or_else(|| {
             let (path, name) = (self.path.display(), &self.name);
-            Error::config(format!(
-                "key ring {path} has no version {number} of `{name}`; what it sealed cannot be opened"
-            ))
+            // The data names it: whoever searches data must be able to tell that from a ring that cannot be read.
+            Error::data(format!("key ring {path} has no version {number} of `{name}`; what it sealed cannot be opened"))
         })?;
         Ok(KeyVersion { number, key, created: None })
     }
@@ -65,5 +64,11 @@ impl KeyProvider for RingProvider {
                 "key ring {path} has no `token` under `{name}`, which tokens, hashes and subjects need"
             ))
         })
+    }
+
+    async fn signing(&self, _: DateTime<Utc>) -> Result<KeyBytes> {
+        read_ring(&self.path)?
+            .signing
+            .ok_or_else(|| Error::config(format!("key ring {} has no `signing` key", self.path.display())))
     }
 }

@@ -125,15 +125,18 @@ impl Sealer {
     /// `Unavailable` when the system gives no random bytes.
     #[inline]
     pub fn seal(&mut self, key: &DataKey, aad: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let iv = self.iv()?;
+        let iv = self.iv(aws_lc_rs::rand::fill)?;
         self.seal_with(iv, key, aad, value, out)
     }
 
-    fn iv(&mut self) -> Result<[u8; IV_BYTES]> {
+    fn iv<E>(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<[u8; IV_BYTES]> {
         if self.next + IV_BYTES > self.ivs.len() {
-            self.ivs.resize(IVS_AT_ONCE * IV_BYTES, 0);
-            aws_lc_rs::rand::fill(&mut self.ivs).map_err(|_| Error::unavailable("the system gives no random bytes"))?;
+            // Only what chance has filled becomes an iv: where it fails, there is none.
+            let mut ivs = std::mem::take(&mut self.ivs);
             self.next = 0;
+            ivs.resize(IVS_AT_ONCE * IV_BYTES, 0);
+            fill(&mut ivs).map_err(|_| Error::unavailable("the system gives no random bytes"))?;
+            self.ivs = ivs;
         }
         let mut iv = [0; IV_BYTES];
         iv.copy_from_slice(&self.ivs[self.next..self.next + IV_BYTES]);
@@ -217,6 +220,21 @@ mod tests {
             sealer.seal(&key(1), &aad, &value, &mut again).unwrap();
             prop_assert_ne!(out, again, "a fresh iv for each value");
         }
+    }
+
+    #[test]
+    fn without_chance_there_is_no_iv() {
+        let mut sealer = Sealer::default();
+        for _ in 0..3 {
+            assert!(sealer.iv(|_| Err(())).is_err(), "not even the second time");
+        }
+        let seven = |ivs: &mut [u8]| {
+            ivs.fill(7);
+            Ok::<(), ()>(())
+        };
+        assert_eq!(sealer.iv(seven).unwrap(), [7; IV_BYTES]);
+        sealer.next = sealer.ivs.len();
+        assert!(sealer.iv(|_| Err(())).is_err() && sealer.iv(|_| Err(())).is_err(), "no iv comes twice");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
 use super::provider::KeyBytes;
 
@@ -32,23 +33,18 @@ impl TokenKey {
     /// A key of its own for one purpose: the HMAC of the purpose's name.
     #[must_use]
     pub fn derived(&self, purpose: &str) -> Self {
-        let tag = hmac::sign(&self.0, purpose.as_bytes());
-        Self(hmac::Key::new(hmac::HMAC_SHA256, tag.as_ref()))
+        let mut tag = Zeroizing::new([0_u8; 32]);
+        match hmac::sign_to_buffer(&self.0, purpose.as_bytes(), &mut *tag) {
+            Ok(tag) => Self(hmac::Key::new(hmac::HMAC_SHA256, tag)),
+            // Never: the buffer is as long as the tag.
+            Err(_) => Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, purpose.as_bytes()).as_ref())),
+        }
     }
 
     /// The key of `hash` for one column: hashes of two columns never meet.
     #[must_use]
     pub fn for_column(&self, column: &str) -> Self {
         self.derived(&format!("firn:hash:{column}"))
-    }
-
-    /// The seed of the key that signs certificates of erasure, where nobody has chosen one.
-    #[must_use]
-    pub fn signing_seed(&self) -> KeyBytes {
-        let tag = hmac::sign(&self.0, b"firn:certificate");
-        let mut seed = [0; 32];
-        seed.copy_from_slice(tag.as_ref());
-        KeyBytes::new(seed)
     }
 
     /// Appends the token of `value`.

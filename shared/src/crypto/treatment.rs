@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub struct Treatment {
     how: How,
     /// Makes the token beside the value.
-    token: Option<TokenKey>,
+    token: Option<Arc<TokenKey>>,
     key: Option<Arc<Key>>,
     aad: Vec<u8>,
     by_subject: bool,
@@ -23,7 +23,7 @@ pub struct Treatment {
 #[derive(Debug, Clone)]
 enum How {
     Seal,
-    Token(Box<TokenKey>),
+    Token(Arc<TokenKey>),
     Mask(Mask),
     Redact(Redactor),
     Drop,
@@ -47,14 +47,14 @@ impl Treatment {
                 needed()?.current().await?;
                 How::Seal
             }
-            Protect::Token => How::Token(Box::new(needed()?.token_key().await?.clone())),
-            Protect::Hash => How::Token(Box::new(needed()?.token_key().await?.for_column(column))),
+            Protect::Token => How::Token(needed()?.token_key().await?),
+            Protect::Hash => How::Token(Arc::new(needed()?.token_key().await?.for_column(column))),
             Protect::Mask(mask) => How::Mask(*mask),
             Protect::Redact(patterns) => How::Redact(Redactor::new(patterns)?),
             Protect::Drop => How::Drop,
             Protect::Keep => How::Keep,
         };
-        let token = if protection.token { Some(needed()?.token_key().await?.clone()) } else { None };
+        let token = if protection.token { Some(needed()?.token_key().await?) } else { None };
         let by_subject = protection.subject.is_some() && protection.how == Protect::Encrypt;
         if by_subject {
             needed()?.token_key().await?;
@@ -96,7 +96,7 @@ impl Treatment {
     /// The key of the token beside the value, if there is one.
     #[must_use]
     pub fn token_key(&self) -> Option<&TokenKey> {
-        self.token.as_ref()
+        self.token.as_deref()
     }
 
     /// Appends the protected form of `text`. `key` is the one that seals.

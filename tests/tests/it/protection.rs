@@ -225,7 +225,7 @@ fn kms_yaml(server: &S3Server, dir: &Path, key: &str) -> String {
         "clusters: {{c: {{brokers: 'localhost:1'}}}}\nraw: {dir}/raw\nwarehouse: {dir}/lake\n\
          catalog: {{sqlite: {{path: {dir}/catalog.db}}}}\n\
          kms: {{endpoint: '{endpoint}', region: {REGION}, accessKeyId: {KEY}, secretAccessKey: {SECRET}}}\n\
-         keys: {{people: {{kms: '{key}', context: {{team: shop}}, reuse: {{values: 100}}}}}}\n"
+         keys:\n  people: {{kms: '{key}', context: {{team: shop}}, reuse: {{values: 100}}}}\n  public: {{kms: '{key}'}}\n"
     )
 }
 
@@ -264,15 +264,37 @@ fn data_keys_are_wrapped_by_kms_and_shared_by_all_processes() {
         assert_eq!(fresh.current().await.unwrap().id(), "people/2", "a later process takes the newest");
         assert_eq!(fresh.open("people/1").await.unwrap().unwrap().open(&sealed, b"").unwrap().expose(), b"alice");
 
-        // What is stored is wrapped, and KMS refuses another context.
-        let object = dir.join("lake/_keys/people/versions/0000000001.json");
-        let mut stored: Value = serde_json::from_slice(&fs::read(&object).unwrap()).unwrap();
-        assert_eq!(stored["encryptionContext"], json!({"firn:key": "people", "firn:version": "1", "team": "shop"}));
-        assert_eq!(stored["kmsKeyId"], json!(arn));
-        stored["encryptionContext"]["team"] = json!("others");
-        fs::write(&object, stored.to_string()).unwrap();
-        let error = keys().key(&people).await.unwrap().open("people/1").await.unwrap_err().to_string();
-        assert!(error.contains("cannot unwrap") && error.contains("versions/0000000001.json"), "{error}");
+        // What is stored is wrapped, and must be what it is asked for as: not another's in its place, however it is called.
+        let object = |name: &str| dir.join("lake/_keys").join(name);
+        let stored = |name: &str| -> Value { serde_json::from_slice(&fs::read(object(name)).unwrap()).unwrap() };
+        let version_1 = stored("people/versions/0000000001.json");
+        assert_eq!(version_1["encryptionContext"], json!({"firn:key": "people", "firn:version": "1", "team": "shop"}));
+        assert_eq!(version_1["kmsKeyId"], json!(arn));
+        let public = keys().key(&"public".parse().unwrap()).await.unwrap().current().await.unwrap();
+        assert_eq!(public.id(), "public/1");
+        let foreign = stored("public/versions/0000000001.json");
+        let mut renamed = foreign.clone();
+        renamed["key"] = json!("people");
+        let mut relabelled = renamed.clone();
+        relabelled["encryptionContext"] = version_1["encryptionContext"].clone();
+        let mut others = version_1.clone();
+        others["encryptionContext"]["team"] = json!("others");
+        for (put, expected) in [
+            (&foreign, "holds key public version 1, where key people version 1 belongs"),
+            (&renamed, "was wrapped for another purpose"),
+            (&others, "was wrapped for another purpose"),
+            (&relabelled, "cannot unwrap"),
+        ] {
+            fs::write(object("people/versions/0000000001.json"), put.to_string()).unwrap();
+            let error = keys().key(&people).await.unwrap().open("people/1").await.unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("versions/0000000001.json"), "{error}");
+        }
+
+        // The seed of certificates is apart from what readers of the key may open, and stays the same.
+        let seed = keys().signing_seed().await.unwrap();
+        assert_eq!(keys().signing_seed().await.unwrap(), seed);
+        let context = json!({"firn:purpose": "certificate", "firn:signer": "people", "team": "shop"});
+        assert_eq!(stored("people/certificate.json")["encryptionContext"], context);
     });
 }
 

@@ -72,6 +72,7 @@ pub(super) fn protections(
         whole = false;
     }
     check_uses(file, path, yaml, &out);
+    check_findable(file, &|protection| at(position(yaml, protection)), &out);
     whole.then_some(out)
 }
 
@@ -192,6 +193,35 @@ fn check_subject(file: &File, path: &str, subject: &ColumnName, after: &Columns)
         Some(r#type) => {
             file.report(path, format!("column `{subject}` is {type}; a subject is text, a whole number or a uuid"));
         }
+    }
+}
+
+/// Reports values whose rows erasure could not find again: their subject's column has lost who it is, and no key of the
+/// subject stands beside them.
+fn check_findable(file: &File, at: &dyn Fn(&Protection) -> String, protections: &[Protection]) {
+    let by_name = |p: &&Protection| p.is_erasable() && !p.seals() && p.how != Protect::Drop;
+    for protection in protections.iter().filter(by_name) {
+        let Some(subject) = &protection.subject else { continue };
+        let own = protections.iter().find(|p| p.path.inside.is_empty() && p.path.column == subject.as_str());
+        let lost = match own {
+            Some(own) if own.token || own.subject.as_ref() == Some(subject) && own.seals() => continue,
+            Some(own) => match &own.how {
+                Protect::Keep | Protect::Token | Protect::Hash => continue,
+                Protect::Encrypt => "encrypted without a token",
+                Protect::Mask(_) => "masked",
+                Protect::Redact(_) => "redacted",
+                Protect::Drop => "dropped",
+            },
+            None => continue,
+        };
+        let (path, name) = (&protection.path, subject.as_str());
+        file.report(
+            &format!("{}.subject", at(protection)),
+            format!(
+                "column `{name}` is {lost}, so erasure would not find the rows of a subject again and `{path}` would stay; \
+                 give `{name}` a token, or encrypt `{path}`"
+            ),
+        );
     }
 }
 
@@ -384,6 +414,22 @@ fn check_plain_readers(file: &File, outputs: &[(String, Output)]) {
     for (path, output) in outputs {
         for (i, column) in output.table.columns.iter().enumerate() {
             let own: Vec<PathStep> = steps(&column.path);
+            // A value of another shape than a protected path has is sealed, and here it is expected.
+            let nested = matches!(
+                column.r#type,
+                LogicalType::Json | LogicalType::Struct(_) | LogicalType::List(_) | LogicalType::Map(_)
+            );
+            let inside = outputs.iter().flat_map(|(_, other)| protected(other)).find(|p| {
+                let inside = |(place, _): &(Vec<PathStep>, _)| place.len() > own.len() && place.starts_with(&own);
+                p.protection.protects() && p.places.iter().any(inside)
+            });
+            if let (false, Some(found)) = (nested, inside) {
+                let message = format!(
+                    "is {}, and landing seals {} where {} cannot be in it; use `protectAt: conversion`",
+                    column.r#type, column.path, found.column
+                );
+                file.report(&format!("{path}.columns[{i}]"), message);
+            }
             let covered = output
                 .table
                 .protections

@@ -86,6 +86,30 @@ fn mistakes_in_protections_are_explained() {
     assert!(pii(&subjects).contains("is sealed with `people` for another `subject`"), "{}", pii(&subjects));
 }
 
+/// A subject that cannot be told apart in the table any more needs a key beside the values.
+#[test]
+fn subjects_that_are_hidden_are_found_by_key_or_refused() {
+    let of_subject = |how: &str| entry(&format!("name: mail, protect: {how}, subject: id"));
+    let unsorted = |pipeline: String| pipeline.replace("      sortBy: [id]\n", "");
+    for (subject, lost) in [("mask", "masked"), ("drop", "dropped"), ("encrypt", "encrypted without a token")] {
+        let subject = entry(&format!("name: id, protect: {subject}"));
+        let answer = pii_with(&(of_subject("token") + &subject), unsorted);
+        let expected = format!(
+            "piiColumns[0].subject: column `id` is {lost}, so erasure would not find the rows of a subject again and `mail` \
+             would stay; give `id` a token, or encrypt `mail`"
+        );
+        assert!(answer.contains(&expected), "{answer}");
+        let answer = pii_with(&(of_subject("drop") + &subject), unsorted);
+        assert!(!answer.contains("would not find the rows"), "{answer}");
+    }
+    for subject in ["hash", "token", "keep", "mask, token: true", "encrypt, token: true"] {
+        let answer = pii_with(&(of_subject("mask") + &entry(&format!("name: id, protect: {subject}"))), unsorted);
+        assert!(!answer.contains("would not find the rows"), "{subject}\n{answer}");
+    }
+    let sealed = of_subject("encrypt") + &entry("name: id, protect: mask");
+    assert!(!pii_with(&sealed, unsorted).contains("would not find the rows"), "{}", pii_with(&sealed, unsorted));
+}
+
 /// What a function makes of a protected value is followed, whatever the function.
 #[test]
 fn values_that_functions_make_of_protected_ones_are_not_left_in_plain() {
@@ -170,6 +194,12 @@ fn landing_protects_only_what_nobody_touches_first() {
     assert_eq!(pii_with(&mail, untouched), "passes");
     let answer = pii_with(&entry("name: at, protect: token"), |p| untouched(p).replace("[hour(at)]", "[]"));
     assert!(answer.contains("landing reads `eventTime.path` there"), "{answer}");
+    let shapes = |pipeline: String| {
+        let columns = "        - {name: user, type: 'struct<mail: string>', path: $.user}\n        - {name: whole, type: string, path: $.user}\n";
+        untouched(pipeline).replace("      columns:\n", &format!("      columns:\n{columns}"))
+    };
+    let answer = pii_with(&entry("name: user.mail, protect: encrypt"), shapes);
+    assert!(answer.contains("is string, and landing seals $.user where"), "{answer}");
     let answer = check(FIRN, &[&landing(PIPELINE.to_owned())]).unwrap_err().to_string();
     assert!(answer.contains("no table of this pipeline has `piiColumns`"), "{answer}");
 }

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::provider::KeyBytes;
@@ -125,7 +127,8 @@ impl Sealer {
     /// `Unavailable` when the system gives no random bytes.
     #[inline]
     pub fn seal(&mut self, key: &DataKey, aad: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let iv = self.iv(aws_lc_rs::rand::fill)?;
+        // The system's own generator: that of the crypto library collects jitter for 50 ms in every process first.
+        let iv = self.iv(|ivs| OsRng.try_fill_bytes(ivs))?;
         self.seal_with(iv, key, aad, value, out)
     }
 

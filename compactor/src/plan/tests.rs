@@ -353,7 +353,7 @@ fn an_idle_partition_seals_through_its_progress() {
 fn a_date_asks_the_topics_of_today_and_those_that_have_brought_nothing() {
     let (date, late) = ("2026-11-22".parse().unwrap(), Duration::ZERO);
     let list = |names: &[&str]| TopicSelector::List(names.iter().map(|name| Topic::new(*name).unwrap()).collect());
-    let progress = |caught_up_at: DateTime<Utc>| Progress { end: 0, caught_up_at, watermark: None };
+    let progress = |caught_up_at: DateTime<Utc>| Progress { caught_up_at: Some(caught_up_at), ..Progress::default() };
     let done = progress("2026-11-23T00:00:00Z".parse().unwrap());
     run(async {
         let zone = Zone::new();

@@ -258,7 +258,7 @@ impl Bed {
     /// Says that everything of an empty partition had been read at this time.
     pub async fn caught_up(&self, topic: &str, partition: u32, at: &str) {
         let of = PartitionRef { topic: topic.parse().unwrap(), partition: Partition(partition) };
-        let progress = Progress { end: 0, caught_up_at: at.parse().unwrap(), watermark: None };
+        let progress = Progress { caught_up_at: Some(at.parse().unwrap()), ..Progress::default() };
         progress::write(&*self.raw().await, &of, &progress).await.unwrap();
     }
 

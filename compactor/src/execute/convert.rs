@@ -11,113 +11,28 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray,
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
-use firn_shared::config::domain::{Column, Output, Protection};
-use firn_shared::config::protected::unprotected_name;
-use firn_shared::config::{change_columns, decoded_columns};
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::{ColumnName, Offset, PartitionRef};
+use firn_shared::ids::{Offset, PartitionRef};
 use firn_shared::raw::envelope::Envelope;
 use firn_shared::raw::manifest::RawObject;
 
+use super::conversion::Conversion;
 use super::effect::Effect;
-use super::events::Events;
 use super::inflate::Inflate;
 use crate::decode::change::{Changes, Marks, Op, Places, Taken};
 use crate::decode::{Decoder, Rejected};
 use crate::plan::SliceObject;
-use crate::protect::{self, Protector};
+use crate::protect;
 use crate::provenance::{self, Origin};
 use crate::quarantine::{Reject, Rejects};
 use crate::reconcile::account::{Fate, OTHER_EVENT};
-use crate::transform::{Engine, Outcome, References, Transformer};
+use crate::transform::Outcome;
 use crate::upsert::Truncation;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 32 * 1024;
 /// A line may take as much as so many batches, whatever the configuration says of records: a quarter of a slice's share.
 const LINE_BATCHES: usize = 8;
-
-/// What a table's conversion needs to know; shared by all slices of a run.
-#[derive(Debug)]
-pub struct Conversion {
-    columns: Vec<Column>,
-    effect: Option<Box<Effect>>,
-    transformer: Transformer,
-    protector: Option<Protector>,
-    events: Events,
-    provenance: bool,
-    line_max: usize,
-    held_bytes: u64,
-}
-
-impl Conversion {
-    /// Builds the transformations; `references` holds what their look-ups read. Records of up to `record_bytes_max` bytes
-    /// pass. A table with protections needs its `protector`: without it, plaintext would go into files.
-    ///
-    /// # Errors
-    /// `Config`, naming the step.
-    pub fn new(
-        output: &Output,
-        record_bytes_max: u64,
-        references: &References,
-        protector: Option<Protector>,
-    ) -> Result<Self> {
-        if protector.is_none() && output.table.protections.iter().any(Protection::protects) {
-            return Err(Error::bug(format!("{} has protections and nobody opened their keys", output.table.name)));
-        }
-        let effect = Effect::new(output).map(Box::new);
-        let columns = protect::decoded_columns(output, protector.as_ref().is_some_and(Protector::is_landed));
-        let entering: Vec<Column> =
-            columns.iter().cloned().chain(change_columns(output.format, &output.table.mode)).collect();
-        let transformer = Self::transformer(output, &entering, references)?;
-        Ok(Self {
-            held_bytes: transformer.held_bytes() + references.held_bytes(),
-            transformer,
-            columns,
-            effect,
-            protector,
-            events: Events::of(output),
-            provenance: output.table.provenance,
-            // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them. Records
-            // may have been landed under a larger bound: a converter takes what its memory allows, too.
-            line_max: usize::try_from(record_bytes_max.saturating_mul(4)).unwrap_or(usize::MAX).max(1 << 20),
-        })
-    }
-
-    /// Builds the transformations of `output`, without any file of look-ups or key.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn check(output: &Output) -> Result<Vec<Engine>> {
-        let transformer = Self::transformer(output, &decoded_columns(output), &References::unread())?;
-        Ok(transformer.engines().collect())
-    }
-
-    fn transformer(output: &Output, columns: &[Column], references: &References) -> Result<Transformer> {
-        // Of a token, the value that it is made of must be there.
-        let keys = output.table.mode.upsert().map_or(&[][..], |upsert| &upsert.keys);
-        let keys = keys.iter().map(|key| ColumnName::new(unprotected_name(&output.table.protections, key.as_str())));
-        Transformer::new(&output.transformations, columns, references)?.requiring(&keys.collect::<Result<Vec<_>>>()?)
-    }
-
-    /// What its steps may come to hold in the course of a run, bytes.
-    #[must_use]
-    pub fn held_bytes(&self) -> u64 {
-        self.held_bytes
-    }
-
-    /// What a step may hold besides the batch while it works on it, bytes.
-    #[must_use]
-    pub fn call_bytes(&self) -> u64 {
-        self.transformer.call_bytes()
-    }
-
-    /// Whether records of this event belong to the table.
-    #[must_use]
-    pub fn wants(&self, event: Option<&str>) -> bool {
-        self.events.wants(event)
-    }
-}
 
 /// What comes out next.
 #[derive(Debug)]
@@ -549,11 +464,13 @@ fn with_provenance(batch: RecordBatch, column: StructArray) -> Result<RecordBatc
 #[cfg(test)]
 mod tests {
     use arrow_array::cast::AsArray;
-    use firn_shared::config::domain::JsonPath;
+    use firn_shared::config::domain::{Column, JsonPath};
     use firn_shared::ids::{EventHour, Partition, Topic};
     use firn_shared::raw::envelope::{LineWriter, Record};
 
+    use super::super::events::Events;
     use super::*;
+    use crate::transform::{References, Transformer};
 
     /// A conversion to one column of text as JSON, found at `$.doc`.
     fn documents() -> Arc<Conversion> {

@@ -18,7 +18,8 @@ use firn_shared::raw::manifest::RawObject;
 use firn_shared::types::LogicalType;
 use serde_json::json;
 
-use super::convert::{Conversion, Converter, Rows, Step};
+use super::conversion::Conversion;
+use super::convert::{Converter, Rows, Step};
 use crate::plan::SliceObject;
 use crate::provenance;
 use crate::reconcile::account::Fate;

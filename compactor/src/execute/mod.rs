@@ -5,7 +5,8 @@
 //! bound; a slice holds a permit for its share for as long as it lives.
 
 mod budget;
-pub mod convert;
+mod conversion;
+mod convert;
 mod effect;
 #[cfg(test)]
 mod effect_tests;
@@ -26,7 +27,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use iceberg::table::Table;
 use tokio::sync::OnceCell;
 
-pub use convert::{Conversion, Rows};
+pub use conversion::Conversion;
+pub use convert::Rows;
 pub use events::Events;
 pub use progress::Progress;
 

@@ -385,7 +385,7 @@ async fn finish(
         let table = table.ok_or_else(|| Error::conflict(format!("{} was dropped meanwhile", target.name())))?;
         let state = offsets::current(table.metadata())?.unwrap_or_default();
         execution.marks.table.check(table.identifier(), table.metadata())?;
-        match finish.attempt(&table, &state, attempt).await {
+        match Box::pin(finish.attempt(&table, &state, attempt)).await {
             // Somebody else changed the table and left the position alone: maintenance, a reprocess, another engine.
             Err(e) if e.kind() == ErrorKind::Conflict && attempt < COMMIT_ATTEMPTS && state.position == plan.from => {
                 tracing::warn!(table = target.name(), attempt, error = %e, "working out the commit again");

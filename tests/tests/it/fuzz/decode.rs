@@ -45,8 +45,8 @@ fn decoder() -> Decoder {
 fn changes(format: PayloadFormat) -> (Decoder, Changes) {
     let mut decoder = decoder();
     decoder.allow_nulls();
-    let needed = COLUMNS.iter().map(|(name, ..)| *name == "id").collect();
-    (decoder, Changes::new(format, &columns(), needed))
+    let needed: Vec<bool> = COLUMNS.iter().map(|(name, ..)| *name == "id").collect();
+    (decoder, Changes::new(format, &columns(), needed.clone()).with_keys(needed))
 }
 
 thread_local! {
@@ -60,6 +60,7 @@ fn change(decoder: &mut Decoder, changes: &mut Changes, payload: &[u8]) {
     let (rows, bytes) = (decoder.rows(), decoder.bytes());
     match changes.push(decoder, payload, || Some(payload.to_vec())) {
         Ok(Taken::Row) => assert_eq!(decoder.rows(), rows + 1),
+        Ok(Taken::Moved) => assert_eq!(decoder.rows(), rows + 2),
         Ok(Taken::Skipped(_) | Taken::Truncation(_)) | Err(_) => {
             assert_eq!((decoder.rows(), decoder.bytes()), (rows, bytes));
         }

@@ -301,7 +301,7 @@ impl Bed {
             for row in 0..batch.num_rows() {
                 let place = (origins.partitions.value(row) as u32, origins.offsets.value(row) as u64);
                 let deleted = deleted.as_ref().is_some_and(|deleted| deleted.value(row));
-                rows.push((place, Some(ids.value(row)), deleted));
+                rows.push((place, ids.is_valid(row).then(|| ids.value(row)), deleted));
             }
         }
         rows.sort_unstable();

@@ -207,7 +207,9 @@ impl Protector {
         }
         let left: Vec<usize> = left.set_indices().collect();
         // Data of nobody: only rows that delete lack what is required of others.
-        left.iter().for_each(|row| keys.set(*row, newest.id(), Some(&newest)));
+        for row in &left {
+            keys.set(*row, newest.id(), Some(&newest));
+        }
         let Some((subject, naming)) = &sealing.subject else { return Ok(keys) };
         let subjects = canonical(column(subject)?)?;
         let token = sealing.key.token_key_blocking()?;

@@ -113,7 +113,9 @@ impl Node {
         }
         if self.has_data_for_keys() {
             let mut any = Self::default();
-            std::mem::take(&mut self.keys).into_values().for_each(|node| any.merge(node));
+            for node in std::mem::take(&mut self.keys).into_values() {
+                any.merge(node);
+            }
             self.keys.insert(ANY_KEY.to_owned(), any);
         }
         let element = self.element.map(|element| (ELEMENT.to_owned(), *element));

@@ -86,8 +86,16 @@ fn decoded(columns: &[Column], values: impl Iterator<Item = String>) -> ArrayRef
 fn json_of(r#type: &LogicalType, text: &str) -> String {
     use LogicalType as T;
     match r#type {
-        T::Boolean | T::Int | T::Long | T::Float | T::Double | T::Decimal { .. } | T::Json => text.to_owned(),
-        T::List(_) | T::Map(_) | T::Struct(_) => text.to_owned(),
+        T::Boolean
+        | T::Int
+        | T::Long
+        | T::Float
+        | T::Double
+        | T::Decimal { .. }
+        | T::Json
+        | T::List(_)
+        | T::Map(_)
+        | T::Struct(_) => text.to_owned(),
         _ => quoted(text),
     }
 }

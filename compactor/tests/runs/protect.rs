@@ -413,8 +413,8 @@ async fn what_landing_protected_is_taken_apart_and_not_protected_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sealed_later_in_a_landed_row_is_sealed_by_the_rows_own_key() {
     let pipeline = |entries: &[&str]| {
-        let entries: String =
-            entries.iter().map(|name| format!("\n        - {{name: {name}, protect: encrypt}}")).collect();
+        let entry = |name: &&str| format!("\n        - {{name: {name}, protect: encrypt}}");
+        let entries = entries.iter().map(entry).collect::<Vec<_>>().concat();
         format!(
             "
 name: p

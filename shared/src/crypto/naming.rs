@@ -94,7 +94,9 @@ impl Subject {
         for (name, column) in hashed {
             let key = keys.key(name).await?;
             let hash = key.token_key().await?.for_column(column);
-            texts.iter().for_each(|text| subject.disguise(|out| hash.token(text.as_bytes(), out)));
+            for text in &texts {
+                subject.disguise(|out| hash.token(text.as_bytes(), out));
+            }
         }
         Ok(subject.with_signs())
     }

@@ -85,7 +85,7 @@ impl Places {
         if first != b'{' {
             self.fields.iter().for_each(|(_, inner)| inner.are_odd(at, out));
         }
-        let fits = |each: &&Box<Each>| (first == b'{' && each.maps) || (first == b'[' && each.lists);
+        let fits = |each: &Each| (first == b'{' && each.maps) || (first == b'[' && each.lists);
         self.each.iter().filter(|each| !fits(each)).for_each(|each| each.of.are_odd(at, out));
     }
 }
@@ -162,8 +162,7 @@ impl Walk<'_> {
             let named = places.fields.iter().find(|(name, _)| *name == key).map(|(_, inner)| inner);
             let each = places.each.as_ref().filter(|each| each.maps).map(|each| &each.of);
             match (named, each) {
-                (Some(inner), None) => self.value(inner, out)?,
-                (None, Some(inner)) => self.value(inner, out)?,
+                (Some(inner), None) | (None, Some(inner)) => self.value(inner, out)?,
                 (None, None) => {
                     self.peek()?;
                     self.skip()?;

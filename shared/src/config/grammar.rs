@@ -243,7 +243,8 @@ impl fmt::Display for SortField {
 }
 
 impl StoreUrl {
-    /// Reads `s3://bucket/prefix`, `file:///dir`, or a directory, which is taken relative to `folder`.
+    /// Reads `s3://bucket/prefix`, `file:///dir`, or a directory, which is taken relative to `folder`, and that to the
+    /// directory of the process: a deployment in `firn.yaml` is the same as one in `./firn.yaml`.
     ///
     /// # Errors
     /// `Config`, naming the text and what is wrong with it.
@@ -274,7 +275,9 @@ impl StoreUrl {
         if text.is_empty() {
             return Err(bad("is empty"));
         }
-        Ok(Self::File(tidy(&folder.join(text))))
+        let path =
+            std::path::absolute(folder.join(text)).map_err(|e| bad("is relative to no directory").with_source(e))?;
+        Ok(Self::File(tidy(&path)))
     }
 }
 
@@ -439,5 +442,13 @@ mod tests {
         location `file://x` must be absolute after `file://`; write a relative directory without `file://`
         location `` is empty
         "#);
+        let here = std::path::absolute("raw").unwrap();
+        for (folder, text) in [("", "./raw"), (".", "raw"), ("pipelines/..", "raw")] {
+            assert_eq!(
+                StoreUrl::parse(text, Path::new(folder)).unwrap(),
+                StoreUrl::File(here.clone()),
+                "{folder} {text}"
+            );
+        }
     }
 }

@@ -6,8 +6,9 @@
 //!    └── membership ← assign ← ledger (position)                          group offset, a hint ←──────────┘
 //! ```
 //! [`pipeline`] wires it, [`observe`] and [`expiry`] watch Kafka from outside the group, [`catch_up`] decides when a run is
-//! done; [`memory`] bounds it. `batch` and `rotate` hold policy (and
-//! [`firn_shared::raw::admit`], which pipeline tests share) and take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and no policy.
+//! done; [`memory`] bounds it. `batch` and `rotate` hold policy (and [`firn_shared::raw::admit`], which pipeline tests
+//! share) and take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and
+//! no policy.
 //!
 //! Nothing here links Arrow, Polars or Iceberg.
 

@@ -246,7 +246,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_follow_one_grammar() {
+    fn the_page_for_operators_has_every_metric_as_it_is() {
+        let page = include_str!("../../docs/operations.md");
+        let code = include_str!("metrics.rs").split("mod tests").next().unwrap();
+        let literals: Vec<&str> = code.split('"').skip(1).step_by(2).collect();
+        let told = literals.windows(2).filter(|pair| pair[0].starts_with("landing_"));
+        let told: String = told.map(|pair| format!("| `{}` | {} |\n", pair[0], pair[1])).collect::<Vec<_>>().concat();
+        assert!(told.lines().count() > 20 && page.contains(&told), "docs/operations.md should say\n{told}");
+    }
+
+    #[test]
+    fn what_is_set_is_shown() {
         let metrics = Metrics::new().unwrap();
         metrics.paused(&PipelineName::new("p").unwrap(), 0, 3);
         let text = metrics.render(5, 9).unwrap();

@@ -52,20 +52,7 @@ impl<'a> Sampler<'a> {
     /// Those of the store.
     pub async fn objects(&mut self, cluster: &ClusterName, topic: &Topic, count: usize) -> Result<Vec<String>> {
         let root = format!("{}{topic}/", cluster_prefix(cluster));
-        let (mut found, mut misses) = (Vec::new(), 0);
-        while found.len() < count && misses < MISSES_MAX {
-            let Some(date) = self.choose(&root, "dt=").await? else { break };
-            let Some(hour) = self.choose(&date, "hr=").await? else { break };
-            match self.choose(&hour, "").await? {
-                Some(key) if !found.contains(&key) && matches!(key.parse(), Ok(Key::Raw(_))) => {
-                    found.push(key);
-                    misses = 0;
-                }
-                _ => misses += 1,
-            }
-        }
-        found.sort();
-        Ok(found)
+        self.pick(&root, ["dt=", "hr="], |key| matches!(key, Key::Raw(_)), count).await
     }
 
     /// The same of objects with records that landing refused.
@@ -73,13 +60,25 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// Those of the store.
     pub async fn refused(&mut self, cluster: &ClusterName, topic: &Topic, count: usize) -> Result<Vec<String>> {
+        // By generation and partition.
         let root = ledger_prefix(cluster, topic, Ledger::Quarantine);
+        self.pick(&root, ["", ""], |key| matches!(key, Key::Quarantine(_)), count).await
+    }
+
+    /// Wanted keys two folders below `root`, whose names begin so; every folder is as likely as its neighbours.
+    async fn pick(
+        &mut self,
+        root: &str,
+        [outer, inner]: [&str; 2],
+        wanted: fn(&Key) -> bool,
+        count: usize,
+    ) -> Result<Vec<String>> {
         let (mut found, mut misses) = (Vec::new(), 0);
         while found.len() < count && misses < MISSES_MAX {
-            let Some(generation) = self.choose(&root, "").await? else { break };
-            let Some(partition) = self.choose(&generation, "").await? else { break };
-            match self.choose(&partition, "").await? {
-                Some(key) if !found.contains(&key) && matches!(key.parse(), Ok(Key::Quarantine(_))) => {
+            let Some(folder) = self.choose(root, outer).await? else { break };
+            let Some(folder) = self.choose(&folder, inner).await? else { break };
+            match self.choose(&folder, "").await? {
+                Some(key) if !found.contains(&key) && key.parse().is_ok_and(|key| wanted(&key)) => {
                     found.push(key);
                     misses = 0;
                 }

@@ -197,7 +197,14 @@ impl Bed {
         self.land_in("c/t/1", partition, records).await;
     }
 
-    /// The same in a topic, `cluster/topic/generation`.
+    /// Lands records in partition 0, runs until there is nothing to do, and proves where each of them is.
+    pub async fn land_and_run(&self, records: &[(u32, Option<String>)]) {
+        self.land(0, records).await;
+        self.run_to_the_end().await;
+        self.prove().await;
+    }
+
+    /// As [`Self::land`], in a topic, `cluster/topic/generation`.
     pub async fn land_in(&self, topic: &str, partition: u32, records: &[(u32, Option<String>)]) {
         let raw = self.raw().await;
         let of = PartitionRef { topic: topic.parse().unwrap(), partition: Partition(partition) };

@@ -54,20 +54,15 @@ async fn rows(bed: &Bed) -> Vec<(i64, Option<i32>, bool)> {
     rows
 }
 
-async fn run(bed: &Bed, records: &[(u32, Option<String>)]) {
-    bed.land(0, records).await;
-    bed.run_to_the_end().await;
-    bed.prove().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_soft_delete_marks_the_row_and_keeps_its_values() {
     for how in STRATEGIES {
         let bed = Bed::with(&pipeline(&format!("mode: upsert, idColumns: [id], softDelete: true, {how}")));
-        run(&bed, &[put(10, 1, 5), put(11, 2, 6), put(12, 3, 7), put(13, 4, 8)]).await;
+        bed.land_and_run(&[put(10, 1, 5), put(11, 2, 6), put(12, 3, 7), put(13, 4, 8)]).await;
         // Of rows in the table, of the same run, after an update in the same run, and of what nobody knows.
-        run(&bed, &[gone(20, 1), key_alone(21, 2), put(22, 5, 9), gone(23, 5), put(24, 3, 70), gone(25, 3)]).await;
-        run(&bed, &[key_alone(30, 9)]).await;
+        bed.land_and_run(&[gone(20, 1), key_alone(21, 2), put(22, 5, 9), gone(23, 5), put(24, 3, 70), gone(25, 3)])
+            .await;
+        bed.land_and_run(&[key_alone(30, 9)]).await;
         let expected = [
             (1, Some(5), true),
             (2, Some(6), true),
@@ -78,7 +73,7 @@ async fn a_soft_delete_marks_the_row_and_keeps_its_values() {
         ];
         assert_eq!(rows(&bed).await, expected, "{how}");
         // A delete of a deleted row, a late update of one, and one that is there again.
-        run(&bed, &[gone(40, 1), put(19, 2, 60), put(41, 5, 90)]).await;
+        bed.land_and_run(&[gone(40, 1), put(19, 2, 60), put(41, 5, 90)]).await;
         let mut expected = expected;
         expected[4] = (5, Some(90), false);
         assert_eq!(rows(&bed).await, expected, "{how}");
@@ -95,9 +90,9 @@ async fn a_soft_delete_marks_the_row_and_keeps_its_values() {
 async fn a_reprocess_of_soft_deletes_equals_replaying_everything() {
     for how in STRATEGIES {
         let bed = Bed::with(&pipeline(&format!("mode: upsert, idColumns: [id], softDelete: true, {how}")));
-        run(&bed, &[put(10, 1, 5), put(11, 2, 6)]).await;
-        run(&bed, &[put(110, 1, 50)]).await;
-        run(&bed, &[put(212, 2, 60), gone(213, 1), gone(214, 2)]).await;
+        bed.land_and_run(&[put(10, 1, 5), put(11, 2, 6)]).await;
+        bed.land_and_run(&[put(110, 1, 50)]).await;
+        bed.land_and_run(&[put(212, 2, 60), gone(213, 1), gone(214, 2)]).await;
         let expected = [(1, Some(50), true), (2, Some(60), true)];
         assert_eq!(rows(&bed).await, expected, "{how}");
         for (from, to) in [("08", "09"), ("06", "07"), ("07", "09"), ("06", "09")] {
@@ -119,11 +114,11 @@ async fn an_update_that_gives_a_row_another_key_leaves_nothing_under_the_former_
     for (how, soft) in STRATEGIES.iter().flat_map(|how| [(how, false), (how, true)]) {
         let options = format!("mode: upsert, idColumns: [n], partitionBy: ['bucket(2, n)'], softDelete: {soft}, {how}");
         let bed = Bed::with(&pipeline(&options));
-        run(&bed, &[put(10, 1, 5), put(11, 2, 6)]).await;
-        run(&bed, &[moved(110, 1, (5, 50)), moved(111, 2, (6, 6))]).await;
+        bed.land_and_run(&[put(10, 1, 5), put(11, 2, 6)]).await;
+        bed.land_and_run(&[moved(110, 1, (5, 50)), moved(111, 2, (6, 6))]).await;
         assert_eq!(rows(&bed).await, [(1, Some(50), false), (2, Some(6), false)], "{options}");
         // What comes late under the former key is older than the update.
-        run(&bed, &[moved(109, 1, (5, 5))]).await;
+        bed.land_and_run(&[moved(109, 1, (5, 5))]).await;
         assert_eq!(rows(&bed).await, [(1, Some(50), false), (2, Some(6), false)], "{options}");
         for (from, to) in [("06", "07"), ("07", "08"), ("06", "08")] {
             let (from, to) = (format!("2021-07-21T{from}"), format!("2021-07-21T{to}"));
@@ -132,7 +127,7 @@ async fn an_update_that_gives_a_row_another_key_leaves_nothing_under_the_former_
             bed.prove().await;
         }
         // Another row takes the key, later.
-        run(&bed, &[put(120, 3, 5), moved(121, 2, (6, 7)), moved(122, 2, (7, 8))]).await;
+        bed.land_and_run(&[put(120, 3, 5), moved(121, 2, (6, 7)), moved(122, 2, (7, 8))]).await;
         assert_eq!(rows(&bed).await, [(1, Some(50), false), (2, Some(8), false), (3, Some(5), false)], "{options}");
     }
 }

@@ -27,12 +27,6 @@ async fn ids(bed: &Bed) -> Vec<i64> {
     ids
 }
 
-async fn run_with(bed: &Bed, records: &[(u32, Option<String>)]) {
-    bed.land(0, records).await;
-    bed.run_to_the_end().await;
-    bed.prove().await;
-}
-
 /// Rows of each object that the table remembers.
 async fn objects(bed: &Bed) -> Vec<u64> {
     let table = bed.table().await.unwrap();
@@ -44,7 +38,7 @@ async fn objects(bed: &Bed) -> Vec<u64> {
 async fn many_small_objects_of_deletes_become_one_and_all_deletes_count_on() {
     let bed = Bed::with(&pipeline(&format!("{MODE}, idColumns: [id]")));
     let rows: Vec<_> = (0..40).map(|id| change("c", id, (10, 1))).collect();
-    run_with(&bed, &rows).await;
+    bed.land_and_run(&rows).await;
     let mut most = 0;
     for id in 0..20 {
         bed.land(0, &[change("d", id, (100, 2))]).await;
@@ -56,9 +50,9 @@ async fn many_small_objects_of_deletes_become_one_and_all_deletes_count_on() {
     assert_eq!(objects.iter().sum::<u64>(), 20);
     // Late and older: they stay away. Newer: they are back.
     let late: Vec<_> = (0..20).map(|id| change("u", id, (50, 3))).collect();
-    run_with(&bed, &late).await;
+    bed.land_and_run(&late).await;
     assert_eq!(ids(&bed).await, (20..40).collect::<Vec<_>>());
-    run_with(&bed, &[change("c", 3, (101, 3))]).await;
+    bed.land_and_run(&[change("c", 3, (101, 3))]).await;
     assert_eq!(ids(&bed).await.len(), 21);
     // What was merged away is deleted when no snapshot lists it any more.
     let directory = bed.dir.path().join("lake/d/t_deletes");
@@ -66,7 +60,7 @@ async fn many_small_objects_of_deletes_become_one_and_all_deletes_count_on() {
     let before = files();
     bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
     assert!(files() < before && files() == objects.len(), "{} of {before} are left", files());
-    run_with(&bed, &late).await;
+    bed.land_and_run(&late).await;
     assert_eq!(ids(&bed).await.len(), 21);
 }
 
@@ -98,12 +92,12 @@ async fn a_table_that_is_ordered_by_other_columns_runs_on_with_what_it_remembers
     let by_column = format!("{MODE}, idColumns: [id], timestampColumns: [n]");
     for (before, after) in [(&by_source, &by_column), (&by_column, &by_source)] {
         let mut bed = Bed::with(&pipeline(before));
-        run_with(&bed, &[change("c", 1, (10, 10)), change("c", 2, (10, 10))]).await;
-        run_with(&bed, &[change("d", 1, (100, 100))]).await;
+        bed.land_and_run(&[change("c", 1, (10, 10)), change("c", 2, (10, 10))]).await;
+        bed.land_and_run(&[change("d", 1, (100, 100))]).await;
         bed.reconfigure(&pipeline(after));
-        run_with(&bed, &[change("u", 1, (50, 900)), change("u", 2, (50, 50))]).await;
+        bed.land_and_run(&[change("u", 1, (50, 900)), change("u", 2, (50, 50))]).await;
         assert_eq!(ids(&bed).await, [2], "{after}");
-        run_with(&bed, &[change("c", 1, (101, 101))]).await;
+        bed.land_and_run(&[change("c", 1, (101, 101))]).await;
         assert_eq!(ids(&bed).await, [1, 2], "{after}");
         bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
         assert_eq!(ids(&bed).await, [1, 2], "{after}");
@@ -113,12 +107,12 @@ async fn a_table_that_is_ordered_by_other_columns_runs_on_with_what_it_remembers
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_of_another_key_forgets_the_deletes_of_the_former_one() {
     let mut bed = Bed::with(&pipeline(&format!("{MODE}, idColumns: [id, n]")));
-    run_with(&bed, &[change("c", 1, (10, 1)), change("c", 1, (10, 2)), change("d", 1, (100, 1))]).await;
+    bed.land_and_run(&[change("c", 1, (10, 1)), change("c", 1, (10, 2)), change("d", 1, (100, 1))]).await;
     assert_eq!((ids(&bed).await, objects(&bed).await), (vec![1], vec![1]));
     bed.reconfigure(&pipeline(&format!("{MODE}, idColumns: [id]")));
     // The row of 1 and 2 is not that of 1 and 1, which alone was deleted.
-    run_with(&bed, &[change("u", 1, (50, 2)), change("c", 2, (50, 2))]).await;
+    bed.land_and_run(&[change("u", 1, (50, 2)), change("c", 2, (50, 2))]).await;
     assert_eq!((ids(&bed).await, objects(&bed).await), (vec![1, 2], vec![]));
-    run_with(&bed, &[change("d", 2, (60, 2))]).await;
+    bed.land_and_run(&[change("d", 2, (60, 2))]).await;
     assert_eq!((ids(&bed).await, objects(&bed).await), (vec![1], vec![1]));
 }

@@ -34,12 +34,6 @@ fn update(id: i64, position: u64, fields: &str) -> (u32, Option<String>) {
     (6, Some(format!(r#"{{"after":{row},"source":{source},"op":"u","ts_ms":{at}}}"#)))
 }
 
-async fn run(bed: &Bed, records: &[(u32, Option<String>)]) {
-    bed.land(0, records).await;
-    bed.run_to_the_end().await;
-    bed.prove().await;
-}
-
 async fn ids(bed: &Bed) -> Vec<i64> {
     let mut ids: Vec<i64> = bed.rows(false).await.into_iter().filter_map(|(_, id)| id).collect();
     ids.sort_unstable();
@@ -54,10 +48,10 @@ fn ways() -> impl Iterator<Item = (&'static str, &'static str)> {
 async fn flink_cdc_4535_an_update_that_moves_a_row_to_another_partition_leaves_no_old_row() {
     for (strategy, partitions) in ways() {
         let bed = bed(strategy, partitions);
-        run(&bed, &[update(1, 0, r#","n":1"#), update(2, 0, r#","n":2"#)]).await;
+        bed.land_and_run(&[update(1, 0, r#","n":1"#), update(2, 0, r#","n":2"#)]).await;
         // Another hour, another day, another `n`: whatever partitions it, the row moves.
-        run(&bed, &[update(1, 30, r#","n":50"#)]).await;
-        run(&bed, &[update(1, 60, r#","n":90"#), update(2, 61, r#","n":91"#)]).await;
+        bed.land_and_run(&[update(1, 30, r#","n":50"#)]).await;
+        bed.land_and_run(&[update(1, 60, r#","n":90"#), update(2, 61, r#","n":91"#)]).await;
         assert_eq!(ids(&bed).await, [1, 2], "{strategy} [{partitions}]");
         let places: Vec<u64> = bed.rows(false).await.into_iter().map(|((_, offset), _)| offset).collect();
         assert_eq!(places, [3, 4], "{strategy} [{partitions}]: the newest versions");
@@ -78,11 +72,11 @@ async fn debezium_server_a_value_that_cannot_be_converted_is_quarantined_and_nev
     ];
     let bed = bed(STRATEGIES[1], "");
     let records: Vec<_> = (0..).zip(bad).map(|(id, fields)| update(id, 1, fields)).collect();
-    run(&bed, &records).await;
+    bed.land_and_run(&records).await;
     assert_eq!((ids(&bed).await, bed.rows(true).await.len()), (vec![], bad.len()));
     // And such an update does not take the row that was there.
-    run(&bed, &[update(0, 2, r#","n":7"#)]).await;
-    run(&bed, &[update(0, 3, bad[0])]).await;
+    bed.land_and_run(&[update(0, 2, r#","n":7"#)]).await;
+    bed.land_and_run(&[update(0, 3, bad[0])]).await;
     assert_eq!((ids(&bed).await, bed.rows(true).await.len()), (vec![0], bad.len() + 1));
 }
 
@@ -92,7 +86,7 @@ async fn debezium_server_an_upsert_into_a_partitioned_table_works_under_every_sp
         let bed = bed(strategy, partitions);
         for round in 0..3 {
             let records: Vec<_> = (0..6).map(|id| update(id, round * 7 + id as u64, r#","n":3,"flag":true"#)).collect();
-            run(&bed, &records).await;
+            bed.land_and_run(&records).await;
             assert_eq!(ids(&bed).await, (0..6).collect::<Vec<_>>(), "{strategy} [{partitions}] round {round}");
         }
     }
@@ -105,7 +99,7 @@ async fn risingwave_23411_many_small_commits_with_delete_files_leave_no_duplicat
         for round in 0..12 {
             // The same keys again and again, twice in a run too.
             let records: Vec<_> = (0..8).map(|n| update(n % 4, round * 8 + n as u64, r#","n":1"#)).collect();
-            run(&bed, &records).await;
+            bed.land_and_run(&records).await;
             assert_eq!(ids(&bed).await, [0, 1, 2, 3], "{strategy} round {round}");
         }
     }

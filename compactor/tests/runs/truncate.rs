@@ -44,27 +44,22 @@ fn live(keys: &[i64]) -> Vec<(i64, bool)> {
     keys.iter().map(|key| (*key, false)).collect()
 }
 
-async fn run(bed: &Bed, records: &[(u32, Option<String>)]) {
-    bed.land(0, records).await;
-    bed.run_to_the_end().await;
-    bed.prove().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_truncate_takes_the_older_rows_of_its_table_and_no_others() {
     for mode in MODES {
         let bed = bed(mode);
-        run(&bed, &[1, 2, 3].map(|id| change("c", "orders", id, 10 + id as u64))).await;
-        run(&bed, &[change("c", "returns", 50, 20), change("c", "orders", 4, 40)]).await;
-        run(&bed, &[change("t", "orders", 0, 30)]).await;
+        bed.land_and_run(&[1, 2, 3].map(|id| change("c", "orders", id, 10 + id as u64))).await;
+        bed.land_and_run(&[change("c", "returns", 50, 20), change("c", "orders", 4, 40)]).await;
+        bed.land_and_run(&[change("t", "orders", 0, 30)]).await;
         assert_eq!(keys(&bed).await, live(&[4, 50]), "{mode}");
         // Late and older: it stays out. Newer: it comes in, in the same run as a repeated truncate too.
-        run(&bed, &[change("u", "orders", 1, 25), change("c", "orders", 9, 29)]).await;
+        bed.land_and_run(&[change("u", "orders", 1, 25), change("c", "orders", 9, 29)]).await;
         assert_eq!(keys(&bed).await, live(&[4, 50]), "{mode}");
-        run(&bed, &[change("t", "orders", 0, 30), change("c", "orders", 1, 31), change("u", "returns", 50, 21)]).await;
+        bed.land_and_run(&[change("t", "orders", 0, 30), change("c", "orders", 1, 31), change("u", "returns", 50, 21)])
+            .await;
         assert_eq!(keys(&bed).await, live(&[1, 4, 50]), "{mode}");
         // A delete that is older than the truncate is no news.
-        run(&bed, &[change("d", "orders", 2, 22), change("t", "returns", 0, 60)]).await;
+        bed.land_and_run(&[change("d", "orders", 2, 22), change("t", "returns", 0, 60)]).await;
         assert_eq!(keys(&bed).await, live(&[1, 4]), "{mode}");
     }
 }
@@ -73,9 +68,9 @@ async fn a_truncate_takes_the_older_rows_of_its_table_and_no_others() {
 async fn a_truncate_opens_no_files_of_other_source_tables() {
     for mode in MODES {
         let bed = bed(mode);
-        run(&bed, &[change("c", "returns", 50, 20), change("c", "returns", 51, 21)]).await;
+        bed.land_and_run(&[change("c", "returns", 50, 20), change("c", "returns", 51, 21)]).await;
         let of_returns: Vec<String> = files(&bed).await;
-        run(&bed, &[change("c", "orders", 1, 10), change("c", "orders", 2, 11)]).await;
+        bed.land_and_run(&[change("c", "orders", 1, 10), change("c", "orders", 2, 11)]).await;
         assert!(!of_returns.is_empty() && files(&bed).await.len() > of_returns.len());
         // To open one would fail.
         for path in &of_returns {
@@ -100,8 +95,8 @@ async fn hours_with_a_truncate_are_converted_again_to_the_same_table() {
     for mode in MODES {
         let bed = bed(mode);
         let of = |id: i64| change("c", "orders", id, 10 + id as u64);
-        run(&bed, &[of(1), of(2), of(90), change("c", "returns", 50, 120)]).await;
-        run(&bed, &[change("t", "orders", 0, 150), change("c", "orders", 3, 210)]).await;
+        bed.land_and_run(&[of(1), of(2), of(90), change("c", "returns", 50, 120)]).await;
+        bed.land_and_run(&[change("t", "orders", 0, 150), change("c", "orders", 3, 210)]).await;
         let expected = bed.marked_rows().await;
         assert_eq!(keys(&bed).await, live(&[3, 50]), "{mode}");
         for (from, to) in [("06", "07"), ("07", "08"), ("08", "09"), ("06", "09")] {
@@ -118,8 +113,9 @@ async fn hours_with_a_truncate_are_converted_again_to_the_same_table() {
 async fn a_truncate_that_is_gone_after_a_reprocess_gives_its_rows_back() {
     for mode in MODES {
         let mut bed = bed(mode);
-        run(&bed, &[change("c", "orders", 1, 10), change("c", "orders", 2, 11), change("t", "orders", 0, 50)]).await;
-        run(&bed, &[change("t", "orders", 0, 150), change("c", "orders", 3, 210)]).await;
+        bed.land_and_run(&[change("c", "orders", 1, 10), change("c", "orders", 2, 11), change("t", "orders", 0, 50)])
+            .await;
+        bed.land_and_run(&[change("t", "orders", 0, 150), change("c", "orders", 3, 210)]).await;
         assert_eq!(keys(&bed).await, live(&[3]), "{mode}");
         // Ordered by a column of its own, the table has no place for truncates: those of the hour are quarantined.
         let ordered = mode.replace("idColumns: [id]", "idColumns: [id], timestampColumns: [n]");
@@ -134,11 +130,12 @@ async fn a_truncate_that_is_gone_after_a_reprocess_gives_its_rows_back() {
 async fn a_soft_truncate_marks_rows_and_keeps_them() {
     for mode in MODES {
         let bed = bed(&format!("{mode}, softDelete: true"));
-        run(&bed, &[change("c", "orders", 1, 10), change("d", "orders", 2, 11), change("c", "returns", 50, 12)]).await;
-        run(&bed, &[change("t", "orders", 0, 30), change("c", "orders", 3, 31)]).await;
+        bed.land_and_run(&[change("c", "orders", 1, 10), change("d", "orders", 2, 11), change("c", "returns", 50, 12)])
+            .await;
+        bed.land_and_run(&[change("t", "orders", 0, 30), change("c", "orders", 3, 31)]).await;
         assert_eq!(keys(&bed).await, [(1, true), (2, true), (3, false), (50, false)], "{mode}");
         // Late: it was there, and is gone.
-        run(&bed, &[change("c", "orders", 4, 20), change("u", "orders", 1, 40)]).await;
+        bed.land_and_run(&[change("c", "orders", 4, 20), change("u", "orders", 1, 40)]).await;
         assert_eq!(keys(&bed).await, [(1, false), (2, true), (3, false), (4, true), (50, false)], "{mode}");
         let expected = bed.marked_rows().await;
         bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
@@ -156,8 +153,8 @@ async fn a_truncate_that_cannot_be_carried_out_is_quarantined_and_one_that_is_hi
         ("mode: append, partitionBy: ['bucket(2, id)']".to_owned(), vec![change("t", "orders", 0, 30)], 2, 0),
     ] {
         let bed = bed(&mode);
-        run(&bed, &[change("c", "orders", 1, 10)]).await;
-        run(&bed, &records).await;
+        bed.land_and_run(&[change("c", "orders", 1, 10)]).await;
+        bed.land_and_run(&records).await;
         assert_eq!((bed.rows(false).await.len(), bed.rows(true).await.len()), (rows, quarantined), "{mode}");
     }
 }
@@ -167,10 +164,10 @@ async fn a_truncate_that_cannot_be_carried_out_is_quarantined_and_one_that_is_hi
 async fn a_reprocess_remembers_deletes_that_the_table_has_forgotten() {
     for mode in MODES {
         let bed = bed(&format!("{mode}, deleteMemory: 0s"));
-        run(&bed, &[change("c", "orders", 1, 10), change("c", "orders", 2, 11)]).await;
-        run(&bed, &[change("d", "orders", 1, 110)]).await;
+        bed.land_and_run(&[change("c", "orders", 1, 10), change("c", "orders", 2, 11)]).await;
+        bed.land_and_run(&[change("d", "orders", 1, 110)]).await;
         // The run after has forgotten it.
-        run(&bed, &[change("c", "orders", 3, 210)]).await;
+        bed.land_and_run(&[change("c", "orders", 3, 210)]).await;
         for _ in 0..2 {
             bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T07").await.unwrap();
             assert_eq!(keys(&bed).await, live(&[2, 3]), "{mode}");

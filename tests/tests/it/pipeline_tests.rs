@@ -53,7 +53,7 @@ fn the_exit_code_says_what_came_out() {
 }
 
 #[test]
-fn a_case_takes_milliseconds() {
+fn a_hundred_cases_take_no_start_of_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let case = |i: usize| {
         format!(

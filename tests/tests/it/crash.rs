@@ -14,13 +14,13 @@ use rand::rngs::SmallRng;
 
 use crate::ticks::{TABLE, Ticks, check_numbers, seeded};
 
-/// Lets a process live for a random while, then kills it; returns whether it had ended by itself.
-fn kill_after(mut process: Process, longest_ms: u64, rng: &mut SmallRng) -> bool {
+/// Lets a process live for a random while below `longest`, then kills it; returns whether it was still at work.
+fn kill_within(mut process: Process, longest: Duration, rng: &mut SmallRng) -> bool {
     // Not a synchroniser: the moment of the crash is what is being varied.
-    thread::sleep(Duration::from_millis(rng.random_range(0..longest_ms)));
-    let ended = process.ended().unwrap().is_some();
+    thread::sleep(longest.mul_f64(rng.random()));
+    let at_work = process.ended().unwrap().is_none();
     process.kill();
-    ended
+    at_work
 }
 
 /// Row counts that a reader sees until `stop`; every state it sees holds each number at most once.
@@ -43,22 +43,25 @@ fn committed(access: &Access) -> BTreeSet<i64> {
     totals.chain([0]).collect()
 }
 
-/// Kills both programs again and again while a reader watches; `longest_ms` is a little more than a run of the compactor
-/// takes on this deployment.
-fn kill_at_any_moment(workspace: &Workspace, mut ticks: Ticks<'_>, rng: &mut SmallRng, longest_ms: u64) {
+/// Kills both programs again and again while a reader watches.
+fn kill_at_any_moment(workspace: &Workspace, mut ticks: Ticks<'_>, rng: &mut SmallRng) {
     let stop = AtomicBool::new(false);
     let (seen, kills) = thread::scope(|scope| {
         let reader = scope.spawn(|| watch(workspace.access(), &stop));
         let mut kills = [0, 0];
+        // How long a compactor may live at most. It follows the speed of this machine and this deployment: shorter after
+        // a run that ended by itself, longer after one that was killed. Two of three are killed, anywhere in a run, and the
+        // third gets on.
+        let mut longest = Duration::from_secs(1);
         for _ in 0..10 {
             ticks.produce(rng.random_range(500..3000), rng).unwrap();
             let landing = workspace.start("landing", &["run"]).unwrap();
             // A new member waits up to 3 s for the last one's session to end; half of them get further than that.
-            kills[0] += u32::from(!kill_after(landing, 7000, rng));
-            // Twice shorter than a run usually takes, then once as long: it is killed everywhere, and gets on.
-            for longest_ms in [longest_ms / 3, longest_ms / 3, longest_ms] {
-                let compactor = workspace.start("compactor", &["run"]).unwrap();
-                kills[1] += u32::from(!kill_after(compactor, longest_ms, rng));
+            kills[0] += u32::from(kill_within(landing, Duration::from_secs(7), rng));
+            for _ in 0..3 {
+                let at_work = kill_within(workspace.start("compactor", &["run"]).unwrap(), longest, rng);
+                kills[1] += u32::from(at_work);
+                longest = longest.mul_f64(if at_work { 1.3 } else { 0.6 });
             }
         }
         ticks.settle(workspace).unwrap();
@@ -75,7 +78,7 @@ fn kill_at_any_moment(workspace: &Workspace, mut ticks: Ticks<'_>, rng: &mut Sma
 fn killed_at_any_moment_nothing_is_lost_or_doubled() {
     let mut rng = seeded("killed_at_any_moment");
     let (ticks, workspace) = Ticks::local("crash", Kafka::shared(), 4).unwrap();
-    kill_at_any_moment(&workspace, ticks, &mut rng, 900);
+    kill_at_any_moment(&workspace, ticks, &mut rng);
 }
 
 #[test]
@@ -83,7 +86,7 @@ fn killed_at_any_moment_on_s3_and_a_rest_catalog_nothing_is_lost_or_doubled() {
     let mut rng = seeded("killed_at_any_moment_on_s3");
     let workspace = Workspace::seaweedfs("crash-s3", Kafka::shared()).unwrap();
     let ticks = Ticks::new("crash-s3", Kafka::shared(), 4, &workspace).unwrap();
-    kill_at_any_moment(&workspace, ticks, &mut rng, 6000);
+    kill_at_any_moment(&workspace, ticks, &mut rng);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! {cluster}/{topic}/_quarantine/{generation}/{partition}/{start:020}-{end:020}-{id}.ndjson.zst   refused records
 //! {cluster}/{topic}/_batches/{generation}/{partition}/{start:020}.json                           one manifest a batch
 //! {cluster}/{topic}/_checkpoints/{generation}/{partition}/{start:020}-{end:020}-{hours}.ndjson.zst folded manifests
-//! {cluster}/{topic}/_progress/{generation}/{partition}.json                                      idle partitions
+//! {cluster}/{topic}/_progress/{generation}/{partition}.json                                      known partitions
 //! ```
 //! Keys are relative to the raw zone, whose prefix belongs to its store. Offsets in keys that are listed are padded to
 //! 20 digits, so that byte order is offset order; the hours of a checkpoint are its first and its last event hour
@@ -68,7 +68,7 @@ pub struct CheckpointKey {
     pub hours: Option<(EventHour, EventHour)>,
 }
 
-/// What an idle partition says of itself.
+/// What a partition that landing knows says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ProgressKey {
     /// The partition.
@@ -86,7 +86,7 @@ pub enum Key {
     Batch(BatchKey),
     /// Folded manifests.
     Checkpoint(CheckpointKey),
-    /// The state of an idle partition.
+    /// The state of a known partition.
     Progress(ProgressKey),
 }
 
@@ -133,7 +133,7 @@ pub enum Ledger {
     Checkpoints,
     /// Refused records.
     Quarantine,
-    /// States of idle partitions.
+    /// States of known partitions.
     Progress,
 }
 

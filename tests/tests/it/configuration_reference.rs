@@ -23,8 +23,16 @@ fn variants<'s>(root: &'s Value, schema: &'s Value) -> Vec<&'s Value> {
     several.map_or_else(|| vec![schema], |all| all.iter().flat_map(|one| variants(root, one)).collect())
 }
 
+/// Whether a value is written in one of several ways, each with a key of its own.
+fn is_choice(root: &Value, schema: &Value) -> bool {
+    resolve(root, schema)["oneOf"].as_array().is_some_and(|all| all.iter().all(|one| one["type"] == "object"))
+}
+
 /// How a value is written, in a few words.
 fn kind(root: &Value, schema: &Value) -> String {
+    if is_choice(root, schema) {
+        return "one of the keys below".to_owned();
+    }
     let mut kinds: Vec<String> = Vec::new();
     for one in variants(root, schema) {
         let words = one["enum"].as_array().into_iter().flatten().chain(one.get("const"));
@@ -64,29 +72,73 @@ fn describe(page: &mut String, root: &Value, path: &str, schema: &Value) {
             let told = [&value["description"], &resolve(root, value)["description"]];
             let meaning =
                 told.iter().find_map(|d| d.as_str()).unwrap_or_default().replace('\n', " ").replace('|', "\\|");
-            let must = if required.iter().any(|r| *r == key) { "**" } else { "" };
+            let is_required = required.iter().any(|r| *r == key) && !is_choice(root, schema);
+            let must = if is_required { "**" } else { "" };
             writeln!(page, "| {must}`{path}`{must} | {} | {meaning} |", kind(root, value)).unwrap();
             describe(page, root, path, value);
         }
     }
 }
 
+/// What holds for every key.
+const HEAD: &str = "# Configuration
+
+Generated from the JSON Schemas in `schema/`, which editors understand too; a test keeps it so. Required keys are bold; a
+key inside of an optional one is required where that is there. `[]` is an element of a list, `NAME` a name of your choice.
+
+- **Sizes** are a whole number and `B`, `KB`, `MB`, `GB`, `TB` (powers of 1000) or `KiB`, `MiB`, `GiB`, `TiB` (of 1024).
+- **Times** are a whole number and `ms`, `s`, `m`, `h` or `d`.
+- **Environment**: `${NAME}` inside of a value is the variable, which must be set; `${NAME:-default}` has a default for one
+  that is not set or empty; `$${` stands for `${` itself. So it is in `firn.yaml`, in pipelines and in key rings, not in
+  tests.
+- **Paths** that are relative begin at the folder of the file that they stand in.
+- **AWS**: without `accessKeyId` the clients of S3, Glue, KMS and Lake Formation take the default credential chain
+  (environment, profile, web identity, container, instance), and without `region` the environment's.
+- YAML is read strictly: unknown and repeated keys are errors, and anchors, tags and merge keys are refused.
+- What says *not supported yet* is refused by `check`.
+";
+
+/// The rows of a schema's keys.
+fn rows(file: &str) -> (Value, String) {
+    let text = std::fs::read_to_string(source_dir().join(format!("schema/{file}.schema.json"))).unwrap();
+    let root: Value = serde_json::from_str(&text).unwrap();
+    let mut rows = String::new();
+    describe(&mut rows, &root, "", &root);
+    (root, rows)
+}
+
+/// Keys of the example `everything` that would exclude others of it.
+const EXCLUDED: [&str; 9] =
+    ["allowEmpty", "brokers", "catalogId", "gap", "glue", "session", "sqlite", "token", "tumbling"];
+
+#[test]
+fn the_example_of_every_key_has_every_key() {
+    for (schema, file) in [("firn", "firn.yaml"), ("pipeline", "pipelines/everything.yaml")] {
+        let text = std::fs::read_to_string(source_dir().join("deploy/examples/everything").join(file)).unwrap();
+        let (_, rows) = rows(schema);
+        let paths = rows.lines().filter_map(|row| row.split('`').nth(1));
+        let keys = paths.filter_map(|path| path.rsplit('.').next()).filter(|key| *key != "NAME");
+        let written = |key: &str| {
+            let key = format!("{key}:");
+            text.match_indices(&key).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric()))
+        };
+        let missing: Vec<&str> = keys.filter(|key| !EXCLUDED.contains(key) && !written(key)).collect();
+        assert!(missing.is_empty(), "deploy/examples/everything/{file} lacks {missing:?}");
+    }
+}
+
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a switch of the test, not of the product")]
 fn configuration_reference_is_current() {
-    let mut page = "# Configuration\n\nGenerated from the JSON Schemas in `schema/`, which editors understand too; a test keeps it so. \
-        Required keys are bold; `[]` is an element of a list, `NAME` a name of your choice.\n"
-        .to_owned();
+    let mut page = HEAD.to_owned();
     for (file, what) in [
         ("firn", "`firn.yaml`: where"),
         ("pipeline", "`pipelines/*.yaml`: what"),
         ("test", "`*.test.yaml`: what must come out"),
     ] {
-        let text = std::fs::read_to_string(source_dir().join(format!("schema/{file}.schema.json"))).unwrap();
-        let root: Value = serde_json::from_str(&text).unwrap();
+        let (root, rows) = rows(file);
         let about = root["description"].as_str().unwrap_or_default();
-        write!(page, "\n## {what}\n\n{about}\n\n| key | value | meaning |\n| --- | --- | --- |\n").unwrap();
-        describe(&mut page, &root, "", &root);
+        write!(page, "\n## {what}\n\n{about}\n\n| key | value | meaning |\n| --- | --- | --- |\n{rows}").unwrap();
     }
     let path = source_dir().join("docs/configuration.md");
     if std::env::var("FIRN_UPDATE").is_ok() {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::load::check_texts;
+use super::load::{Lookup, check_texts};
 use super::{Config, Problems, columns_after, find, load};
 use crate::functions::Functions;
 
@@ -20,7 +20,10 @@ mod examples {
     fn example(name: &str) -> Result<Config, Problems> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(name);
         let files = find(&folder).unwrap();
-        load(&files.firn, &files.pipelines)
+        let read = |path: &PathBuf| (path.clone(), std::fs::read_to_string(path).unwrap());
+        let pipelines: Vec<_> = files.pipelines.iter().map(read).collect();
+        let known = (&variables as Lookup<'_>, &Functions::built_in());
+        check_texts(Some(&read(&files.firn)), &pipelines, known, Problems::default())
     }
 
     #[test]
@@ -48,17 +51,17 @@ mod examples {
             .map(|problem| format!("{}:{}: {}: {}", problem.line, problem.column, problem.path, problem.message))
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
-        33:11: registry: not supported yet: a schema registry
-        43:3: access: needs `catalog: {glue: ...}`: Lake Formation governs tables of Glue's catalog only
-        51:9: plugins.bank: this program is built without plug-ins
+        43:11: registry: not supported yet: a schema registry
+        53:3: access: needs `catalog: {glue: ...}`: Lake Formation governs tables of Glue's catalog only
+        61:9: plugins.bank: this program is built without plug-ins
         17:30: ingestionUnit.incomingData.whitelist.OrderPlaced.subject: not supported yet: checking against a schema registry
         19:31: ingestionUnit.incomingData.late.then: not supported yet: `sideTable`; use `accept` or `quarantine`
-        47:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists
-        53:29: outsourcingUnit[0].table.contract.newColumn: not supported yet: anything but `ignore`
-        53:52: outsourcingUnit[0].table.contract.removedColumn: not supported yet: anything but `keep`
-        53:70: outsourcingUnit[0].table.contract.typeChange: not supported yet: anything but `fail`
-        53:91: outsourcingUnit[0].table.contract.incompatible: not supported yet: anything but `quarantine`
-        69:5: streams[0]: not supported yet: streams
+        50:77: outsourcingUnit[0].table.columns[2].was: not supported yet: renaming columns of a table that exists
+        57:29: outsourcingUnit[0].table.contract.newColumn: not supported yet: anything but `ignore`
+        57:52: outsourcingUnit[0].table.contract.removedColumn: not supported yet: anything but `keep`
+        57:70: outsourcingUnit[0].table.contract.typeChange: not supported yet: anything but `fail`
+        57:91: outsourcingUnit[0].table.contract.incompatible: not supported yet: anything but `quarantine`
+        74:5: streams[0]: not supported yet: streams
         "#);
     }
 }
@@ -100,7 +103,7 @@ outsourcingUnit:
 
 fn variables(name: &str) -> Option<String> {
     match name {
-        "PASSWORD" => Some("hunter2".to_owned()),
+        "PASSWORD" | "KAFKA_PASSWORD" => Some("hunter2".to_owned()),
         "PORT" => Some("9092".to_owned()),
         "MEMORY" => Some("1GB".to_owned()),
         _ => None,

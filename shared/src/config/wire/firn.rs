@@ -28,7 +28,7 @@ wire! {
         landing: Option<LandingYaml>,
         /// Settings of the compactor.
         compactor: Option<CompactorYaml>,
-        /// Schema registry.
+        /// Schema registry. Not supported yet.
         registry: Option<RegistryYaml>,
         /// Access to AWS KMS.
         kms: Option<KmsYaml>,
@@ -66,7 +66,7 @@ wire! {
         /// How connections are made.
         #[schemars(required)]
         protocol: Option<Protocol>,
-        /// How the client proves who it is.
+        /// How the client proves who it is. `awsMskIam` and `oauthBearer` are not supported yet.
         mechanism: Option<Mechanism>,
         /// User name for SASL.
         username: Option<String>,
@@ -133,18 +133,18 @@ wire! {
     }
     /// Settings of the landing daemon.
     struct LandingYaml {
-        /// Upper bound for everything landing buffers (default 512MB).
+        /// Bound of the whole process (default 512MB), records on their way included.
         memory: Option<String>,
         /// Kafka consumer groups are `{groupPrefix}{pipeline}` (default `firn-`).
         group_prefix: Option<String>,
         /// Address of /metrics, /healthz and /readyz, such as `0.0.0.0:9464`; absent is off.
         listen: Option<String>,
-        /// How long SIGTERM may take (default 30s).
+        /// How long after SIGTERM what has been read may still be written (default 30s).
         drain: Option<String>,
     }
     /// Settings of the compactor.
     struct CompactorYaml {
-        /// Upper bound for everything a run holds (default 512MB).
+        /// Bound of the whole process (default 512MB).
         memory: Option<String>,
         /// Worker threads; 0 is the number of processors (default).
         threads: Option<u32>,

@@ -19,7 +19,7 @@ wire! {
         /// The raw zone to tables; one topic may feed many.
         #[schemars(required, length(min = 1), with = "Vec<OutputYaml>")]
         outsourcing_unit: Option<Vec<Option<OutputYaml>>>,
-        /// Windows over event time that are written back to Kafka.
+        /// Windows over event time that are written back to Kafka. Not supported yet.
         #[schemars(with = "Option<Vec<StreamYaml>>")]
         streams: Option<Vec<Option<StreamYaml>>>,
     }
@@ -62,7 +62,8 @@ wire! {
     /// What the records look like.
     struct IncomingYaml {
         /// Format of the payload. `json`: an object is a row. `debezium` (envelope with or without schema, or flattened)
-        /// and `dynamodb` (DynamoDB Streams): a record is a change of a row; column paths begin at the row.
+        /// and `dynamodb` (DynamoDB Streams): a record is a change of a row; column paths begin at the row. `avro` and
+        /// `protobuf` are not supported yet.
         #[schemars(required)]
         format: Option<PayloadFormatYaml>,
         /// JSON path of the event's name, when a topic carries several kinds.
@@ -70,11 +71,11 @@ wire! {
         /// Where the event time is: `{path, format}` or `kafkaTimestamp`.
         #[schemars(required)]
         event_time: Option<EventTimeYaml>,
-        /// Events that pass, by name; others are quarantined. Absent lets every event pass.
+        /// Events that pass, by name; others are refused at landing. Absent lets every event pass.
         whitelist: Option<BTreeMap<String, Option<WhitelistYaml>>>,
         /// Late records.
         late: Option<LateYaml>,
-        /// Records above this size, key and headers included, are quarantined (default 16MiB).
+        /// Records above this size, key and headers included, are refused at landing (default 16MiB).
         max_record_size: Option<String>,
     }
     /// A field of the payload that holds the event time.
@@ -88,14 +89,15 @@ wire! {
     }
     /// A whitelisted event.
     struct WhitelistYaml {
-        /// Its subject in the schema registry.
+        /// Its subject in the schema registry. Not supported yet.
         subject: Option<String>,
     }
     /// Late records.
     struct LateYaml {
         /// How long an hour stays open after the watermark has passed it (default 1h).
         allowed: Option<String>,
-        /// What becomes of later records (default `accept`).
+        /// What becomes of later records (default `accept`). `quarantine` refuses them at landing; `sideTable` is not
+        /// supported yet.
         then: Option<LateThenYaml>,
     }
     /// How raw objects are cut.
@@ -159,14 +161,15 @@ wire! {
         partition_by: Option<Vec<String>>,
         /// Sort order inside files: `c` or `c desc`.
         sort_by: Option<Vec<String>>,
-        /// Columns as decoded from the payload, before the transformations.
+        /// Columns as decoded from the payload, before the transformations. Required so far: inferring
+        /// them is not supported yet.
         #[schemars(with = "Option<Vec<ColumnYaml>>")]
         columns: Option<Vec<Option<ColumnYaml>>>,
-        /// What happens when data and table differ.
+        /// What happens when data and table differ. Only the defaults are supported yet.
         contract: Option<ContractYaml>,
         /// Whether rows carry the `_firn` column (default true).
         provenance: Option<bool>,
-        /// Share of a run's records, 0 to 1, above which a run ends with exit code 5.
+        /// Share of quarantined records of a run, 0 to 1, above which it ends with exit code 5, after its commit.
         #[schemars(range(min = 0.0, max = 1.0))]
         quarantine_threshold: Option<f64>,
         /// What the table may have though Athena does not read it.
@@ -205,7 +208,7 @@ wire! {
         format: Option<String>,
         /// Comment in the table.
         doc: Option<String>,
-        /// Former names in the table.
+        /// Former names in the table. Not supported yet.
         was: Option<OneOrMany>,
     }
     /// A column with personal data.
@@ -235,13 +238,13 @@ wire! {
     }
     /// What happens when data and table differ.
     struct ContractYaml {
-        /// A field that no column takes (default `ignore`).
+        /// A field that no column takes (default `ignore`). Only the default is supported yet.
         new_column: Option<NewColumn>,
-        /// A column that the pipeline no longer has (default `keep`).
+        /// A column that the pipeline no longer has (default `keep`). Only the default is supported yet.
         removed_column: Option<RemovedColumn>,
-        /// A column whose type changed (default `fail`).
+        /// A column whose type changed (default `fail`). Only the default is supported yet.
         type_change: Option<TypeChange>,
-        /// A value that does not fit its column (default `quarantine`).
+        /// A value that does not fit its column (default `quarantine`). Only the default is supported yet.
         incompatible: Option<Incompatible>,
     }
     /// A window over event time.

@@ -25,10 +25,10 @@ use crate::status;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The deployment.
+    /// Path of firn.yaml.
     #[arg(long, global = true, default_value = "firn.yaml")]
     config: PathBuf,
-    /// Pipeline files, or directories of them.
+    /// Pipeline files, or directories of them; may be given several times.
     #[arg(long, global = true, default_value = "pipelines")]
     pipelines: Vec<PathBuf>,
 }
@@ -47,18 +47,18 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         threads: usize,
     },
-    /// Check the configuration, and with it the clusters, the topics and their retention.
+    /// Check all files; then ask the clusters for the topics and their retention, and the raw zone for a listing.
     Check {
-        /// Ask no server.
+        /// Only the files: ask no server.
         #[arg(long)]
         offline: bool,
     },
-    /// The effective configuration.
+    /// Show the configuration as it is understood.
     Config {
         #[command(subcommand)]
         what: ConfigCommand,
     },
-    /// Per partition: the chain's end, Kafka's end, lag and watermark.
+    /// Show per partition how far the raw zone is, how far Kafka is, what lies between, and the watermark.
     Status {
         /// Only this pipeline.
         #[arg(long)]
@@ -121,7 +121,8 @@ async fn command(command: Command, config: &Config) -> Result<()> {
             if !offline {
                 status::check(config, raw_zone(config).await?).await?;
             }
-            cli::say(&format!("{} pipelines are right", config.pipelines.len()))
+            let count = config.pipelines.len();
+            cli::say(&format!("good: {count} {}", if count == 1 { "pipeline" } else { "pipelines" }))
         }
         Command::Config { what: ConfigCommand::Show } => cli::say(config::show(config).trim_end()),
         Command::Status { pipeline, output } => {

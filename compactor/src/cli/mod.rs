@@ -42,10 +42,10 @@ const FIRN_YAML: &str = "firn.yaml";
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The deployment.
+    /// Path of firn.yaml.
     #[arg(long, global = true, default_value = FIRN_YAML)]
     config: PathBuf,
-    /// Pipeline files, or directories of them.
+    /// Pipeline files, or directories of them; may be given several times.
     #[arg(long, global = true, default_value = "pipelines")]
     pipelines: Vec<PathBuf>,
     /// How to print what was found.
@@ -70,13 +70,15 @@ enum Command {
     Run {
         #[command(flatten)]
         which: Which,
-        /// Only when this date (2026-11-22, or T-1D for yesterday, UTC) is complete in every partition; marks it.
+        /// Run only when every event hour of this date is sealed in every partition, else end with 1; the date is then
+        /// marked in the table. 2026-11-22, or T-1D for yesterday (UTC).
         #[arg(long, value_name = "DATE")]
         event_date: Option<String>,
-        /// Wait so long for the date to be complete, such as 30m.
+        /// Wait up to this long for the date to be complete, such as 30m.
         #[arg(long, value_name = "DURATION", value_parser = duration, requires = "event_date")]
         wait: Option<Duration>,
-        /// Again and again, such as 1h, until SIGTERM; the commit in progress then finishes.
+        /// Stay, and run again after this time, such as 1h, until SIGTERM; the commit in progress then finishes. Exit
+        /// codes 2, 3 and 70 end it, others do not.
         #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["event_date", "dry_run"])]
         every: Option<Duration>,
         /// Show the plan and change nothing.
@@ -119,7 +121,7 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show what `run` would do.
+    /// Show which raw objects and event hours `run` would take, and change nothing.
     Plan {
         #[command(flatten)]
         which: Which,
@@ -151,9 +153,9 @@ enum Command {
     /// Protected values of columns with a `subject` go, tokens included; rows and records stay. After an interruption the
     /// same command goes on. Exit code 1: another erasure is at work, or others kept changing a table; run again.
     Erase(erase::EraseArgs),
-    /// Check the configuration, and with it catalog, raw zone and tables.
+    /// Check all files; then ask catalog, raw zone and tables whether a run could begin.
     Check {
-        /// Ask no server.
+        /// Only the files: ask no server.
         #[arg(long)]
         offline: bool,
     },
@@ -170,7 +172,7 @@ enum Command {
     },
     /// Run the tests of pipelines (`*.test.yaml`), without any server.
     Test(test::TestArgs),
-    /// The effective configuration.
+    /// Show the configuration as it is understood.
     Config {
         #[command(subcommand)]
         what: ConfigCommand,

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`ids`] names things, [`error`] says what went wrong and whether to try again, [`config`] turns YAML
 //! into checked pipelines, [`functions`] are what their steps call, [`crypto`] protects values, [`store`] keeps bytes,
-//! [`raw`] is the contract between the two programs (object keys, the line
-//! format, the manifest chain that is the exactly-once ledger), [`types`] is the one set of column types.
+//! [`raw`] is the contract between the two programs (object keys, the line format, the manifest chain that is the
+//! exactly-once ledger), [`types`] is the one set of column types.
 //!
 //! Nothing here links Kafka, Arrow, Polars or Iceberg.
 

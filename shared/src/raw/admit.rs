@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::ids::EventHour;
 use crate::raw::inspect::Inspector;
 use crate::raw::manifest::RejectReason;
+use crate::time::is_plausible;
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// What a pipeline asks of a record.
@@ -96,21 +97,18 @@ impl Admission {
         }
         let Some(payload) = payload else {
             // A tombstone has no payload to look into; it belongs to the hour it was written in.
-            return match timestamp.and_then(DateTime::from_timestamp_millis) {
-                Some(time) => Verdict::Admitted { event: None, time, hour: EventHour::of(time) },
-                None => refused(RejectReason::NoEventTime, "a tombstone without Kafka timestamp".to_owned(), None),
+            return match kafka_time(timestamp) {
+                Ok(time) => Verdict::Admitted { event: None, time, hour: EventHour::of(time) },
+                Err((reason, detail)) => refused(reason, format!("a tombstone: {detail}"), None),
             };
         };
         let seen = match self.inspector.inspect(payload) {
             Ok(seen) => seen,
             Err((reason, detail)) => return refused(reason, detail, None),
         };
-        let time = match seen.time {
-            Some(micros) => DateTime::from_timestamp_micros(micros),
-            None => timestamp.and_then(DateTime::from_timestamp_millis),
-        };
-        let Some(time) = time else {
-            return refused(RejectReason::NoEventTime, "the record has no Kafka timestamp".to_owned(), None);
+        let time = match seen.time.and_then(DateTime::from_timestamp_micros).map_or_else(|| kafka_time(timestamp), Ok) {
+            Ok(time) => time,
+            Err((reason, detail)) => return refused(reason, detail, None),
         };
         let event = seen.event;
         if let Some(whitelist) = &self.whitelist {
@@ -129,6 +127,18 @@ impl Admission {
         }
         Verdict::Admitted { event, time, hour }
     }
+}
+
+/// Kafka's timestamp as an event time: a producer may write any number, and one that is not in milliseconds has no hour
+/// here either.
+fn kafka_time(timestamp: Option<i64>) -> std::result::Result<DateTime<Utc>, (RejectReason, String)> {
+    let Some(millis) = timestamp else {
+        return Err((RejectReason::NoEventTime, "the record has no Kafka timestamp".to_owned()));
+    };
+    let micros = millis.checked_mul(1000).filter(|&micros| is_plausible(micros));
+    micros.and_then(DateTime::from_timestamp_micros).ok_or_else(|| {
+        (RejectReason::BadEventTime, format!("the Kafka timestamp, {millis} ms, lies outside the years 1970 to 9999"))
+    })
 }
 
 #[cfg(test)]
@@ -237,6 +247,27 @@ mod tests {
         assert_eq!(verdict(&open, Some("1"), None, None), Err(RejectReason::NoEventTime));
         assert_eq!(verdict(&open, None, Some(7_200_000), None), Ok(2));
         assert_eq!(verdict(&open, None, None, None), Err(RejectReason::NoEventTime));
+    }
+
+    #[test]
+    fn a_kafka_timestamp_outside_the_years_of_hours_is_refused() {
+        let open = rules(|i| i.event_time = EventTime::KafkaTimestamp);
+        let (first, last) = (0, 253_402_300_799_999);
+        // The others are microseconds, nanoseconds and a year before there were hours.
+        for (millis, expected) in [
+            (first, Ok(0)),
+            (last, Ok(70_389_527)),
+            (last + 1, Err(RejectReason::BadEventTime)),
+            (1_700_000_000_000_000, Err(RejectReason::BadEventTime)),
+            (i64::MAX, Err(RejectReason::BadEventTime)),
+            (-1, Err(RejectReason::BadEventTime)),
+        ] {
+            assert_eq!(verdict(&open, None, Some(millis), None), expected, "a tombstone at {millis}");
+            assert_eq!(verdict(&open, Some("1"), Some(millis), None), expected, "a record at {millis}");
+        }
+        // Where the payload has the time, Kafka's is nobody's concern.
+        let open = rules(|_| ());
+        assert_eq!(verdict(&open, Some(r#"{"at":7200}"#), Some(i64::MAX), None), Ok(2));
     }
 
     #[test]

@@ -51,13 +51,18 @@ impl Chain {
         Ok(written)
     }
 
-    /// Writes the checkpoint of these manifests.
+    /// Writes the checkpoint of these manifests. One whose name nobody could read would take the chain with it, since who
+    /// looks for the chain's end reads the names of all: better none.
     pub(super) async fn write_checkpoint(
         &self,
         checkpoint: &CheckpointKey,
         manifests: &[BatchManifest],
         mode: PutMode,
     ) -> Result<()> {
+        let name = checkpoint.to_string();
+        if name.parse::<CheckpointKey>().ok().as_ref() != Some(checkpoint) {
+            return Err(Error::bug(format!("{name} cannot be read back as the key of a checkpoint")));
+        }
         let mut lines = Vec::new();
         for manifest in manifests {
             serde_json::to_writer(&mut lines, manifest)
@@ -66,7 +71,7 @@ impl Chain {
         }
         let body = zstd::encode_all(&lines[..], ZSTD_LEVEL)
             .map_err(|e| Error::bug("a checkpoint cannot be compressed").with_source(e))?;
-        let _ = self.store.put(&checkpoint.to_string(), Bytes::from(body), mode).await?;
+        let _ = self.store.put(&name, Bytes::from(body), mode).await?;
         Ok(())
     }
 

@@ -277,6 +277,29 @@ fn checkpoints_of_other_hours_are_passed_over_unread() {
     });
 }
 
+#[test]
+fn a_chain_with_an_hour_in_the_year_55840_can_be_folded_and_read() {
+    run(async {
+        let zone = Zone::new();
+        let mut chain = zone.chain();
+        chain.end_after(None).await.unwrap();
+        // What a tombstone left behind whose Kafka timestamp was in microseconds.
+        let hours = ["2026-11-22T07", "+55840-06-12T07", "-0044-03-15T07", "2026-11-22T08"];
+        for (number, hour) in (0..).zip(hours) {
+            let hour = Some(hour.parse().unwrap());
+            let objects = vec![RawObject { event_hour: hour, min_offset: number, max_offset: number, ..object() }];
+            let batch = BatchManifest { objects, absent: 0, ..manifest(number, 1, "w") };
+            assert_eq!(chain.append(&batch).await.unwrap(), AppendOutcome::Appended);
+        }
+        assert_eq!(chain.fold().await.unwrap(), 1);
+        let [folded] = &zone.keys(Ledger::Checkpoints).await[..] else { panic!("one checkpoint") };
+        assert!(folded.ends_with("--00440315T07-+558400612T07.ndjson.zst"), "{folded}");
+        assert_eq!(zone.chain().end_after(None).await.unwrap().unwrap().end, 4);
+        assert_eq!(zone.chain().read(0).await.unwrap().len(), 4);
+        assert_eq!(chain.fold().await.unwrap(), 0);
+    });
+}
+
 /// Appends and folds until `batches` are in, finding the end anew after every failure.
 async fn write_all(chain: &mut Chain, batches: u64) -> Result<()> {
     let mut at = chain.end_after(None).await?.map_or(0, |end| end.end);

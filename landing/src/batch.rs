@@ -38,6 +38,8 @@ pub struct Stamp {
     pub offset: Offset,
     /// Its event time; `None` when it was refused for the lack of one.
     pub event_time: Option<DateTime<Utc>>,
+    /// Kafka's timestamp.
+    pub kafka_time: Option<DateTime<Utc>>,
     /// Whether it has no payload.
     pub tombstone: bool,
 }
@@ -208,7 +210,7 @@ impl Batch {
         self.next == self.start
     }
 
-    /// Largest event time seen in the partition, never ahead of the clock.
+    /// Largest event time seen in the partition, never ahead of the clock or of Kafka's timestamp of its record.
     #[must_use]
     pub fn watermark(&self) -> Option<DateTime<Utc>> {
         self.watermark
@@ -234,8 +236,9 @@ impl Batch {
         self.hours.values().chain(&self.refused).map(|body| body.held.bytes()).sum()
     }
 
-    /// Takes in a record of `hour`. Its event time moves the watermark, but not past `now`: one record from the future
-    /// must not seal hours that have not been.
+    /// Takes in a record of `hour`. Its event time moves the watermark, but neither past `now` nor past the time Kafka has
+    /// it from: one record from the future must not seal hours that have not been, and in a backlog the future begins
+    /// when the record was written and not when it is read.
     ///
     /// # Errors
     /// `Bug` when its offset was passed already.
@@ -252,7 +255,8 @@ impl Batch {
         body.add(stamp, self.frame, write)?;
         // A tombstone's time is Kafka's, which says nothing about the event times around it.
         if let (Some(time), false) = (stamp.event_time, stamp.tombstone) {
-            self.watermark = self.watermark.max(Some(time.min(now)));
+            let written = stamp.kafka_time.unwrap_or(now).min(now);
+            self.watermark = self.watermark.max(Some(time.min(written)));
         }
         Ok(())
     }

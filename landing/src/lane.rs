@@ -278,9 +278,10 @@ impl Lane {
         };
         let record = Record { offset, timestamp: view.timestamp(), key: key.as_deref(), headers: view.headers() };
         let (timestamp, beside, flaw) = (view.timestamp(), view.bytes_beside(), view.flaw());
+        let kafka_time = timestamp.and_then(DateTime::from_timestamp_millis);
         match self.rules.admission.judge_whole(Facts { payload, timestamp, beside, flaw }, batch.watermark()) {
             Verdict::Admitted { event, time, hour } => {
-                let stamp = Stamp { offset, event_time: Some(time), tombstone: payload.is_none() };
+                let stamp = Stamp { offset, event_time: Some(time), kafka_time, tombstone: payload.is_none() };
                 let payload = match (payload, guard) {
                     (Some(payload), Some(guard)) => Some(guard.protect(payload, scratch)?),
                     (payload, _) => payload.map(Cow::Borrowed),
@@ -289,7 +290,7 @@ impl Lane {
                 batch.record(stamp, hour, now, |line| self.writer.record(line, record, event.as_deref(), payload))
             }
             Verdict::Refused { reason, detail, time } => {
-                let stamp = Stamp { offset, event_time: time, tombstone: payload.is_none() };
+                let stamp = Stamp { offset, event_time: time, kafka_time, tombstone: payload.is_none() };
                 let payload = match (payload, guard) {
                     (Some(payload), Some(guard)) => Some(guard.protect_unknown(payload, scratch)?),
                     (payload, _) => payload.map(Cow::Borrowed),

@@ -57,7 +57,7 @@ proptest! {
         for step in steps.into_iter().chain([Step::Seal]) {
             match step {
                 Step::Record { hour, size, tombstone } => {
-                    let stamp = Stamp { offset: next, event_time: Some(at(hour * 3600 + 7)), tombstone };
+                    let stamp = Stamp { offset: next, event_time: Some(at(hour * 3600 + 7)), kafka_time: None, tombstone };
                     let line = format!("{next} {}\n", "x".repeat(size));
                     let hour = EventHour::from_epoch_hours(hour);
                     batch.record(stamp, hour, now, |out| out.extend_from_slice(line.as_bytes())).unwrap();
@@ -65,7 +65,7 @@ proptest! {
                     next += 1;
                 }
                 Step::Refuse(reason) => {
-                    let stamp = Stamp { offset: next, event_time: None, tombstone: false };
+                    let stamp = Stamp { offset: next, event_time: None, kafka_time: None, tombstone: false };
                     let line = format!("{next}\n");
                     batch.refuse(stamp, reason, now, |out| out.extend_from_slice(line.as_bytes())).unwrap();
                     expected.insert(next);
@@ -108,7 +108,7 @@ proptest! {
 fn an_offset_that_was_passed_is_a_bug_and_no_second_copy() {
     let memory = Memory::new(1 << 20);
     let mut batch = batch(&memory, 5);
-    let stamp = |offset| Stamp { offset, event_time: Some(at(0)), tombstone: false };
+    let stamp = |offset| Stamp { offset, event_time: Some(at(0)), kafka_time: None, tombstone: false };
     let hour = EventHour::from_epoch_hours(0);
     batch.record(stamp(7), hour, at(0), |out| out.push(b'\n')).unwrap();
     for offset in [4, 6, 7] {
@@ -124,7 +124,7 @@ fn the_watermark_follows_events_but_neither_the_future_nor_tombstones() {
     let mut batch = batch(&memory, 0);
     let hour = EventHour::from_epoch_hours(0);
     let mut take = |offset, time, tombstone| {
-        let stamp = Stamp { offset, event_time: Some(at(time)), tombstone };
+        let stamp = Stamp { offset, event_time: Some(at(time)), kafka_time: None, tombstone };
         batch.record(stamp, hour, at(100), |out| out.push(b'\n')).unwrap();
         batch.watermark()
     };
@@ -132,4 +132,21 @@ fn the_watermark_follows_events_but_neither_the_future_nor_tombstones() {
     assert_eq!(take(1, 50, false), Some(at(50)));
     assert_eq!(take(2, 20, false), Some(at(50)));
     assert_eq!(take(3, 1_000_000, false), Some(at(100)));
+}
+
+#[test]
+fn a_record_ahead_of_its_time_does_not_age_the_backlog_behind_it() {
+    let memory = Memory::new(1 << 20);
+    let mut batch = batch(&memory, 0);
+    let now = at(1_000_000);
+    let mut take = |offset, time, written| {
+        let stamp = Stamp { offset, event_time: Some(at(time)), kafka_time: Some(at(written)), tombstone: false };
+        batch.record(stamp, EventHour::of(at(time)), now, |out| out.push(b'\n')).unwrap();
+        batch.watermark()
+    };
+    // Read long after they were written, one of them by a clock that was a day ahead.
+    assert_eq!(take(0, 50, 60), Some(at(50)));
+    assert_eq!(take(1, 61 + 86_400, 61), Some(at(61)));
+    assert_eq!(take(2, 62, 63), Some(at(62)));
+    assert_eq!(take(3, 2_000_000, 3_000_000), Some(now));
 }

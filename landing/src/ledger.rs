@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::{Offset, OffsetRange, PartitionRef};
-use firn_shared::raw::chain::{AppendOutcome, Chain, ChainEnd, FOLD};
+use firn_shared::ids::{Generation, Offset, OffsetRange, PartitionRef, TopicRef};
+use firn_shared::raw::chain::{AppendOutcome, Chain, ChainEnd, FOLD, catalog};
 use firn_shared::raw::manifest::{BatchManifest, GapReason, MANIFEST_VERSION};
 use firn_shared::raw::position::{Assignment, ChainState, KafkaState, on_assignment};
 use firn_shared::raw::progress::{self, Progress};
@@ -75,7 +75,8 @@ pub async fn position(
     let known = chain.end_after(hint).await?;
     let said = progress::read(shared.store.as_ref(), &partition).await?.unwrap_or_default();
     let chain_id = known.as_ref().and_then(|end| end.topic_id.clone());
-    if chain_id.is_some() && kafka.topic_id.is_none() {
+    let earlier = if known.is_none() { earlier_id(shared, &partition).await? } else { None };
+    if (chain_id.is_some() || earlier.is_some()) && kafka.topic_id.is_none() {
         let (observer, topic) = (shared.observer.clone(), partition.topic.topic.clone());
         kafka.topic_id = blocking(move || Ok(observer.insist_on_id(&topic))).await?;
         if kafka.topic_id.is_none() {
@@ -84,7 +85,8 @@ pub async fn position(
     }
     let state = known.as_ref().map(|end| ChainState { end: end.end, topic_id: end.topic_id.as_deref() });
     let broker = KafkaState { low: kafka.low, high: kafka.high, topic_id: kafka.topic_id.as_deref() };
-    let assignment = match on_assignment(&partition, state, broker) {
+    let earlier = earlier.as_ref().map(|(generation, id)| (*generation, id.as_str()));
+    let assignment = match on_assignment(&partition, state, earlier, broker) {
         Ok(assignment) => assignment,
         Err(refused) => return stop(shared, partition, said, refused.to_string()).await,
     };
@@ -114,6 +116,23 @@ pub async fn position(
     }
     let origin = Origin { partition, topic_id, start, watermark };
     Ok(Decision::Start(origin, Box::new(ledger)))
+}
+
+/// The last generation before a partition's that knew Kafka's id of the topic, and that id.
+async fn earlier_id(shared: &Shared, partition: &PartitionRef) -> Result<Option<(Generation, String)>> {
+    let current = &partition.topic;
+    if current.generation == Generation::default() {
+        return Ok(None);
+    }
+    let all = catalog::generations(shared.store.as_ref(), &current.cluster, &current.topic).await?;
+    for generation in all.into_iter().rev().filter(|generation| *generation < current.generation) {
+        let topic = TopicRef { generation, ..current.clone() };
+        let known = end(shared, &PartitionRef { topic, partition: partition.partition }, None).await?;
+        if let Some(id) = known.and_then(|end| end.topic_id) {
+            return Ok(Some((generation, id)));
+        }
+    }
+    Ok(None)
 }
 
 /// Lets a partition wait for an operator, and says so where other daemons see it.

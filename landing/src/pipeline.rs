@@ -222,7 +222,7 @@ impl Shared {
 
     /// The full name of a topic.
     fn topic(&self, topic: &Topic) -> TopicRef {
-        let (cluster, generation) = (self.cluster_name.clone(), self.ingestion.generation);
+        let (cluster, generation) = (self.cluster_name.clone(), self.ingestion.generation.of(topic));
         TopicRef { cluster, topic: topic.clone(), generation }
     }
 

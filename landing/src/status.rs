@@ -87,11 +87,8 @@ async fn ask(config: &Config, pipeline: &Pipeline) -> Result<Vec<(PartitionRef, 
         for (topic, partitions) in &topics {
             for partition in partitions {
                 let (low, high) = observer.bounds(topic, *partition)?;
-                let topic = TopicRef {
-                    cluster: ingestion.cluster.clone(),
-                    topic: topic.clone(),
-                    generation: ingestion.generation,
-                };
+                let (cluster, generation) = (ingestion.cluster.clone(), ingestion.generation.of(topic));
+                let topic = TopicRef { cluster, topic: topic.clone(), generation };
                 found.push((PartitionRef { topic, partition: *partition }, low, high));
             }
         }

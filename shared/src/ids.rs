@@ -1,5 +1,6 @@
 //! Names and positions. Each type checks its invariant once, at construction.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -242,6 +243,29 @@ impl TryFrom<(Offset, Offset)> for OffsetRange {
 impl From<OffsetRange> for (Offset, Offset) {
     fn from(range: OffsetRange) -> Self {
         (range.start, range.end)
+    }
+}
+
+/// Which incarnation of each topic is read: the first one of those that are not in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Generations(BTreeMap<Topic, Generation>);
+
+impl Generations {
+    /// The incarnation of a topic.
+    #[must_use]
+    pub fn of(&self, topic: &Topic) -> Generation {
+        self.0.get(topic).copied().unwrap_or_default()
+    }
+
+    /// Those that were said, by topic.
+    pub fn said(&self) -> impl Iterator<Item = (&Topic, Generation)> {
+        self.0.iter().map(|(topic, generation)| (topic, *generation))
+    }
+}
+
+impl FromIterator<(Topic, Generation)> for Generations {
+    fn from_iter<I: IntoIterator<Item = (Topic, Generation)>>(said: I) -> Self {
+        Self(said.into_iter().collect())
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn topics(store: &dyn Store, ingestion: &Ingestion) -> Result<Vec<Topi
     let mut topics = Vec::new();
     for topic in names {
         for generation in catalog::generations(store, cluster, &topic).await? {
-            if generation <= ingestion.generation {
+            if generation <= ingestion.generation.of(&topic) {
                 topics.push(TopicRef { cluster: cluster.clone(), topic: topic.clone(), generation });
             }
         }
@@ -74,9 +74,10 @@ pub async fn topics_of(store: &dyn Store, ingestion: &Ingestion, position: &Posi
         }
     };
     let read = position.iter().map(|(partition, _)| partition.topic);
-    found.extend(
-        read.filter(|of| of.cluster == ingestion.cluster && of.generation == ingestion.generation && names(&of.topic)),
-    );
+    found.extend(read.filter(|of| {
+        let current = ingestion.generation.of(&of.topic);
+        of.cluster == ingestion.cluster && of.generation == current && names(&of.topic)
+    }));
     found.sort();
     found.dedup();
     Ok(found)
@@ -88,15 +89,19 @@ pub async fn topics_of(store: &dyn Store, ingestion: &Ingestion, position: &Posi
 /// # Errors
 /// As [`topics`].
 pub async fn topics_to_seal(store: &dyn Store, ingestion: &Ingestion) -> Result<Vec<TopicRef>> {
-    let (cluster, generation) = (&ingestion.cluster, ingestion.generation);
+    let current = |topic: &Topic| ingestion.generation.of(topic);
     if let TopicSelector::List(list) = &ingestion.topics {
-        let mut all: Vec<TopicRef> =
-            list.iter().map(|topic| TopicRef { cluster: cluster.clone(), topic: topic.clone(), generation }).collect();
+        let of = |topic: &Topic| TopicRef {
+            cluster: ingestion.cluster.clone(),
+            topic: topic.clone(),
+            generation: current(topic),
+        };
+        let mut all: Vec<TopicRef> = list.iter().map(of).collect();
         all.sort();
         all.dedup();
         return Ok(all);
     }
-    Ok(topics(store, ingestion).await?.into_iter().filter(|of| of.generation == generation).collect())
+    Ok(topics(store, ingestion).await?.into_iter().filter(|of| of.generation == current(&of.topic)).collect())
 }
 
 /// A pattern that matches whole names.

@@ -258,12 +258,13 @@ fn a_position_that_does_not_fit_the_ledger_is_an_error_that_names_both() {
 }
 
 fn ingestion(topics: TopicSelector, generation: u32) -> Ingestion {
+    let names = ["t", "tt", "later"];
     Ingestion {
         cluster: topic().cluster,
         topics,
         retention: None,
         consumers: 1,
-        generation: Generation(generation),
+        generation: names.map(|name| (Topic::new(name).unwrap(), Generation(generation))).into_iter().collect(),
         format: firn_shared::config::domain::PayloadFormat::Json,
         event_name: None,
         event_time: EventTime::KafkaTimestamp,

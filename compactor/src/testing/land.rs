@@ -95,7 +95,8 @@ impl<'a> Land<'a> {
             self.events += 1;
             let topic = self.topic(event.topic.as_ref(), self.events)?;
             let Ingestion { cluster, generation, .. } = self.ingestion;
-            let topic = TopicRef { cluster: cluster.clone(), topic, generation: *generation };
+            let generation = generation.of(&topic);
+            let topic = TopicRef { cluster: cluster.clone(), topic, generation };
             let partition = PartitionRef { topic, partition: Partition(event.partition) };
             parts.entry(partition).or_default().push((self.events, event));
         }

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use firn_shared::config::domain::{EventTime, Ingestion, LateThen, PayloadFormat, TopicSelector};
-use firn_shared::ids::{ClusterName, Generation, Partition, PipelineName};
+use firn_shared::ids::{ClusterName, Generations, Partition, PipelineName};
 
 use super::*;
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ fn rules(clock: Arc<dyn Clock>) -> Arc<LaneRules> {
         topics: TopicSelector::List(Vec::new()),
         retention: None,
         consumers: 1,
-        generation: Generation(1),
+        generation: Generations::default(),
         format: PayloadFormat::Json,
         event_name: None,
         event_time: EventTime::KafkaTimestamp,

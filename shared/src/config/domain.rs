@@ -11,7 +11,7 @@ pub use super::payload::{Format, PayloadFormat, TimeFormat};
 pub use super::plugin::{PluginLimits, PluginSpec};
 pub use super::protection::{ColumnPath, KeySource, KeySpec, KmsOptions, Mask, PathStep, Protect, Protection, Reuse};
 use crate::functions::{Args, Function, Planned, Shape};
-use crate::ids::{ClusterName, ColumnName, DatabaseName, Generation, KeyName, PipelineName, TableName, Topic};
+use crate::ids::{ClusterName, ColumnName, DatabaseName, Generations, KeyName, PipelineName, TableName, Topic};
 use crate::types::LogicalType;
 
 /// Text that must not be printed.
@@ -295,8 +295,8 @@ pub struct Ingestion {
     pub retention: Option<Duration>,
     /// Consumers in this daemon.
     pub consumers: usize,
-    /// Which incarnation of the topics.
-    pub generation: Generation,
+    /// Which incarnation of each topic.
+    pub generation: Generations,
     /// What the payloads are.
     pub format: PayloadFormat,
     /// JSON path of the event's name; `None` when the topic has one kind of event.

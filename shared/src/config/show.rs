@@ -2,6 +2,8 @@
 //!
 //! It is written in the words of the files, one document for `firn.yaml` and one for each pipeline; a secret is `***`.
 
+use std::num::NonZeroU32;
+
 use super::domain::{
     AthenaGuard, Brokers, Catalog, Cluster, Column, Config, DeleteFiles, Deployment, EventTime, Ingestion, JsonPath,
     LateThen, LogFormat, MaintenanceOptions, Mode, Output, PayloadFormat, Pipeline, Secret, Step, Table, TopicSelector,
@@ -12,14 +14,14 @@ use super::show_keys;
 use super::units::{ByteSize, Period};
 use super::wire::{
     AthenaGuardYaml, AthenaYaml, CatalogYaml, ClusterYaml, ColumnYaml, CompactYaml, CompactorYaml, DeleteFilesYaml,
-    EventTimeFieldYaml, EventTimeYaml, ExpireYaml, FirnYaml, GlueYaml, IncomingYaml, IngestionYaml, KafkaYaml,
-    LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, MaintenanceYaml, ManifestsYaml, Mechanism, ModeYaml, OneOrMany,
-    OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, ProtectAt, Protocol, R53Yaml, RawYaml, RestYaml,
-    RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml, TopicYaml,
-    WhitelistYaml, WriteStrategyYaml,
+    EventTimeFieldYaml, EventTimeYaml, ExpireYaml, FirnYaml, GenerationYaml, GlueYaml, IncomingYaml, IngestionYaml,
+    KafkaYaml, LandingYaml, LateThenYaml, LateYaml, LogFormatYaml, MaintenanceYaml, ManifestsYaml, Mechanism, ModeYaml,
+    OneOrMany, OrphansYaml, OutputYaml, PayloadFormatYaml, PipelineYaml, ProtectAt, Protocol, R53Yaml, RawYaml,
+    RestYaml, RotateYaml, S3Yaml, SecurityYaml, SqliteYaml, StepYaml, TableYaml, TelemetryYaml, TopicPatternYaml,
+    TopicYaml, WhitelistYaml, WriteStrategyYaml,
 };
 use super::yaml;
-use crate::ids::ColumnName;
+use crate::ids::{ColumnName, Generation};
 
 /// What stands in for a secret.
 const MASK: &str = "***";
@@ -167,6 +169,18 @@ pub(super) fn pipeline(pipeline: &Pipeline) -> PipelineYaml {
     }
 }
 
+fn generation(ingestion: &Ingestion) -> GenerationYaml {
+    let number = |generation: Generation| NonZeroU32::new(generation.0).unwrap_or(NonZeroU32::MIN);
+    let mut said = ingestion.generation.said().map(|(topic, generation)| (topic.to_string(), number(generation)));
+    match &ingestion.topics {
+        TopicSelector::List(list) if list.len() == 1 => GenerationYaml::One(number(ingestion.generation.of(&list[0]))),
+        _ => match said.next() {
+            None => GenerationYaml::One(NonZeroU32::MIN),
+            Some(first) => GenerationYaml::Each([first].into_iter().chain(said).collect()),
+        },
+    }
+}
+
 fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
     let topic = match &ingestion.topics {
         TopicSelector::List(list) => TopicYaml::Many(list.iter().map(ToString::to_string).collect()),
@@ -190,7 +204,7 @@ fn ingestion(ingestion: &Ingestion) -> IngestionYaml {
             topic: Some(topic),
             retention: ingestion.retention.and_then(|retention| text(&Period(retention))),
             number_of_consumers: u32::try_from(ingestion.consumers).ok(),
-            generation: Some(ingestion.generation.0),
+            generation: Some(generation(ingestion)),
         }),
         incoming_data: Some(IncomingYaml {
             format: Some(match ingestion.format {

@@ -146,7 +146,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::config::domain::{EventTime, JsonPath, TimeFormat, TopicSelector, WhitelistEntry};
-    use crate::ids::{ClusterName, Generation};
+    use crate::ids::{ClusterName, Generations};
 
     use super::*;
 
@@ -157,7 +157,7 @@ mod tests {
             topics: TopicSelector::List(Vec::new()),
             retention: None,
             consumers: 1,
-            generation: Generation(1),
+            generation: Generations::default(),
             format: crate::config::domain::PayloadFormat::Json,
             event_name: Some(path("type")),
             event_time: EventTime::Field { path: path("at"), format: TimeFormat::EpochSeconds },

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::ids::{Offset, OffsetRange, PartitionRef};
+use crate::ids::{Generation, Offset, OffsetRange, PartitionRef};
 use crate::raw::manifest::GapReason;
 
 /// What the chain knows.
@@ -47,6 +47,13 @@ pub enum Refused {
         /// How that is known.
         evidence: Evidence,
     },
+    /// Its generation was raised, but it is the topic that an earlier one has read.
+    NotRecreated {
+        /// Which one.
+        earlier: Generation,
+        /// The id that both have.
+        topic_id: String,
+    },
 }
 
 /// How a recreated topic is recognised.
@@ -86,32 +93,49 @@ impl Refused {
         let topic = &partition.topic;
         Error::config(match self {
             Self::Recreated { evidence } => format!(
-                "cannot read {partition}: the topic was deleted and made again ({evidence}); set its `generation` to {} \
+                "cannot read {partition}: the topic was deleted and made again ({evidence}); write `generation: {{{}: {}}}` \
                  to begin a new chain, what was read before stays",
+                topic.topic,
                 topic.generation.0 + 1
+            ),
+            Self::NotRecreated { earlier, topic_id } => format!(
+                "cannot read {partition}: the topic was not made again, its id is {topic_id} as in generation {earlier}, and \
+                 all of it would land a second time; write `generation: {{{}: {earlier}}}` to go on where that one ended",
+                topic.topic
             ),
         })
     }
 }
 
-/// Decides what to do with a partition.
+/// Decides what to do with a partition. `earlier` is the last generation before this one that knew an id of the topic,
+/// and that id.
 ///
 /// # Errors
 /// `Config`, when reading on would mix two incarnations of a topic; the message says what to do.
 pub fn on_assignment(
     partition: &PartitionRef,
     chain: Option<ChainState<'_>>,
+    earlier: Option<(Generation, &str)>,
     kafka: KafkaState<'_>,
 ) -> Result<Assignment> {
-    decide(chain, kafka).map_err(|refused| refused.into_error(partition))
+    decide(chain, earlier, kafka).map_err(|refused| refused.into_error(partition))
 }
 
 /// The rule itself.
 ///
 /// # Errors
 /// Why the partition must not be read.
-pub fn decide(chain: Option<ChainState<'_>>, kafka: KafkaState<'_>) -> std::result::Result<Assignment, Refused> {
+pub fn decide(
+    chain: Option<ChainState<'_>>,
+    earlier: Option<(Generation, &str)>,
+    kafka: KafkaState<'_>,
+) -> std::result::Result<Assignment, Refused> {
     let Some(chain) = chain else {
+        if let Some((earlier, topic_id)) = earlier
+            && kafka.topic_id == Some(topic_id)
+        {
+            return Err(Refused::NotRecreated { earlier, topic_id: topic_id.to_owned() });
+        }
         return match OffsetRange::new(0, kafka.low) {
             Ok(expired) => Ok(Assignment::DeclareGap(expired, GapReason::BeforeFirstRead)),
             Err(_) => Ok(Assignment::Start(0)),
@@ -167,20 +191,37 @@ mod tests {
             ("a chain from before ids", Some(chain(5, None)), kafka(0, 9, Some("A")), Resume(5)),
         ];
         for (what, chain, kafka, expected) in cases {
-            assert_eq!(decide(chain, kafka), Ok(expected), "{what}");
+            assert_eq!(decide(chain, None, kafka), Ok(expected), "{what}");
         }
     }
 
     #[test]
     fn a_recreated_topic_stops_with_the_way_out() {
         let partition = PartitionRef { topic: "events/t/1".parse().unwrap(), partition: Partition(2) };
-        let error = on_assignment(&partition, Some(chain(5, Some("A"))), kafka(0, 9, Some("B"))).unwrap_err();
+        let error = on_assignment(&partition, Some(chain(5, Some("A"))), None, kafka(0, 9, Some("B"))).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "cannot read events/t/1[2]: the topic was deleted and made again (its id was A and is B); set its \
-             `generation` to 2 to begin a new chain, what was read before stays"
+            "cannot read events/t/1[2]: the topic was deleted and made again (its id was A and is B); write \
+             `generation: {t: 2}` to begin a new chain, what was read before stays"
         );
-        let error = on_assignment(&partition, Some(chain(5, Some("A"))), kafka(0, 4, Some("A"))).unwrap_err();
+        let error = on_assignment(&partition, Some(chain(5, Some("A"))), None, kafka(0, 4, Some("A"))).unwrap_err();
         assert!(error.to_string().contains("(it ends at offset 4, but offsets up to 5 were read)"), "{error}");
+    }
+
+    #[test]
+    fn a_generation_raised_without_need_lands_nothing_a_second_time() {
+        let partition = PartitionRef { topic: "events/t/3".parse().unwrap(), partition: Partition(2) };
+        let begin = |earlier: Option<&'static str>, now: Option<&'static str>| {
+            let earlier = earlier.map(|id| (Generation(1), id));
+            on_assignment(&partition, None, earlier, kafka(0, 9, now))
+        };
+        assert_eq!(
+            begin(Some("A"), Some("A")).unwrap_err().to_string(),
+            "cannot read events/t/3[2]: the topic was not made again, its id is A as in generation 1, and all of it would \
+             land a second time; write `generation: {t: 1}` to go on where that one ended"
+        );
+        for (earlier, now) in [(Some("A"), Some("B")), (Some("A"), None), (None, Some("A"))] {
+            assert_eq!(begin(earlier, now).unwrap(), Assignment::Start(0), "{earlier:?} {now:?}");
+        }
     }
 }

@@ -118,6 +118,25 @@ fn a_recreated_topic_is_refused_until_its_generation_is_raised() {
 }
 
 #[test]
+fn a_generation_raised_for_a_topic_that_was_not_made_again_lands_nothing_twice() {
+    let mut rng = seeded("not_made_again");
+    let (mut ticks, workspace) = Ticks::local("same", Kafka::shared(), 1).unwrap();
+    ticks.produce(100, &mut rng).unwrap();
+    ticks.settle(&workspace).unwrap();
+
+    let pipeline = workspace.dir().join("pipelines/ticks.yaml");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    let topic = format!("topic: {}", ticks.topic);
+    std::fs::write(&pipeline, text.replace(&topic, &format!("{topic}, generation: 2"))).unwrap();
+    let refused = workspace.landing(&["run", "--until-caught-up"]).unwrap().expect(&[2]).unwrap();
+    assert!(refused.stderr.contains("the topic was not made again"), "{}", refused.stderr);
+
+    std::fs::write(&pipeline, text).unwrap();
+    ticks.produce(50, &mut rng).unwrap();
+    ticks.settle(&workspace).unwrap();
+}
+
+#[test]
 fn new_partitions_begin_at_their_first_offset() {
     let mut rng = seeded("new_partitions");
     let (mut ticks, workspace) = Ticks::local("widened", Kafka::shared(), 1).unwrap();

@@ -12,12 +12,12 @@ use crate::config::domain::{
 use crate::config::shape::join;
 use crate::config::units::{ByteSize, Period};
 use crate::config::wire::{
-    EventTimeYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, ModeYaml, OutputYaml,
-    PayloadFormatYaml, PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
+    EventTimeYaml, GenerationYaml, IncomingYaml, IngestionYaml, KafkaYaml, LateThenYaml, LateYaml, ModeYaml,
+    OutputYaml, PayloadFormatYaml, PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
 };
 use crate::cursor::did_you_mean;
 use crate::functions::{Args, Columns, Function, Functions, Shape};
-use crate::ids::{ClusterName, Generation, PipelineName, Topic};
+use crate::ids::{ClusterName, Generation, Generations, PipelineName, Topic};
 
 const LATE_ALLOWED: Period = Period(Duration::from_hours(1));
 const RECORD_SIZE_MAX: ByteSize = ByteSize(16 << 20);
@@ -74,7 +74,7 @@ fn ingestion(file: &File, yaml: &IngestionYaml, clusters: Option<&[String]>) -> 
         topics: topics?,
         retention: retention?,
         consumers,
-        generation,
+        generation: generation?,
         format: incoming.format,
         event_name: incoming.event_name?,
         event_time: incoming.event_time?,
@@ -102,7 +102,7 @@ fn rotate(file: &File, yaml: &RotateYaml) -> (Option<u64>, Option<Duration>) {
 }
 
 #[allow(clippy::option_option, reason = "`None` outside is a reported mistake, inside it is `not given`")]
-type Kafka = (Option<ClusterName>, Option<TopicSelector>, Option<Option<Duration>>, usize, Generation);
+type Kafka = (Option<ClusterName>, Option<TopicSelector>, Option<Option<Duration>>, usize, Option<Generations>);
 
 fn kafka(file: &File, yaml: &KafkaYaml, clusters: Option<&[String]>) -> Kafka {
     let at = |key: &str| format!("ingestionUnit.kafka.{key}");
@@ -119,8 +119,57 @@ fn kafka(file: &File, yaml: &KafkaYaml, clusters: Option<&[String]>) -> Kafka {
         Some(text) => file.take(&at("retention"), text.parse::<Period>()).map(|period| Some(period.0)),
         None => Some(None),
     };
-    let generation = yaml.generation.map_or_else(Generation::default, Generation);
+    let generation = generations(file, &at("generation"), yaml.generation.as_ref(), topics.as_ref());
     (cluster, topics, retention, yaml.number_of_consumers.unwrap_or(1) as usize, generation)
+}
+
+/// The incarnation of each topic. A number that also counted for topics that were not made again would land and convert
+/// them a second time.
+fn generations(
+    file: &File,
+    path: &str,
+    yaml: Option<&GenerationYaml>,
+    topics: Option<&TopicSelector>,
+) -> Option<Generations> {
+    let each = match (yaml, topics?) {
+        (None, _) => return Some(Generations::default()),
+        (Some(GenerationYaml::One(number)), TopicSelector::List(list)) if list.len() == 1 => {
+            return Some([(list[0].clone(), Generation(number.get()))].into_iter().collect());
+        }
+        (Some(GenerationYaml::One(number)), _) if number.get() == 1 => return Some(Generations::default()),
+        (Some(GenerationYaml::One(number)), _) => {
+            let message = "is of one topic, and the pipeline reads several; write it for the one that was made again";
+            file.report(path, format!("{message}: `{{TOPIC: {number}}}`"));
+            return None;
+        }
+        (Some(GenerationYaml::Each(each)), _) => each,
+    };
+    let of = |(name, number): (&String, &std::num::NonZeroU32)| {
+        let path = join(path, name);
+        let topic = file.take(&path, Topic::new(name.clone()))?;
+        if !topics.is_some_and(|topics| is_read(topics, &topic)) {
+            let listed = match topics {
+                Some(TopicSelector::List(list)) => list.as_slice(),
+                _ => &[],
+            };
+            let hint = did_you_mean(name, listed.iter().map(Topic::as_str));
+            file.report(&path, format!("the pipeline reads no topic `{name}`{hint}"));
+            return None;
+        }
+        Some((topic, Generation(number.get())))
+    };
+    // All of them are looked at, whatever is wrong with one.
+    each.iter().map(of).collect::<Vec<_>>().into_iter().collect()
+}
+
+/// Whether a pipeline reads a topic.
+fn is_read(topics: &TopicSelector, topic: &Topic) -> bool {
+    match topics {
+        TopicSelector::List(list) => list.contains(topic),
+        TopicSelector::Pattern(pattern) => {
+            regex::Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|regex| regex.is_match(topic.as_str()))
+        }
+    }
 }
 
 fn topics(file: &File, path: &str, yaml: &TopicYaml) -> Option<TopicSelector> {

@@ -1,6 +1,7 @@
 //! Pipelines of the right shape that mean nothing.
 
 use super::*;
+use crate::ids::Topic;
 
 #[test]
 fn meanings_are_checked() {
@@ -284,4 +285,33 @@ fn change_events_have_rules_of_their_own() {
     a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: no column `_op` here
     a.yaml:5:13: ingestionUnit.incomingData.format: not supported yet: format `avro`; use `json`
     ");
+}
+
+#[test]
+fn a_generation_is_of_one_topic_and_the_others_are_left_alone() {
+    let read = |kafka: &str| check(FIRN, &[&PIPELINE.replace("topic: shop.orders", kafka)]);
+    for (kafka, expected) in [
+        ("topic: a, generation: 2", [2, 1]),
+        ("topic: [a], generation: 2", [2, 1]),
+        ("topic: [a, b]", [1, 1]),
+        ("topic: [a, b], generation: 1", [1, 1]),
+        ("topic: [a, b], generation: {a: 2}", [2, 1]),
+        ("topic: {regex: 'a|b'}, generation: {b: 3}", [1, 3]),
+    ] {
+        let config = read(kafka).unwrap_or_else(|problems| panic!("{kafka}: {problems}"));
+        let generations = &config.pipelines.values().next().unwrap().ingestion.generation;
+        assert_eq!(["a", "b"].map(|topic| generations.of(&Topic::new(topic).unwrap()).0), expected, "{kafka}");
+    }
+    let several = "ingestionUnit.kafka.generation: is of one topic, and the pipeline reads several; write it for the one that \
+                   was made again: `{TOPIC: 2}`";
+    for (kafka, expected) in [
+        ("topic: [a, b], generation: 2", several),
+        ("topic: {regex: 'a|b'}, generation: 2", several),
+        ("topic: a, generation: 0", "must be between 1 and 4294967295, found 0"),
+        ("topic: [orders, b], generation: {ordrs: 2}", "the pipeline reads no topic `ordrs`; did you mean `orders`?"),
+        ("topic: {regex: 'a|b'}, generation: {ab: 2}", "the pipeline reads no topic `ab`"),
+    ] {
+        let problems = read(kafka).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{kafka}: {problems}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `pipelines/*.yaml`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,9 +50,9 @@ wire! {
         /// Consumers in one daemon (default 1).
         #[schemars(range(min = 1, max = 256))]
         number_of_consumers: Option<u32>,
-        /// Which incarnation of the topic; raise it after the topic was deleted and made again (default 1).
-        #[schemars(range(min = 1))]
-        generation: Option<u32>,
+        /// Which incarnation of the topic; raise it after the topic was deleted and made again (default 1). Of several topics
+        /// each has its own: `{orders: 2}`.
+        generation: Option<GenerationYaml>,
     }
     /// Topics by pattern.
     struct TopicPatternYaml {
@@ -356,6 +357,16 @@ pub(in crate::config) enum TopicYaml {
     Many(Vec<String>),
     /// Topics by pattern.
     Pattern(TopicPatternYaml),
+}
+
+/// Which incarnation of a topic, or of each.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum GenerationYaml {
+    /// Of the only topic.
+    One(NonZeroU32),
+    /// By topic; the first one of those that are not named.
+    Each(BTreeMap<String, NonZeroU32>),
 }
 
 /// Where the event time is.

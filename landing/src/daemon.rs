@@ -1,24 +1,24 @@
 //! All pipelines of one deployment, in one process.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use firn_shared::clock::{Clock, SystemClock};
-use firn_shared::config::domain::Config;
-use firn_shared::config::protected::protected;
+use firn_shared::config::domain::{Config, Pipeline};
+use firn_shared::config::protected::{Protected, protected};
 use firn_shared::crypto::{Guard, Keys};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PipelineName;
 use firn_shared::raw::admit::Admission;
 use firn_shared::store::{Store, Stores};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cpu::Cpu;
 use crate::lane::LaneRules;
 use crate::memory::{Memory, Shares};
 use crate::metrics::Metrics;
+use crate::patience::Patience;
 use crate::pipeline::{self, Goal, Parts, Shared};
 use crate::rotate::Limits;
 use crate::server::{self, Health, Part, Readiness};
@@ -55,7 +55,8 @@ impl Default for Options {
     }
 }
 
-/// Lands until `shutdown` resolves, or until caught up when the options say so; then drains and leaves the groups.
+/// Lands until `shutdown` resolves, or until caught up when the options say so; then drains and leaves the groups. Whoever
+/// drops the future instead ends everything at once: what was not appended is read again by the next run.
 ///
 /// `store` is the raw zone.
 ///
@@ -68,88 +69,142 @@ pub async fn run(
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary> {
-    let pipelines: BTreeMap<_, _> = config
-        .pipelines
-        .iter()
-        .filter(|(name, _)| options.pipeline.as_ref().is_none_or(|only| only == *name))
-        .collect();
+    let pipelines = selected(config, options.pipeline.as_ref())?;
+    let daemon = Daemon::new(config, store, &options, &pipelines)?;
+    // Readers are threads, which no drop of a future reaches.
+    let _ended = daemon.stop.clone().drop_guard();
+    let serving = daemon.serve(config).await?;
+    let goal = Goal { until_caught_up: options.until_caught_up, attempts: options.attempts };
+    let starts: Vec<_> = pipelines.iter().map(|pipeline| daemon.start(config, pipeline)).collect::<Result<_>>()?;
+    let mut running = JoinSet::new();
+    for start in starts {
+        running.spawn(land(start, goal));
+    }
+    let ended = until_all_end(running, &daemon.stop, shutdown).await;
+    daemon.stop.cancel();
+    if let Some(serving) = serving {
+        serving.await.map_err(|e| Error::bug("the metrics server panicked").with_source(e))?;
+    }
+    let mut summary = ended?;
+    summary.buffer_bytes_peak = daemon.memory.peak();
+    Ok(summary)
+}
+
+/// The pipelines to run.
+fn selected<'c>(config: &'c Config, only: Option<&PipelineName>) -> Result<Vec<&'c Pipeline>> {
+    let pipelines: Vec<_> =
+        config.pipelines.values().filter(|pipeline| only.is_none_or(|only| *only == pipeline.name)).collect();
     if pipelines.is_empty() {
-        return Err(Error::config(match &options.pipeline {
+        return Err(Error::config(match only {
             Some(name) => format!("there is no pipeline {name}"),
             None => "there is no pipeline to run".to_owned(),
         }));
     }
-    let consumers = pipelines.values().map(|p| p.ingestion.consumers.max(1)).sum();
-    let settings = &config.deployment.landing;
-    let shares = Shares::of(settings.memory, consumers)?;
-    let memory = Memory::new(shares.buffers);
-    let metrics = Metrics::new()?;
-    let cpu = Cpu::new(options.threads)?;
-    let uploads = Arc::new(Semaphore::new(shares.uploads as usize));
-    let stores = Stores::new(config.deployment.s3.clone());
-    let keys = Keys::new(&config.deployment, stores, Arc::clone(&options.clock));
-    let stop = CancellationToken::new();
-    let readiness = Arc::new(Readiness::default());
-    for name in pipelines.keys() {
-        readiness.lacks(name, Part::Cluster, "has not found its cluster yet");
+    Ok(pipelines)
+}
+
+/// What all pipelines of one process share.
+struct Daemon {
+    options: Options,
+    shares: Shares,
+    memory: Arc<Memory>,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    cpu: Cpu,
+    store: Arc<dyn Store>,
+    uploads: Arc<Semaphore>,
+    keys: Arc<Keys>,
+    stop: CancellationToken,
+}
+
+/// A pipeline before its keys are there.
+struct Start {
+    parts: Parts,
+    rules: LaneRules,
+    keys: Arc<Keys>,
+    /// What is protected before it is uploaded.
+    protected: Vec<Protected>,
+}
+
+impl Daemon {
+    fn new(config: &Config, store: Arc<dyn Store>, options: &Options, pipelines: &[&Pipeline]) -> Result<Self> {
+        let deployment = &config.deployment;
+        let consumers = pipelines.iter().map(|p| p.ingestion.consumers.max(1)).sum();
+        let shares = Shares::of(deployment.landing.memory, consumers)?;
+        let readiness = Arc::new(Readiness::default());
+        for pipeline in pipelines {
+            readiness.lacks(&pipeline.name, Part::Cluster, "has not found its cluster yet");
+        }
+        let stores = Stores::new(deployment.s3.clone());
+        Ok(Self {
+            options: options.clone(),
+            shares,
+            memory: Memory::new(shares.buffers),
+            metrics: Metrics::new()?,
+            readiness,
+            cpu: Cpu::new(options.threads)?,
+            store,
+            uploads: Arc::new(Semaphore::new(shares.uploads as usize)),
+            keys: Keys::new(deployment, stores, Arc::clone(&options.clock)),
+            stop: CancellationToken::new(),
+        })
     }
 
-    let serving = match &settings.listen {
-        Some(listen) => {
-            let health = Health {
-                metrics: metrics.clone(),
-                memory: Arc::clone(&memory),
-                readiness: Arc::clone(&readiness),
-                stop: stop.clone(),
-            };
-            Some(tokio::spawn(server::serve(listen, health).await?))
-        }
-        None => None,
-    };
-
-    let mut running = JoinSet::new();
-    let goal = Goal { until_caught_up: options.until_caught_up, attempts: options.attempts };
-    for (name, pipeline) in pipelines {
-        let ingestion = pipeline.ingestion.clone();
-        let cluster = config
-            .deployment
-            .clusters
-            .get(&ingestion.cluster)
-            .cloned()
-            .ok_or_else(|| Error::config(format!("pipeline {name}: there is no cluster {}", ingestion.cluster)))?;
-        let guard = if ingestion.protect_at_landing {
-            Guard::new(&pipeline.outputs.iter().flat_map(protected).collect::<Vec<_>>(), &keys).await?
-        } else {
-            None
+    /// Serves metrics and health until the daemon stops, if it is to.
+    async fn serve(&self, config: &Config) -> Result<Option<JoinHandle<()>>> {
+        let Some(listen) = &config.deployment.landing.listen else { return Ok(None) };
+        let health = Health {
+            metrics: self.metrics.clone(),
+            memory: Arc::clone(&self.memory),
+            readiness: Arc::clone(&self.readiness),
+            stop: self.stop.clone(),
         };
+        Ok(Some(tokio::spawn(server::serve(listen, health).await?)))
+    }
+
+    /// What a pipeline is made of.
+    fn start(&self, config: &Config, pipeline: &Pipeline) -> Result<Start> {
+        let (name, ingestion) = (pipeline.name.clone(), pipeline.ingestion.clone());
+        let cluster = config.deployment.clusters.get(&ingestion.cluster).cloned();
+        let cluster = cluster
+            .ok_or_else(|| Error::config(format!("pipeline {name}: there is no cluster {}", ingestion.cluster)))?;
+        let outputs = pipeline.outputs.iter().filter(|_| ingestion.protect_at_landing);
+        let protected = outputs.flat_map(protected).collect();
         let rules = LaneRules {
             admission: Admission::of(&ingestion)?,
-            guard,
+            guard: None,
             limits: Limits { size: ingestion.rotate_size, age: ingestion.rotate_age },
-            clock: Arc::clone(&options.clock),
-            cpu: cpu.clone(),
-            memory: Arc::clone(&memory),
-            frame: shares.frame,
+            clock: Arc::clone(&self.options.clock),
+            cpu: self.cpu.clone(),
+            memory: Arc::clone(&self.memory),
+            frame: self.shares.frame,
             late_allowed: ingestion.late_allowed,
         };
+        let settings = &config.deployment.landing;
         let parts = Parts {
-            name: name.clone(),
             group: format!("{}{name}", settings.group_prefix),
+            name,
             cluster,
             ingestion,
-            topic_ids: options.topic_ids,
-            shares,
+            topic_ids: self.options.topic_ids,
+            shares: self.shares,
             drain: settings.drain,
-            rules: Arc::new(rules),
-            metrics: metrics.clone(),
-            readiness: Arc::clone(&readiness),
-            store: Arc::clone(&store),
-            uploads: Arc::clone(&uploads),
-            stop: stop.child_token(),
+            metrics: self.metrics.clone(),
+            readiness: Arc::clone(&self.readiness),
+            store: Arc::clone(&self.store),
+            uploads: Arc::clone(&self.uploads),
+            stop: self.stop.child_token(),
         };
-        running.spawn(land(parts, goal));
+        Ok(Start { parts, rules, keys: Arc::clone(&self.keys), protected })
     }
+}
 
+/// Waits for all pipelines; from the first failure on, or when told to, for their ends.
+async fn until_all_end(
+    mut running: JoinSet<(PipelineName, PipelineSummary, Result<()>)>,
+    stop: &CancellationToken,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Summary> {
     let mut summary = Summary::default();
     let mut outcome = Ok(());
     let mut shutdown = std::pin::pin!(shutdown);
@@ -167,19 +222,14 @@ pub async fn run(
             }
         }
     }
-    stop.cancel();
-    if let Some(serving) = serving {
-        serving.await.map_err(|e| Error::bug("the metrics server panicked").with_source(e))?;
-    }
-    summary.buffer_bytes_peak = memory.peak();
     outcome.map(|()| summary)
 }
 
 /// One pipeline from its start to its end, and what it has done.
-async fn land(parts: Parts, goal: Goal) -> (PipelineName, PipelineSummary, Result<()>) {
-    let (name, readiness) = (parts.name.clone(), Arc::clone(&parts.readiness));
+async fn land(start: Start, goal: Goal) -> (PipelineName, PipelineSummary, Result<()>) {
+    let (name, readiness) = (start.parts.name.clone(), Arc::clone(&start.parts.readiness));
     let (mut totals, mut result) = (PipelineSummary::default(), Ok(()));
-    match Shared::open(parts, goal).await {
+    match open(start, goal).await {
         Ok(Some(shared)) => {
             result = pipeline::run(Arc::clone(&shared), goal).await.map(|_| ());
             totals = shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -193,4 +243,25 @@ async fn land(parts: Parts, goal: Goal) -> (PipelineName, PipelineSummary, Resul
         readiness.lacks(&name, Part::Whole, format!("ended: {error}"));
     }
     (name, totals, result)
+}
+
+/// Opens the pipeline's keys and finds its cluster; `None` when the daemon stops first. Other pipelines have other keys and
+/// clusters, and go on meanwhile.
+async fn open(start: Start, goal: Goal) -> Result<Option<Arc<Shared>>> {
+    let Start { parts, mut rules, keys, protected } = start;
+    let mut patience = Patience::new(&parts.name, &parts.metrics, &parts.stop, goal);
+    while !protected.is_empty() {
+        match Guard::new(&protected, &keys).await {
+            Ok(guard) => {
+                rules.guard = guard;
+                break;
+            }
+            Err(error) => {
+                if !patience.after(error).await? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    Shared::open(parts, Arc::new(rules), goal).await
 }

@@ -12,8 +12,8 @@ use crate::pipeline::Goal;
 /// Bounds of the wait before something is tried again.
 pub const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// How often a cluster is asked again that does not answer: other pipelines of the daemon have other clusters, and go on
-/// meanwhile.
+/// How often something is tried again that a pipeline needs to begin, its cluster or its keys: other pipelines of the daemon
+/// have others, and go on meanwhile.
 #[derive(Debug)]
 pub struct Patience {
     name: PipelineName,
@@ -43,7 +43,7 @@ impl Patience {
             return Err(error);
         }
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::warn!(pipeline = %self.name, %error, cause, backoff = ?self.backoff, "asking the cluster again");
+        tracing::warn!(pipeline = %self.name, %error, cause, backoff = ?self.backoff, "trying again");
         tokio::select! {
             () = tokio::time::sleep(self.backoff) => {}
             () = self.stop.cancelled() => return Ok(false),

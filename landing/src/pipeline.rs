@@ -120,8 +120,6 @@ pub struct Parts {
     /// See [`Shared`].
     pub drain: Duration,
     /// See [`Shared`].
-    pub rules: Arc<LaneRules>,
-    /// See [`Shared`].
     pub metrics: Metrics,
     /// See [`Shared`].
     pub readiness: Arc<Readiness>,
@@ -138,10 +136,10 @@ impl Shared {
     ///
     /// # Errors
     /// `Config` when librdkafka refuses the cluster's properties.
-    pub async fn open(parts: Parts, goal: Goal) -> Result<Option<Arc<Self>>> {
+    pub async fn open(parts: Parts, rules: Arc<LaneRules>, goal: Goal) -> Result<Option<Arc<Self>>> {
         let mut patience = Patience::new(&parts.name, &parts.metrics, &parts.stop, goal);
         loop {
-            match Self::new(parts.clone()) {
+            match Self::new(parts.clone(), Arc::clone(&rules)) {
                 Ok(shared) => return Ok(Some(shared)),
                 Err(error) => {
                     if !patience.after(error).await? {
@@ -152,7 +150,7 @@ impl Shared {
         }
     }
 
-    fn new(parts: Parts) -> Result<Arc<Self>> {
+    fn new(parts: Parts, rules: Arc<LaneRules>) -> Result<Arc<Self>> {
         let cluster_name = parts.ingestion.cluster.clone();
         let observer =
             Observer::new(crate::kafka::client(&cluster_name, &parts.cluster)?)?.asking_for_ids(parts.topic_ids);
@@ -164,7 +162,7 @@ impl Shared {
             group: parts.group,
             shares: parts.shares,
             drain: parts.drain,
-            rules: parts.rules,
+            rules,
             metrics: parts.metrics,
             readiness: parts.readiness,
             store: parts.store,

@@ -1,11 +1,16 @@
 //! The process dies after (or before) each store operation in turn and is started again.
 
+use std::future::pending;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use firn_landing::{Options, run};
 use firn_shared::ids::Partition;
 use firn_shared::raw::chain::catalog;
 use firn_shared::raw::progress;
 use firn_shared::store::{Fault, Faults};
+use tokio::runtime::Runtime;
 
 use crate::support::{Kafka, Produced, assert_all, config, events, land, landed, raw_zone};
 
@@ -88,4 +93,30 @@ async fn a_lost_reply_loses_and_doubles_nothing() {
     for run in runs {
         run.await.unwrap();
     }
+}
+
+#[test]
+fn a_landing_whose_future_is_dropped_ends_its_readers() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::start("t", 1));
+    kafka.produce("t", &events(10, 1, 1));
+    let config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1MiB, age: 20ms}");
+    let (faults, store) = (Faults::none(), raw_zone(dir.path()));
+    let (ended, end) = channel();
+    // As in a test that fails: the runtime goes, and waits for its threads.
+    std::thread::spawn(move || {
+        Runtime::new().unwrap().block_on(async {
+            let options = Options { threads: 2, topic_ids: false, ..Options::default() };
+            let landed = async {
+                while !faults.log().iter().any(|done| done.operation == "put" && done.key.contains("/_batches/")) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                ended = run(&config, faults.around(store), options, pending()) => panic!("{ended:?}"),
+                () = landed => {}
+            }
+        });
+        let _ = ended.send(());
+    });
+    end.recv_timeout(Duration::from_mins(5)).expect("the readers end");
 }

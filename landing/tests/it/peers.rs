@@ -1,5 +1,6 @@
 //! What happened to users of other sinks, each as a test of ours; `docs/promises.md` says where it was seen.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,12 +19,21 @@ async fn land_by_the_clock(number: u64) -> usize {
     let faults = Faults::at_write(number, Fault::CrashAfter);
     let (told, stop) = tokio::sync::oneshot::channel::<()>();
     let options = Options { threads: 2, attempts: Some(1), topic_ids: false, ..Options::default() };
-    let daemon = run(&config, faults.around(store.clone()), options, async { drop(stop.await) });
+    let dead = Cell::new(false);
+    let daemon = async {
+        let ended = run(&config, faults.around(store.clone()), options, async { drop(stop.await) }).await;
+        dead.set(true);
+        ended
+    };
+    let batches = || faults.log().iter().filter(|operation| operation.key.contains("/_batches/")).count();
     let source = async {
-        // Time is what closes batches here, so it has to pass.
         for records in produced.chunks(40) {
+            let before = batches();
             kafka.produce("t", records);
-            tokio::time::sleep(Duration::from_millis(60)).await;
+            // Nothing but their age closes a batch, however long that takes here.
+            while batches() == before && !dead.get() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
         let _ = told.send(());
     };

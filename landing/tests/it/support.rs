@@ -111,7 +111,7 @@ impl Kafka {
                 produce_with_headers(&self.producer, topic, record);
             }
         }
-        self.producer.flush(Duration::from_secs(10)).unwrap();
+        self.producer.flush(Duration::from_mins(5)).unwrap();
     }
 
     /// Takes the second broker away.
@@ -160,20 +160,35 @@ fn bytes_of(bytes: Option<&[u8]>) -> (*const c_void, usize) {
 
 /// A deployment with one pipeline `p` that reads `topics`, further lines of `incomingData` given.
 pub fn config(dir: &Path, brokers: &str, topics: &str, incoming: &str, raw: &str) -> Config {
+    let pipeline = pipeline("p", topics, incoming, raw);
+    configured(dir, brokers, &[&pipeline])
+}
+
+/// A deployment with these pipelines; one of them may ask for a key `people`, whose file is `keys.yaml`.
+pub fn configured(dir: &Path, brokers: &str, pipelines: &[&str]) -> Config {
     let firn = format!(
         "clusters:\n  c: {{brokers: '{brokers}', properties: {{session.timeout.ms: '6000', heartbeat.interval.ms: '300'}}}}\n\
          raw: file://{0}/raw\nwarehouse: file://{0}/tables\ncatalog: {{sqlite: {{path: {0}/catalog.db, name: c}}}}\n\
-         landing: {{memory: 64MiB, drain: 10s}}\n",
-        dir.display()
-    );
-    let pipeline = format!(
-        "name: p\ningestionUnit:\n  kafka: {{cluster: c, topic: {topics}, numberOfConsumers: 2}}\n  incomingData:\n    \
-         format: json\n    eventTime: {{path: $.at, format: rfc3339}}\n{incoming}  raw: {{rotate: {raw}}}\n\
-         outsourcingUnit:\n  - table: {{database: d, tableName: t, columns: [{{name: n, type: long}}]}}\n"
+         landing: {{memory: {1}MiB, drain: 10s}}\nkeys:\n  people: {{file: {0}/keys.yaml}}\n",
+        dir.display(),
+        32 + 32 * pipelines.len()
     );
     std::fs::write(dir.join("firn.yaml"), firn).unwrap();
-    std::fs::write(dir.join("p.yaml"), pipeline).unwrap();
-    config::load(&dir.join("firn.yaml"), &[dir.join("p.yaml")]).unwrap_or_else(|problems| panic!("{problems}"))
+    let files: Vec<_> = pipelines.iter().zip(0..).map(|(text, n)| (dir.join(format!("{n}.yaml")), text)).collect();
+    for (file, text) in &files {
+        std::fs::write(file, text).unwrap();
+    }
+    let files: Vec<_> = files.into_iter().map(|(file, _)| file).collect();
+    config::load(&dir.join("firn.yaml"), &files).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// A pipeline and its table, which have one name.
+pub fn pipeline(name: &str, topics: &str, incoming: &str, raw: &str) -> String {
+    format!(
+        "name: {name}\ningestionUnit:\n  kafka: {{cluster: c, topic: {topics}, numberOfConsumers: 2}}\n  incomingData:\n    \
+         format: json\n    eventTime: {{path: $.at, format: rfc3339}}\n{incoming}  raw: {{rotate: {raw}}}\n\
+         outsourcingUnit:\n  - table: {{database: d, tableName: {name}, columns: [{{name: n, type: long}}]}}\n"
+    )
 }
 
 /// The raw zone of a test.
@@ -188,6 +203,12 @@ pub async fn land(config: &Config, store: Arc<dyn Store>) -> Result<Summary> {
     run(config, store, options, std::future::pending()).await
 }
 
+/// A port that is free and below those that the system hands out by itself: nobody else is given it meanwhile.
+fn free_port() -> u16 {
+    let mut ports = std::iter::repeat_with(|| 10_000 + (uuid::Uuid::new_v4().as_u128() % 22_000) as u16);
+    ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
 /// A landing daemon in this process, to be looked at over HTTP.
 pub struct Daemon {
     address: String,
@@ -198,8 +219,7 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it.
     pub fn start(mut config: Config, store: Arc<dyn Store>) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", free_port());
         config.deployment.landing.listen = Some(address.clone());
         let (stop, told) = oneshot::channel();
         let options = Options { threads: 2, topic_ids: false, ..Options::default() };
@@ -219,7 +239,7 @@ impl Daemon {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        let in_time = tokio::time::timeout(Duration::from_mins(2), polled).await.is_ok();
+        let in_time = tokio::time::timeout(Duration::from_mins(5), polled).await.is_ok();
         assert!(in_time, "{metric} is {seen:?}");
     }
 

@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::Semaphore;
 
 use super::{Depth, ObjectMeta, ObjectWriter, Page, PutMode, PutOutcome, Store};
 use crate::error::{Error, Result};
@@ -70,6 +71,8 @@ enum Programme {
     At(Vec<(u64, Fault)>),
     /// Every operation fails with this probability, before or after its effect.
     Random { probability: f64 },
+    /// What changes something waits until this is closed.
+    Gate(Semaphore),
 }
 
 #[derive(Debug)]
@@ -118,6 +121,19 @@ impl Faults {
     #[must_use]
     pub fn random(seed: u64, probability: f64) -> Arc<Self> {
         Self::build(Programme::Random { probability }, seed, false)
+    }
+
+    /// Operations that change something wait until [`Faults::open`], however long that takes.
+    #[must_use]
+    pub fn gate() -> Arc<Self> {
+        Self::build(Programme::Gate(Semaphore::new(0)), 0, true)
+    }
+
+    /// Opens the gate for everything that waits and everything that comes.
+    pub fn open(&self) {
+        if let Programme::Gate(gate) = &self.programme {
+            gate.close();
+        }
     }
 
     fn build(programme: Programme, seed: u64, writes_only: bool) -> Arc<Self> {
@@ -180,6 +196,13 @@ impl Faults {
         writes: bool,
         effect: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
+        if let (Programme::Gate(gate), true) = (&self.programme, writes)
+            && !gate.is_closed()
+        {
+            self.state().fired = true;
+            // Nobody hands out a permit: this ends when the gate is closed as a semaphore, which opens it.
+            drop(gate.acquire().await);
+        }
         let injected = |what: &str| Error::unavailable(format!("injected fault: {what} {operation} {key}"));
         let fault = self.next(operation, key, writes).map_err(|()| injected("the process is dead at"))?;
         match fault {
@@ -212,6 +235,7 @@ impl Faults {
         let number = state.count;
         let fault = match &self.programme {
             Programme::At(faults) => faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault),
+            Programme::Gate(_) => None,
             Programme::Random { probability } => {
                 let hit = state.random.random_bool(*probability);
                 let after = state.random.random_bool(0.5);
@@ -305,6 +329,19 @@ mod tests {
             }
         }
         count
+    }
+
+    #[tokio::test]
+    async fn what_changes_something_waits_at_a_gate_and_goes_on_when_it_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let local: Arc<dyn Store> = Arc::new(LocalStore::new(dir.path()).unwrap());
+        let faults = Faults::gate();
+        let store = faults.around(local);
+        assert!(store.head("0").await.unwrap().is_none() && !faults.fired());
+        let mut waiting = std::pin::pin!(puts(store.as_ref(), 2));
+        assert!(futures::poll!(&mut waiting).is_pending() && faults.fired());
+        faults.open();
+        assert_eq!((waiting.await, faults.count()), (2, 2));
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use firn_shared::config::protected::unprotected_name;
 use firn_shared::config::{change_columns, decoded_columns};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::ColumnName;
+use firn_shared::raw::envelope::line_bytes_max;
 
 use super::effect::Effect;
 use super::events::Events;
@@ -52,9 +53,9 @@ impl Conversion {
             protector,
             events: Events::of(output),
             provenance: output.table.provenance,
-            // The envelope adds key and headers, which Kafka bounds together with the value, and escapes them. Records
-            // may have been landed under a larger bound: a converter takes what its memory allows, too.
-            line_max: usize::try_from(record_bytes_max.saturating_mul(4)).unwrap_or(usize::MAX).max(1 << 20),
+            // Landing refuses what would make a longer line. Records may have been landed under a larger bound: a converter
+            // takes what its memory allows, too.
+            line_max: usize::try_from(line_bytes_max(record_bytes_max)).unwrap_or(usize::MAX),
         })
     }
 

@@ -6,10 +6,14 @@ use std::collections::BTreeSet;
 use crate::config::domain::{Ingestion, LateThen};
 use crate::error::Result;
 use crate::ids::EventHour;
+use crate::raw::envelope::{line_bytes, line_bytes_max};
 use crate::raw::inspect::Inspector;
 use crate::raw::manifest::RejectReason;
 use crate::time::is_plausible;
 use chrono::{DateTime, TimeDelta, Utc};
+
+/// The most that a record may grow as a line, for those that are not small.
+const SWELL: u64 = 16;
 
 /// What a pipeline asks of a record.
 #[derive(Debug)]
@@ -92,6 +96,15 @@ impl Admission {
             let detail = format!("{bytes} bytes with key and headers, {} are allowed", self.bytes_max);
             return refused(RejectReason::TooLarge, detail, None);
         }
+        // Written out, a few bytes may become many. Most records are far from where that matters.
+        let line_max = line_bytes_max(self.bytes_max);
+        if bytes > line_max / SWELL {
+            let line = line_bytes(payload.unwrap_or_default(), beside);
+            if line > line_max {
+                let detail = format!("written as a line it may take {line} bytes, {line_max} are allowed");
+                return refused(RejectReason::TooLarge, detail, None);
+            }
+        }
         if let Some(flaw) = flaw {
             return refused(RejectReason::BadHeader, flaw.to_owned(), None);
         }
@@ -146,7 +159,8 @@ mod tests {
     use std::time::Duration;
 
     use crate::config::domain::{EventTime, JsonPath, TimeFormat, TopicSelector, WhitelistEntry};
-    use crate::ids::{ClusterName, Generations};
+    use crate::ids::{ClusterName, Generations, Partition, Topic};
+    use crate::raw::envelope::{LineWriter, Record};
 
     use super::*;
 
@@ -219,6 +233,41 @@ mod tests {
         assert_eq!(reason(None, 41, None), Some(RejectReason::TooLarge));
         assert_eq!(reason(payload, 0, Some("a name")), Some(RejectReason::BadHeader));
         assert_eq!(reason(None, 0, Some("a name")), Some(RejectReason::BadHeader));
+    }
+
+    #[test]
+    fn the_line_of_an_admitted_record_is_no_longer_than_readers_take() {
+        let open = rules(|i| {
+            i.max_record_bytes = 1 << 20;
+            i.event_time = EventTime::KafkaTimestamp;
+            i.event_name = None;
+        });
+        let writer = LineWriter::new(&Topic::new("t".repeat(249)).unwrap(), Partition(u32::MAX));
+        let mut admitted = Vec::new();
+        for bytes in [1_000, 250_000, 500_000, 1_000_000] {
+            let (blanks, feeds) = (" ".repeat(bytes), "\n".repeat(bytes));
+            for (payload, key) in [(Some(blanks), ""), (Some(feeds), ""), (None, "\u{1}"), (None, "k")] {
+                let payload = payload.map(|text| text + "1");
+                let payload = payload.as_deref().map(str::as_bytes);
+                let key = key.repeat(bytes).into_bytes();
+                let timestamp = Some(0);
+                let facts = Facts { payload, timestamp, beside: key.len() as u64, flaw: None };
+                let fits = matches!(open.judge_whole(facts, None), Verdict::Admitted { .. });
+                admitted.push(fits);
+                let mut line = Vec::new();
+                let headers: [(&str, Option<&[u8]>); 0] = [];
+                writer.record(
+                    &mut line,
+                    Record { offset: u64::MAX, timestamp, key: Some(&key), headers },
+                    None,
+                    payload,
+                );
+                assert!(!fits || line.len() as u64 <= line_bytes_max(1 << 20), "{} of {bytes}", line.len());
+            }
+        }
+        let all = [true; 4];
+        let but_line_feeds = [true, false, true, true];
+        assert_eq!(admitted, [all, all, but_line_feeds, but_line_feeds].concat());
     }
 
     #[test]

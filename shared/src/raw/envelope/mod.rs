@@ -22,7 +22,7 @@ mod write;
 pub use quarantine::QuarantineLine;
 pub use read::{Envelope, Headers, MalformedLine};
 pub use text::Bytes;
-pub use write::{LineWriter, Record};
+pub use write::{LineWriter, Record, line_bytes, line_bytes_max};
 
 #[cfg(test)]
 mod tests;

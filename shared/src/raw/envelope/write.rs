@@ -4,6 +4,27 @@ use super::text::{push_bytes, push_i64, push_string, push_u64};
 use crate::ids::{Offset, Partition, Topic};
 use crate::raw::manifest::RejectReason;
 
+/// Bytes of a line beside the record's own: names of fields, the topic, numbers.
+const FRAME: u64 = 1 << 20;
+/// Bytes of the position of a line feed, with its comma.
+const LINE_FEED: u64 = 11;
+/// Bytes that one byte of a key or a header becomes, as `\u0000`.
+const ESCAPED: u64 = 6;
+
+/// How long a line may be that readers take, where records have up to this many bytes.
+#[must_use]
+pub fn line_bytes_max(record_bytes_max: u64) -> u64 {
+    record_bytes_max.saturating_mul(ESCAPED).saturating_add(FRAME)
+}
+
+/// No less than the bytes of a record's line, of which `beside` are those of its key and its headers. The event's name, a
+/// part of the payload, stands in it twice.
+#[must_use]
+pub fn line_bytes(payload: &[u8], beside: u64) -> u64 {
+    let line_feeds = memchr::memchr_iter(b'\n', payload).count() as u64;
+    FRAME + payload.len() as u64 * 2 + line_feeds * LINE_FEED + beside * ESCAPED
+}
+
 /// A Kafka record on its way into a line; everything borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a, H> {

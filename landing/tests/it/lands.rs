@@ -7,7 +7,9 @@ use firn_shared::ids::{OffsetRange, Partition, PartitionRef};
 use firn_shared::raw::chain::Chain;
 use firn_shared::raw::manifest::{BatchManifest, GapReason, MANIFEST_VERSION, RejectReason};
 
-use crate::support::{Header, Kafka, Produced, assert_all, config, event, events, land, landed, raw_zone};
+use crate::support::{
+    Header, Kafka, Produced, assert_all, config, configured, event, events, land, landed, pipeline, raw_zone,
+};
 
 fn header(name: &str, value: &[u8]) -> Header {
     (name.into(), Some(value.to_vec()))
@@ -27,7 +29,7 @@ fn gap(partition: &PartitionRef, start: u64, end: u64, topic_id: &str) -> BatchM
         quarantine: Vec::new(),
         rejects: BTreeMap::new(),
         absent: 0,
-        gap: Some(GapReason::Declared),
+        gap: Some(GapReason::Expired),
         watermark: None,
         caught_up_at: None,
     }

@@ -115,8 +115,6 @@ pub enum RejectReason {
     NotWhitelisted,
     /// The event is later than `late.allowed` and the pipeline says to quarantine those.
     TooLate,
-    /// The event does not fit its schema.
-    SchemaViolation,
 }
 
 /// Why a range of offsets was never read.
@@ -128,8 +126,6 @@ pub enum GapReason {
     /// Kafka no longer held the offsets when the topic was read for the first time: a chain begins at offset 0, always,
     /// so that two first writers meet at one key.
     BeforeFirstRead,
-    /// An operator declared it.
-    Declared,
 }
 
 impl RejectReason {
@@ -145,7 +141,6 @@ impl RejectReason {
             Self::BadHeader => "badHeader",
             Self::NotWhitelisted => "notWhitelisted",
             Self::TooLate => "tooLate",
-            Self::SchemaViolation => "schemaViolation",
         }
     }
 }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
 pub use amend::successor;
 pub use checkpoint::FOLD;
@@ -27,7 +28,7 @@ pub use checkpoint::FOLD;
 use crate::error::{Error, Result};
 use crate::ids::{Offset, PartitionRef};
 use crate::raw::key::BatchKey;
-use crate::raw::manifest::BatchManifest;
+use crate::raw::manifest::{BatchManifest, MANIFEST_VERSION};
 use crate::store::{PutMode, PutOutcome, Store};
 
 /// The chain of one partition. Cheap to clone; holds no offsets but the end it has seen.
@@ -137,12 +138,31 @@ impl Chain {
 
     /// Parses a manifest and checks that it belongs here and adds up.
     fn parse_manifest(&self, body: &[u8], name: &dyn Fn() -> String) -> Result<BatchManifest> {
-        let manifest: BatchManifest = serde_json::from_slice(body)
-            .map_err(|e| Error::data(format!("manifest {} is corrupt: {e}", name())).with_source(e))?;
+        let parsed = serde_json::from_slice::<BatchManifest>(body);
+        // Another version may have other fields: that it is another is what to say of it, not which field is unknown.
+        let version = parsed.as_ref().map_or_else(|_| version_of(body), |manifest| Some(manifest.version));
+        if let Some(version) = version.filter(|version| *version != MANIFEST_VERSION) {
+            return Err(Error::data(format!(
+                "manifest {} has version {version}, this program reads {MANIFEST_VERSION}; upgrade it before landing writes \
+                 more",
+                name()
+            )));
+        }
+        let manifest =
+            parsed.map_err(|e| Error::data(format!("manifest {} is corrupt: {e}", name())).with_source(e))?;
         manifest.check().map_err(|e| Error::data(format!("manifest {} is corrupt: {e}", name())))?;
         if manifest.partition_ref() != self.partition {
             return Err(Error::data(format!("manifest {} is of {}", name(), manifest.partition_ref())));
         }
         Ok(manifest)
     }
+}
+
+/// The version of a manifest that may say anything else, too.
+fn version_of(body: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    serde_json::from_slice::<Versioned>(body).ok().map(|versioned| versioned.version)
 }

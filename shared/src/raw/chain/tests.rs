@@ -204,7 +204,7 @@ fn a_broken_ledger_is_named_and_nothing_is_read_past_it() {
         assert_eq!(
             error.to_string(),
             "the ledger of events/t/1[0] has a hole: no manifest accounts for offsets 5..10, batch 10..15 comes after \
-             it; nothing was read past it"
+             it; nothing was read past it; restore the manifest from a version of the bucket"
         );
         assert_eq!(error.kind(), ErrorKind::Data);
         let headless = Zone::with(&[5, 5, 5], &[]).await;
@@ -229,7 +229,11 @@ fn a_broken_ledger_is_named_and_nothing_is_read_past_it() {
             (serde_json::to_vec(&manifest(6, 5, "w")).unwrap(), "00000000000000000005.json is of batch 6..11"),
             (
                 serde_json::to_vec(&BatchManifest { version: 2, ..manifest(5, 5, "w") }).unwrap(),
-                "manifest version 2 is not 1",
+                "00000000000000000005.json has version 2, this program reads 1; upgrade it before landing writes more",
+            ),
+            (
+                br#"{"version":2,"segments":[]}"#.to_vec(),
+                "00000000000000000005.json has version 2, this program reads 1; upgrade it before landing writes more",
             ),
         ] {
             let zone = Zone::with(&[5, 5], &[]).await;

@@ -35,12 +35,12 @@ impl<'a> Links<'a> {
         match self.expected.replace(range.end()) {
             Some(end) if range.start() > end => Err(Error::data(format!(
                 "the ledger of {partition} has a hole: no manifest accounts for offsets {end}..{}, {what} {range} comes \
-                 after it; nothing was read past it",
+                 after it; nothing was read past it; restore the manifest from a version of the bucket",
                 range.start()
             ))),
             Some(end) if range.start() < end => Err(Error::data(format!(
                 "the ledger of {partition} overlaps: {what} {range} starts before offset {end}, where the one before it \
-                 ended"
+                 ended; restore the manifest from a version of the bucket"
             ))),
             _ => Ok(()),
         }

@@ -22,6 +22,8 @@ use crate::telemetry::parse_filter;
 /// The least memory a program can work with, bytes.
 const MEMORY_MIN: u64 = 64 << 20;
 
+const FROM_MEMORY: &str = "landing derives it from landing.memory";
+
 /// librdkafka properties that landing sets itself, and why nobody else may.
 const OWNED: &[(&str, &str)] = &[
     ("bootstrap.servers", "write `brokers` or `r53`"),
@@ -32,6 +34,14 @@ const OWNED: &[(&str, &str)] = &[
     ("auto.offset.reset", "positions come from the manifest chain"),
     ("isolation.level", "landing reads committed records only"),
     ("partition.assignment.strategy", "landing uses cooperative-sticky"),
+    ("allow.auto.create.topics", "landing makes no topics: that there is none is an answer"),
+    ("group.instance.id", "every consumer of every daemon would have the same, and each would put the others out"),
+    ("queued.max.messages.kbytes", FROM_MEMORY),
+    ("fetch.message.max.bytes", FROM_MEMORY),
+    ("max.partition.fetch.bytes", FROM_MEMORY),
+    ("fetch.max.bytes", FROM_MEMORY),
+    ("message.max.bytes", FROM_MEMORY),
+    ("receive.message.max.bytes", "landing takes records of any size, and refuses those above maxRecordSize"),
     ("security.protocol", "write it under `security`"),
     ("sasl.mechanism", "write it under `security`"),
     ("sasl.mechanisms", "write it under `security`"),

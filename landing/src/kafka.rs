@@ -166,6 +166,9 @@ impl Selection {
     }
 }
 
+/// Topics and their partitions.
+pub type Topics = BTreeMap<Topic, BTreeSet<Partition>>;
+
 /// Asks a cluster about topics; belongs to no group.
 #[derive(Clone)]
 pub struct Observer {
@@ -224,8 +227,8 @@ impl Observer {
     /// Topics of the selection that exist, with their partitions. Blocks.
     ///
     /// # Errors
-    /// `Unavailable`, with the cluster's answer.
-    pub fn topics(&self, selection: &Selection) -> Result<BTreeMap<Topic, BTreeSet<Partition>>> {
+    /// `Unavailable`, with the cluster's answer; `Config` when it refuses us.
+    pub fn topics(&self, selection: &Selection) -> Result<Topics> {
         let metadata = self
             .client
             .fetch_metadata(None, PATIENCE)

@@ -107,14 +107,15 @@ impl Slots {
         std::mem::take(&mut self.topics).into_values().flat_map(HashMap::into_values).collect()
     }
 
-    fn take(&mut self, list: &TopicPartitionList) -> Vec<Slot> {
-        let mut taken = Vec::new();
+    /// Takes these out: what was read, and what waited for an operator.
+    fn take(&mut self, list: &TopicPartitionList) -> (Vec<Slot>, Vec<(String, i32)>) {
+        let (mut taken, mut waited) = (Vec::new(), Vec::new());
         for element in list.elements() {
-            self.stopped
-                .retain(|(topic, partition)| (topic.as_str(), *partition) != (element.topic(), element.partition()));
-            taken.extend(self.topics.get_mut(element.topic()).and_then(|p| p.remove(&element.partition())));
+            let (topic, partition) = (element.topic(), element.partition());
+            waited.extend(self.stopped.extract_if(.., |(t, p)| (t.as_str(), *p) == (topic, partition)));
+            taken.extend(self.topics.get_mut(topic).and_then(|p| p.remove(&partition)));
         }
-        taken
+        (taken, waited)
     }
 
     /// Drains slots together until `deadline`, abandons what is left, and returns how far each one's chain came, and
@@ -273,13 +274,18 @@ impl Membership {
     }
 
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        let taken = self.slots().take(list);
+        let (taken, waited) = self.slots().take(list);
         let lost = consumer.assignment_lost();
         tracing::info!(pipeline = %self.shared.name, partitions = taken.len(), lost, "partitions revoked");
         let deadline = Instant::now() + if lost { Duration::ZERO } else { REVOKE.min(self.shared.drain) };
         if lost {
             for slot in &taken {
                 slot.lane.end();
+            }
+        }
+        for (topic, number) in waited {
+            if let Ok(topic) = Topic::new(topic) {
+                self.shared.release(&self.shared.partition(&topic, Partition(number as u32)));
             }
         }
         let (ends, failure) = Slots::close(taken, deadline);
@@ -292,8 +298,10 @@ impl Membership {
         {
             tracing::debug!(%error, "the group offset, a hint, was not committed");
         }
-        if let Err(error) = consumer.incremental_unassign(list) {
-            self.slots().failure.get_or_insert(Error::unavailable("cannot give partitions up").with_source(error));
+        // What is paused for memory is fewer now, too.
+        let given_up = consumer.incremental_unassign(list).map_err(|e| failed("cannot give partitions up", e));
+        if let Err(error) = given_up.and_then(|()| self.hold(consumer)) {
+            self.slots().failure.get_or_insert(error);
         }
     }
 }

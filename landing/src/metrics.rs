@@ -203,6 +203,16 @@ impl PartitionMetrics {
         alarm && before == 0
     }
 
+    /// Takes back what was said of where the partition is: somebody else may have it now, and what nobody corrects would
+    /// stay for ever. What was counted stays counted.
+    pub fn forget(&self) {
+        let m = &self.metrics;
+        for gauge in [&m.chain_end, &m.read_end, &m.kafka_end, &m.lag, &m.watermark, &m.stopped] {
+            // Never set, there is nothing to take back.
+            let _ = gauge.remove_label_values(&self.labels);
+        }
+    }
+
     /// Whether the partition waits for an operator.
     pub fn stopped(&self, stopped: bool) {
         self.set(&self.metrics.stopped, i64::from(stopped));
@@ -243,6 +253,8 @@ fn single(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
 
 #[cfg(test)]
 mod tests {
+    use firn_shared::ids::Partition;
+
     use super::*;
 
     #[test]
@@ -258,6 +270,26 @@ mod tests {
         });
         let told: String = told.collect::<Vec<_>>().concat();
         assert!(told.lines().count() > 20 && page.contains(&told), "docs/operations.md should say\n{told}");
+    }
+
+    #[test]
+    fn a_partition_that_has_left_is_shown_no_more() {
+        let metrics = Metrics::new().unwrap();
+        let partition = |number| {
+            let partition = PartitionRef { topic: "c/t/1".parse().unwrap(), partition: Partition(number) };
+            metrics.partition(&PipelineName::new("p").unwrap(), &partition)
+        };
+        for partition in [partition(0), partition(1)] {
+            partition.stopped(false);
+            partition.observed(9, 5, 7);
+        }
+        partition(0).forget();
+        partition(2).forget();
+        let text = metrics.render(0, 0).unwrap();
+        assert!(!text.contains("partition=\"0\""), "{text}");
+        for name in ["chain_end_offset", "read_end_offset", "kafka_end_offset", "lag_offsets", "stopped_partitions"] {
+            assert!(text.contains(&format!("landing_{name}{{cluster=\"c\",partition=\"1\"")), "{text}");
+        }
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn end(shared: &Shared, lane: &Arc<Lane>) -> Result<()> {
     let at = shared.rules.clock.now();
     let end = shared.observer.end(topic, partition)?;
     let status = lane.status();
-    lane.metrics.observed(end, status.committed, status.taken);
+    shared.observed(lane, end);
     if status.taken >= end {
         // Behind an open transaction there may be records that are for everybody to see once it has ended.
         lane.push(Work::End(shared.observer.log_end(topic, partition)?.max(end), at));

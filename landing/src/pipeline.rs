@@ -20,8 +20,8 @@ use crate::commit;
 use crate::consumer::Reader;
 use crate::damage::Damage;
 use crate::expiry;
-use crate::kafka::{Observer, Selection};
-use crate::lane::{Lane, LaneRules, Origin};
+use crate::kafka::{Observer, Selection, Topics};
+use crate::lane::{Lane, LaneRules, Origin, Status};
 use crate::ledger::Ledger;
 use crate::memory::Shares;
 use crate::metrics::{Metrics, PartitionMetrics};
@@ -72,7 +72,7 @@ pub struct Shared {
 #[derive(Debug, Default)]
 pub struct State {
     /// The topics that exist, and their partitions.
-    pub topics: BTreeMap<Topic, BTreeSet<Partition>>,
+    pub topics: Topics,
     /// How long the broker keeps records.
     pub retention: BTreeMap<Topic, Duration>,
     /// What is being read.
@@ -91,6 +91,13 @@ pub struct State {
     damaged: HashMap<PartitionRef, Damage>,
     /// Whether anything was ever read.
     worked: bool,
+}
+
+impl State {
+    /// Whether the lane is the one of its partition.
+    fn has(&self, lane: &Arc<Lane>) -> bool {
+        self.lanes.get(&lane.partition).is_some_and(|current| Arc::ptr_eq(current, lane))
+    }
 }
 
 /// How a pipeline ends.
@@ -192,7 +199,7 @@ impl Shared {
     /// # Errors
     /// Those of the store.
     pub async fn trace(&self) -> Result<()> {
-        let mut missing: BTreeMap<Topic, BTreeSet<Partition>> = BTreeMap::new();
+        let mut missing = Topics::new();
         {
             let state = self.state();
             for (topic, partitions) in &state.topics {
@@ -234,7 +241,6 @@ impl Shared {
     pub fn open_lane(self: &Arc<Self>, origin: Origin, ledger: Ledger) -> Arc<Lane> {
         let partition = origin.partition.clone();
         let metrics = self.metrics.partition(&self.name, &partition);
-        metrics.stopped(false);
         let start = origin.start;
         let (lane, outgoing) = Lane::new(Arc::clone(&self.rules), origin, metrics);
         self.extended(&partition, start);
@@ -242,6 +248,7 @@ impl Shared {
         state.worked = true;
         state.stopped.remove(&partition);
         state.lanes.insert(partition, Arc::clone(&lane));
+        lane.metrics.stopped(false);
         drop(state);
         self.runtime.spawn(commit::run(Arc::clone(self), Arc::clone(&lane), ledger, outgoing));
         lane
@@ -250,9 +257,24 @@ impl Shared {
     /// The lane is over.
     pub fn close_lane(&self, lane: &Arc<Lane>) {
         let mut state = self.state();
-        if state.lanes.get(&lane.partition).is_some_and(|current| Arc::ptr_eq(current, lane)) {
+        if state.has(lane) {
             state.lanes.remove(&lane.partition);
+            lane.metrics.forget();
         }
+    }
+
+    /// Where Kafka's end was for a lane; nothing is said of one that is over.
+    pub fn observed(&self, lane: &Arc<Lane>, kafka_end: Offset) {
+        let state = self.state();
+        if state.has(lane) {
+            let Status { committed, taken, .. } = lane.status();
+            lane.metrics.observed(kafka_end, committed, taken);
+        }
+    }
+
+    /// A partition that waits for an operator is another daemon's from now on.
+    pub fn release(&self, partition: &PartitionRef) {
+        self.metrics.partition(&self.name, partition).forget();
     }
 
     /// The chain of a partition ends here, or further on.

@@ -4,7 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use firn_shared::clock::{Clock, SystemClock};
 use firn_shared::config::domain::{Config, Pipeline};
-use firn_shared::config::protected::{Protected, protected};
+use firn_shared::config::protected::protected;
+use firn_shared::crypto::payload::Protected;
 use firn_shared::crypto::{Guard, Keys};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PipelineName;
@@ -20,6 +21,7 @@ use crate::memory::{Memory, Shares};
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::pipeline::{self, Goal, Parts, Shared};
+use crate::rivals::Rivals;
 use crate::rotate::Limits;
 use crate::server::{self, Health, Part, Readiness};
 use crate::summary::{PipelineSummary, Summary};
@@ -168,6 +170,7 @@ impl Daemon {
         let cluster = config.deployment.clusters.get(&ingestion.cluster).cloned();
         let cluster = cluster
             .ok_or_else(|| Error::config(format!("pipeline {name}: there is no cluster {}", ingestion.cluster)))?;
+        let rivals = Rivals::of(config, &name)?;
         let outputs = pipeline.outputs.iter().filter(|_| ingestion.protect_at_landing);
         let protected = outputs.flat_map(protected).collect();
         let rules = LaneRules {
@@ -186,6 +189,7 @@ impl Daemon {
             name,
             cluster,
             ingestion,
+            rivals,
             topic_ids: self.options.topic_ids,
             shares: self.shares,
             drain: settings.drain,

@@ -37,13 +37,12 @@ pub async fn topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal) -> 
         Selection::List(topics) => topics.clone(),
         Selection::Pattern(_) => Vec::new(),
     };
-    let topics = blocking(move || observer.topics(&selection)).await?;
+    let topics = without_refused(shared, blocking(move || observer.topics(&selection)).await?);
     if let Some(missing) = listed.iter().find(|topic| !topics.contains_key(topic)) {
         if goal.until_caught_up {
-            return Err(Error::unavailable(format!(
-                "cluster {} has no topic {missing}; create it, or correct the pipeline",
-                shared.cluster_name
-            )));
+            let cluster = &shared.cluster_name;
+            let message = format!("cluster {cluster} has no topic {missing}; create it, or correct the pipeline");
+            return Err(Error::config(message));
         }
         tracing::warn!(pipeline = %shared.name, topic = %missing, "the cluster has no such topic yet");
     }
@@ -58,6 +57,18 @@ pub async fn topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal) -> 
         tokio::spawn(learn_retention(Arc::clone(shared), unknown));
     }
     Ok(())
+}
+
+/// Leaves out what another pipeline reads, and says so once.
+fn without_refused(shared: &Shared, mut topics: Topics) -> Topics {
+    topics.retain(|topic, _| {
+        let Some(why) = shared.rivals.claim(topic.as_str(), &shared.name) else { return true };
+        if shared.state().refused.insert(topic.clone(), why.clone()).is_none() {
+            tracing::error!(pipeline = %shared.name, "{why}");
+        }
+        false
+    });
+    topics
 }
 
 async fn learn_retention(shared: Arc<Shared>, topics: Vec<Topic>) {

@@ -27,6 +27,7 @@ use crate::memory::Shares;
 use crate::metrics::{Metrics, PartitionMetrics};
 use crate::observe;
 use crate::patience::{BACKOFF, Patience};
+use crate::rivals::Rivals;
 use crate::server::{Part, Readiness};
 use crate::summary::PipelineSummary;
 
@@ -41,6 +42,8 @@ pub struct Shared {
     pub cluster: Cluster,
     /// What to read and how.
     pub ingestion: Ingestion,
+    /// Whose topics are not this pipeline's.
+    pub rivals: Rivals,
     /// The consumer group.
     pub group: String,
     /// Sizes derived from the memory bound.
@@ -81,6 +84,8 @@ pub struct State {
     pub ends: HashMap<PartitionRef, Offset>,
     /// What the group has committed, as its consumers saw it last.
     pub hints: HashMap<PartitionRef, Offset>,
+    /// Topics that another pipeline reads, and what to do about it.
+    pub refused: BTreeMap<Topic, String>,
     /// What waits for an operator, and why.
     pub stopped: BTreeMap<PartitionRef, String>,
     /// Consumers that the group has told what is their own.
@@ -118,6 +123,8 @@ pub struct Parts {
     pub cluster: Cluster,
     /// See [`Shared`].
     pub ingestion: Ingestion,
+    /// See [`Shared`].
+    pub rivals: Rivals,
     /// See [`Shared`].
     pub group: String,
     /// See [`crate::Options`].
@@ -166,6 +173,7 @@ impl Shared {
             cluster_name,
             cluster: parts.cluster,
             ingestion: parts.ingestion,
+            rivals: parts.rivals,
             group: parts.group,
             shares: parts.shares,
             drain: parts.drain,
@@ -354,8 +362,11 @@ pub async fn run(shared: Arc<Shared>, goal: Goal) -> Result<PipelineSummary> {
         outcome = outcome.and(flatten(joined));
     }
     outcome?;
-    let stopped = shared.state().stopped.values().next().cloned();
-    match stopped {
+    let left_out = {
+        let state = shared.state();
+        state.stopped.values().chain(state.refused.values()).next().cloned()
+    };
+    match left_out {
         Some(why) if goal.until_caught_up => Err(Error::config(why)),
         _ => Ok(shared.totals.lock().unwrap_or_else(PoisonError::into_inner).clone()),
     }

@@ -183,3 +183,66 @@ async fn a_pattern_finds_its_topics_and_leaves_the_others() {
     assert_eq!(summary.pipelines["p"].records, 30);
     assert_eq!(landed(&store, "b", 1).await.manifests.len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_two_patterns_match_lands_once_and_the_second_pipeline_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start("a", 1);
+    let produced = [("a", 10), ("b", 20), ("c", 30)].map(|(topic, count)| (topic, events(count, 1, 1)));
+    for (topic, records) in &produced {
+        kafka.produce(topic, records);
+    }
+    let of = |name, topics| pipeline(name, topics, "", "{size: 1MiB, age: 5m}");
+    let pipelines = [of("p", "{regex: 'a|b'}"), of("q", "{regex: 'b|c'}")];
+    let config = configured(dir.path(), &kafka.brokers(), &pipelines.each_ref().map(String::as_str));
+    let store = raw_zone(dir.path());
+    let error = land(&config, store.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.to_string().starts_with("topic b is read by pipeline p already, and pipeline q leaves it out"),
+        "{error}"
+    );
+    for (topic, records) in &produced {
+        assert_all(&landed(&store, topic, 1).await, records);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_opened_keeps_no_other_pipeline_from_landing() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start("a", 1);
+    let produced = events(10, 1, 1);
+    kafka.produce("a", &produced);
+    kafka.produce("b", &produced);
+    let sealed = pipeline("a", "a", "", "{size: 1MiB, age: 5m}")
+        .replace("  raw:", "  protectAt: landing\n  raw:")
+        .replace("columns: [", "piiColumns: [{name: mail, protect: encrypt}], columns: [{name: mail, type: string}, ");
+    let open = pipeline("b", "b", "", "{size: 1MiB, age: 5m}");
+    // Nobody has made the file of the key.
+    let config = configured(dir.path(), &kafka.brokers(), &[&sealed, &open]);
+    let store = raw_zone(dir.path());
+    let error = land(&config, store.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("keys.yaml"), "{error}");
+    assert_all(&landed(&store, "b", 1).await, &produced);
+    assert_eq!(landed(&store, "a", 1).await.manifests.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_from_the_year_55840_goes_to_quarantine_and_a_record_from_the_future_ages_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let kafka = Kafka::start("t", 1);
+    let at = |at: &str| event(0, format!("{{\"at\":\"{at}\"}}"));
+    let micros = Produced { payload: None, timestamp: 1_700_000_000_000_000, ..event(0, "") };
+    // Kafka has them all from 2023-11-14, 22:13: the second one's clock is months ahead, and the third is not late for it.
+    let produced = [micros, at("2024-03-01T00:00:00Z"), at("2023-11-14T21:30:00Z"), at("2023-11-14T20:59:59Z")];
+    kafka.produce("t", &produced);
+    let rules = "    late: {allowed: 1h, then: quarantine}\n";
+    let config = config(dir.path(), &kafka.brokers(), "t", rules, "{size: 1MiB, age: 5m}");
+    let store = raw_zone(dir.path());
+    land(&config, store.clone()).await.unwrap();
+    let landed = landed(&store, "t", 1).await;
+    assert_all(&landed, &produced);
+    let refused = [(0, RejectReason::BadEventTime), (3, RejectReason::TooLate)];
+    assert_eq!(landed.refused, refused.map(|(offset, reason)| ((0, offset), reason)).into());
+    assert_eq!(landed.manifests.last().unwrap().watermark, DateTime::from_timestamp(1_700_000_000, 0));
+}

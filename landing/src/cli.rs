@@ -116,6 +116,9 @@ async fn command(command: Command, config: &Config) -> Result<()> {
             cli::say_json(&summary)
         }
         Command::Check { offline } => {
+            if config.pipelines.is_empty() {
+                return Err(Error::config("there is no pipeline in the files of --pipelines"));
+            }
             let consumers = config.pipelines.values().map(|p| p.ingestion.consumers.max(1)).sum();
             Shares::of(config.deployment.landing.memory, consumers)?;
             if !offline {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{Offset, PartitionRef, Topic};
 
-use crate::kafka::Selection;
+use crate::kafka::{Selection, Topics};
 use crate::lane::{Lane, Work};
 use crate::pipeline::{Goal, Shared};
-use crate::retention;
+use crate::retention::{self, Told};
 use crate::server::Part;
 
 /// How often Kafka is asked for new topics and the ends of partitions.
@@ -76,15 +76,18 @@ async fn learn_retention(shared: Arc<Shared>, topics: Vec<Topic>) {
         Ok(client) => retention::retention(&client, &topics).await,
         Err(error) => Err(error),
     };
-    match known {
-        Ok(known) => {
-            if let Some(problem) = retention::too_short(&shared.ingestion, &known) {
-                tracing::error!(pipeline = %shared.name, "{problem}");
-            }
-            shared.state().retention.extend(known);
-        }
-        Err(error) => tracing::debug!(pipeline = %shared.name, %error, "no retention"),
+    let told = known.unwrap_or_else(|error| {
+        tracing::debug!(pipeline = %shared.name, %error, "no retention");
+        Told { untold: topics, ..Told::default() }
+    });
+    if let Some(problem) = retention::too_short(&shared.ingestion, &told) {
+        tracing::error!(pipeline = %shared.name, "{problem}");
     }
+    // Once a topic: whoever asks is here for those that are new.
+    for blind_spot in told.blind_spots(shared.ingestion.retention) {
+        tracing::warn!(pipeline = %shared.name, "{blind_spot}");
+    }
+    shared.state().retention.extend(told.kept);
 }
 
 /// First offsets and ends of all partitions of the pipeline.

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::kafka::{self, Observer, Selection};
 use crate::retention;
+use crate::rivals::Rivals;
 
 /// One partition.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +38,9 @@ pub struct PartitionStatus {
     pub watermark: Option<DateTime<Utc>>,
     /// When everything Kafka held had been landed, at last.
     pub caught_up_at: Option<DateTime<Utc>>,
+    /// Why nobody reads it until an operator acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
 /// By pipeline.
@@ -63,8 +67,8 @@ pub async fn read(config: &Config, store: Arc<dyn Store>, only: Option<&Pipeline
 
 async fn of(store: &Arc<dyn Store>, partition: PartitionRef, low: Offset, high: Offset) -> Result<PartitionStatus> {
     let end = Chain::new(Arc::clone(store), partition.clone()).end_after(None).await?;
-    let progress = progress::read(store.as_ref(), &partition).await?;
-    let caught_up_at = end.as_ref().and_then(|end| end.caught_up_at).max(progress.and_then(|p| p.caught_up_at));
+    let said = progress::read(store.as_ref(), &partition).await?.unwrap_or_default();
+    let caught_up_at = end.as_ref().and_then(|end| end.caught_up_at).max(said.caught_up_at);
     Ok(PartitionStatus {
         topic: partition.topic.to_string(),
         partition: partition.partition,
@@ -74,6 +78,7 @@ async fn of(store: &Arc<dyn Store>, partition: PartitionRef, low: Offset, high: 
         lag: high.saturating_sub(end.as_ref().map_or(low, |end| end.end.max(low))),
         watermark: end.and_then(|end| end.watermark),
         caught_up_at,
+        stopped: said.stopped,
     })
 }
 
@@ -103,32 +108,42 @@ fn client(config: &Config, pipeline: &Pipeline) -> Result<ClientConfig> {
     kafka::client(name, cluster.ok_or_else(|| Error::config(format!("there is no cluster {name}")))?)
 }
 
-/// Checks what only servers can tell: the raw zone can be listed, the clusters answer, the topics exist and keep records
-/// for as long as the pipeline says.
+/// Checks what only servers can tell: the raw zone can be listed, the clusters answer, the topics exist, are read by one
+/// pipeline each and keep records for as long as the pipeline says.
 ///
 /// # Errors
-/// `Config` for a topic that is missing or keeps too little, `Unavailable` for a server that does not answer.
+/// `Config` with all that is wrong with topics, a line each; `Unavailable` for a server that does not answer.
 pub async fn check(config: &Config, store: Arc<dyn Store>) -> Result<()> {
     let _ = store.list("", None, Depth::One).await?;
+    let mut problems = Vec::new();
     for (name, pipeline) in &config.pipelines {
-        let found: BTreeSet<Topic> = ask(config, pipeline).await?.into_iter().map(|(p, ..)| p.topic.topic).collect();
-        let missing = match &pipeline.ingestion.topics {
-            TopicSelector::List(topics) => topics.iter().find(|topic| !found.contains(topic)).map(Topic::as_str),
-            TopicSelector::Pattern(pattern) => found.is_empty().then_some(pattern.as_str()),
-        };
-        if let Some(missing) = missing {
-            return Err(Error::config(format!(
-                "pipeline {name}: cluster {} has no topic {missing}",
-                pipeline.ingestion.cluster
-            )));
-        }
-        let found: Vec<Topic> = found.into_iter().collect();
-        let known = retention::retention(&client(config, pipeline)?, &found).await?;
-        if let Some(problem) = retention::too_short(&pipeline.ingestion, &known) {
-            return Err(Error::config(format!("pipeline {name}: {problem}")));
-        }
+        let of_one = check_topics(config, pipeline).await?;
+        problems.extend(of_one.into_iter().map(|problem| format!("pipeline {name}: {problem}")));
     }
-    Ok(())
+    if problems.is_empty() { Ok(()) } else { Err(Error::config(problems.join("\n"))) }
+}
+
+/// What is wrong with a pipeline's topics.
+async fn check_topics(config: &Config, pipeline: &Pipeline) -> Result<Vec<String>> {
+    let ingestion = &pipeline.ingestion;
+    let found: BTreeSet<Topic> = ask(config, pipeline).await?.into_iter().map(|(p, ..)| p.topic.topic).collect();
+    let missing: Vec<&str> = match &ingestion.topics {
+        TopicSelector::List(topics) => {
+            topics.iter().filter(|topic| !found.contains(topic)).map(Topic::as_str).collect()
+        }
+        TopicSelector::Pattern(pattern) => found.is_empty().then_some(pattern.as_str()).into_iter().collect(),
+    };
+    let missing = missing.iter().map(|topic| format!("cluster {} has no topic {topic}", ingestion.cluster));
+    let mut problems: Vec<String> = missing.collect();
+    let rivals = Rivals::of(config, &pipeline.name)?;
+    problems.extend(found.iter().filter_map(|topic| rivals.claim(topic.as_str(), &pipeline.name)));
+    let found: Vec<Topic> = found.into_iter().collect();
+    let told = retention::retention(&client(config, pipeline)?, &found).await?;
+    problems.extend(retention::too_short(ingestion, &told));
+    for blind_spot in told.blind_spots(ingestion.retention) {
+        tracing::warn!(pipeline = %pipeline.name, "{blind_spot}");
+    }
+    Ok(problems)
 }
 
 /// A table for people.
@@ -152,7 +167,34 @@ pub fn table(status: &Status) -> String {
                 "  {name:<40} {landed:>12} {:>12} {:>12}  {watermark:<20}  {caught_up}",
                 p.kafka_end, p.lag
             );
+            if let Some(why) = &p.stopped {
+                let _ = writeln!(text, "    stopped: {why}");
+            }
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_says_why_a_partition_stands_still() {
+        let row = |number, stopped: Option<&str>| PartitionStatus {
+            topic: "c/t/1".to_owned(),
+            partition: Partition(number),
+            kafka_start: 0,
+            kafka_end: 9,
+            chain_end: Some(5),
+            lag: 4,
+            watermark: None,
+            caught_up_at: None,
+            stopped: stopped.map(str::to_owned),
+        };
+        let text = table(&Status::from([("p".to_owned(), vec![row(0, Some("a person must act")), row(1, None)])]));
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert!(lines[0].starts_with("  c/t/1[0] ") && lines[2].starts_with("  c/t/1[1] "), "{text}");
+        assert_eq!((lines[1], lines.len()), ("    stopped: a person must act", 3), "{text}");
+    }
 }

@@ -130,9 +130,7 @@ impl Reader {
             }
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-                Err(Error::config(format!("cluster {} refuses access", self.shared.cluster_name)).with_source(error))
-            }
+            | RDKafkaErrorCode::ClusterAuthorizationFailed => Err(self.refused(code).with_source(error)),
             code if damage::is_damage(code) => Err(self.damaged()?),
             // The client goes on by itself.
             _ => {
@@ -141,6 +139,20 @@ impl Reader {
                 Ok(())
             }
         }
+    }
+
+    /// What an operator has to allow.
+    fn refused(&self, code: RDKafkaErrorCode) -> Error {
+        let Shared { cluster_name, group, .. } = &*self.shared;
+        let what = match code {
+            RDKafkaErrorCode::TopicAuthorizationFailed => "a topic".to_owned(),
+            RDKafkaErrorCode::GroupAuthorizationFailed => format!("group {group}"),
+            _ => "the cluster".to_owned(),
+        };
+        let topics = self.subscribed.join(", ");
+        Error::config(format!(
+            "cluster {cluster_name} refuses access to {what}; allow Read and Describe on topics {topics} and on group {group}"
+        ))
     }
 
     /// Finds the partition that cannot be read, so that the next assignment stops it. Nothing that lies behind the damage

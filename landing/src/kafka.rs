@@ -11,7 +11,9 @@ use firn_shared::ids::{ClusterName, Offset, Partition, Topic};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
 use crate::memory::Shares;
@@ -63,18 +65,20 @@ fn brokers(name: &ClusterName, brokers: &Brokers) -> Result<String> {
     }
 }
 
+/// What a member has unless the cluster's properties say something else.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("topic.metadata.refresh.interval.ms", "60000"),
+    ("fetch.wait.max.ms", "100"),
+    ("session.timeout.ms", "30000"),
+    ("socket.keepalive.enable", "true"),
+    ("queued.min.messages", "100000"),
+    // Else bytes that rotted on a broker's disk would land as if they were sound.
+    ("check.crcs", "true"),
+];
+
 /// Adds what a member of the pipeline's group needs. What exactly-once rests on cannot be overridden.
 pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
-    let defaults = [
-        ("topic.metadata.refresh.interval.ms", "60000".to_owned()),
-        ("fetch.wait.max.ms", "100".to_owned()),
-        ("session.timeout.ms", "30000".to_owned()),
-        ("socket.keepalive.enable", "true".to_owned()),
-        ("queued.min.messages", "100000".to_owned()),
-        // Else bytes that rotted on a broker's disk would land as if they were sound.
-        ("check.crcs", "true".to_owned()),
-    ];
-    for (property, value) in defaults {
+    for (property, value) in DEFAULTS {
         if config.get(property).is_none() {
             config.set(property, value);
         }
@@ -99,14 +103,50 @@ pub fn member(config: &mut ClientConfig, group: &str, shares: &Shares) {
 /// Sends librdkafka's log to `tracing`, and keeps what it complained of last: a call that failed only says that it did.
 #[derive(Debug, Clone, Default)]
 pub struct Logged {
-    complaint: Arc<Mutex<Option<String>>>,
+    complaint: Arc<Mutex<Option<Complaint>>>,
+}
+
+/// What librdkafka complained of.
+#[derive(Debug)]
+struct Complaint {
+    reason: String,
+    /// Whether the brokers refuse us, or we them, which no waiting changes.
+    refusal: bool,
 }
 
 impl Logged {
     /// What it complained of last; once.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
+        self.take().map(|complaint| complaint.reason)
+    }
+
+    /// That something failed, for what it complained of meanwhile: `Config` for a login or a certificate that is refused,
+    /// else `Unavailable`.
+    fn failure(&self, what: String) -> Error {
+        match self.take() {
+            None => Error::unavailable(what),
+            Some(Complaint { reason, refusal: true }) => Error::config(format!("{what}: {reason}")),
+            Some(Complaint { reason, .. }) => Error::unavailable(format!("{what}: {reason}")),
+        }
+    }
+
+    fn take(&self) -> Option<Complaint> {
         self.complaint.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Whether an error of a client says that a login or a certificate is refused.
+fn is_refusal(error: &KafkaError, reason: &str) -> bool {
+    match error.rdkafka_error_code() {
+        Some(
+            RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::UnsupportedSASLMechanism,
+        ) => true,
+        // A connection that breaks while TLS is agreed on has the same code.
+        Some(RDKafkaErrorCode::SSL) => reason.contains("certificate") || reason.contains("unknown ca"),
+        _ => false,
     }
 }
 
@@ -116,7 +156,12 @@ impl ClientContext for Logged {
     }
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "kafka client");
-        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let refusal = is_refusal(&error, reason);
+        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        // What follows a refusal comes of it: no broker is left.
+        if refusal || complaint.as_ref().is_none_or(|before| !before.refusal) {
+            *complaint = Some(Complaint { reason: reason.to_owned(), refusal });
+        }
     }
 }
 impl ConsumerContext for Logged {}
@@ -216,12 +261,14 @@ impl Observer {
     /// What went wrong, with what the library complained of meanwhile: a login that was refused, a certificate that is not
     /// trusted. It tells that only to those who poll.
     fn failed(&self, what: String, error: KafkaError) -> Error {
+        self.listen();
+        self.client.context().failure(what).with_source(error)
+    }
+
+    fn listen(&self) {
         for _ in 0..EVENTS_MAX {
             drop(self.client.poll(Duration::ZERO));
         }
-        let complaint = self.client.context().complaint();
-        let message = complaint.map_or_else(|| what.clone(), |complaint| format!("{what}: {complaint}"));
-        Error::unavailable(message).with_source(error)
     }
 
     /// Topics of the selection that exist, with their partitions. Blocks.
@@ -233,6 +280,9 @@ impl Observer {
             .client
             .fetch_metadata(None, PATIENCE)
             .map_err(|e| self.failed("cannot list the cluster's topics".to_owned(), e))?;
+        // What was complained of before this answer is over.
+        self.listen();
+        drop(self.client.context().take());
         let chosen = metadata.topics().iter().filter(|t| t.error().is_none() && selection.takes(t.name()));
         chosen
             .map(|topic| {
@@ -242,10 +292,24 @@ impl Observer {
             .collect()
     }
 
+    /// Whether there is such a topic; `false` only when the cluster says that there is none. Blocks.
+    ///
+    /// # Errors
+    /// `Unavailable`, with the cluster's answer; `Config` when it refuses us.
+    pub fn exists(&self, topic: &Topic) -> Result<bool> {
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic.as_str()), PATIENCE)
+            .map_err(|e| self.failed(format!("cannot ask for topic {topic}"), e))?;
+        let said = metadata.topics().iter().find(|found| found.name() == topic.as_str());
+        let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        Ok(said.and_then(MetadataTopic::error) != Some(unknown))
+    }
+
     /// First offset held and end (the last stable offset) of a partition. Blocks.
     ///
     /// # Errors
-    /// `Unavailable`, with the cluster's answer.
+    /// `Unavailable`, with the cluster's answer; `Config` when it refuses us.
     pub fn bounds(&self, topic: &Topic, partition: Partition) -> Result<(Offset, Offset)> {
         self.ask(&self.client, topic, partition, PATIENCE)
     }
@@ -254,7 +318,7 @@ impl Observer {
     /// Blocks.
     ///
     /// # Errors
-    /// `Unavailable`, with the cluster's answer.
+    /// `Unavailable`, with the cluster's answer; `Config` when it refuses us.
     pub fn end(&self, topic: &Topic, partition: Partition) -> Result<Offset> {
         self.ask(&self.client, topic, partition, END_PATIENCE).map(|(_, end)| end)
     }
@@ -262,7 +326,7 @@ impl Observer {
     /// The end of a partition with what belongs to transactions that are not over: the high watermark. Blocks.
     ///
     /// # Errors
-    /// `Unavailable`, with the cluster's answer.
+    /// `Unavailable`, with the cluster's answer; `Config` when it refuses us.
     pub fn log_end(&self, topic: &Topic, partition: Partition) -> Result<Offset> {
         self.ask(&self.log, topic, partition, END_PATIENCE).map(|(_, high)| high)
     }
@@ -357,6 +421,8 @@ impl Observer {
 
 #[cfg(test)]
 mod tests {
+    use firn_shared::error::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -364,6 +430,51 @@ mod tests {
         let pattern = Selection::Pattern(regex::Regex::new("^(?:a|b.*)$").unwrap());
         let taken: Vec<_> = ["a", "ab", "b", "bc", "__b", "cb"].into_iter().filter(|t| pattern.takes(t)).collect();
         assert_eq!(taken, ["a", "b", "bc"]);
+    }
+
+    #[test]
+    fn what_a_member_sets_itself_is_refused_in_properties() {
+        let mut config = ClientConfig::new();
+        member(&mut config, "g", &Shares::of(512_000_000, 1).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("firn.yaml");
+        for (property, value) in config.config_map() {
+            let firn = format!(
+                "clusters:\n  c: {{brokers: 'a:1', properties: {{{property}: '{value}'}}}}\nraw: /r\nwarehouse: /w\n\
+                 catalog: {{sqlite: {{path: c.db}}}}\n"
+            );
+            std::fs::write(&file, firn).unwrap();
+            let problems =
+                firn_shared::config::load(&file, &[]).map_or_else(|problems| problems.to_string(), |_| String::new());
+            let free = DEFAULTS.iter().any(|(default, _)| *default == property);
+            assert_eq!(problems.contains("cannot be set here"), !free, "{property}: {problems}");
+        }
+    }
+
+    #[test]
+    fn a_refused_login_is_for_a_person_and_a_broker_that_is_away_for_later() {
+        let global = KafkaError::Global;
+        let logged = Logged::default();
+        let told = |events: &[(KafkaError, &str)]| {
+            for (error, reason) in events {
+                ClientContext::error(&logged, error.clone(), reason);
+            }
+            let failed = logged.failure("cannot list the cluster's topics".to_owned());
+            (failed.kind(), failed.to_string())
+        };
+        let down = (global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        let refused = (global(RDKafkaErrorCode::Authentication), "SASL authentication error: Authentication failed");
+        let stranger = (global(RDKafkaErrorCode::SSL), "SSL handshake failed: certificate verify failed");
+        let cut = (global(RDKafkaErrorCode::SSL), "SSL handshake failed: Disconnected");
+        let listing = |why: &str| format!("cannot list the cluster's topics{why}");
+        assert_eq!(told(&[]), (ErrorKind::Unavailable, listing("")));
+        assert_eq!(told(std::slice::from_ref(&down)), (ErrorKind::Unavailable, listing(": 1/1 brokers are down")));
+        // That all brokers are down is what comes of it.
+        let expected = listing(": SASL authentication error: Authentication failed");
+        assert_eq!(told(&[refused, down.clone()]), (ErrorKind::Config, expected));
+        let expected = listing(": SSL handshake failed: certificate verify failed");
+        assert_eq!(told(&[stranger, down]), (ErrorKind::Config, expected));
+        assert_eq!(told(&[cut]), (ErrorKind::Unavailable, listing(": SSL handshake failed: Disconnected")));
     }
 
     #[test]

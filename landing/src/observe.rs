@@ -30,7 +30,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 /// Finds the topics; a listed one that is missing is waited for, unless somebody waits for the end.
 ///
 /// # Errors
-/// `Unavailable` when the cluster does not answer, or for a topic that is missed.
+/// `Unavailable` when the cluster does not answer, `Config` when it refuses us and for a topic that is missed.
 pub async fn topics(shared: &Arc<Shared>, selection: &Selection, goal: Goal) -> Result<()> {
     let (observer, selection) = (shared.observer.clone(), selection.clone());
     let listed = match &selection {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firn_shared::error::{Error, Result};
+use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::PipelineName;
 use tokio_util::sync::CancellationToken;
 
@@ -37,13 +37,32 @@ impl Patience {
     /// # Errors
     /// The failure, when asking again is no use.
     pub async fn after(&mut self, error: Error) -> Result<bool> {
+        let hopeless = !error.kind().is_retryable();
+        self.wait(error, hopeless).await
+    }
+
+    /// The same for a server's answer: what it refuses now it may grant later, and a daemon asks on.
+    ///
+    /// # Errors
+    /// As [`Patience::after`].
+    pub async fn after_answer(&mut self, error: Error) -> Result<bool> {
+        let granted_later = self.goal.attempts.is_none() && error.kind() == ErrorKind::Config;
+        let hopeless = !error.kind().is_retryable() && !granted_later;
+        self.wait(error, hopeless).await
+    }
+
+    async fn wait(&mut self, error: Error, hopeless: bool) -> Result<bool> {
         self.failures += 1;
         self.metrics.failed(&self.name, &error.kind().to_string());
-        if !error.kind().is_retryable() || self.goal.attempts.is_some_and(|most| self.failures >= most) {
+        if hopeless || self.goal.attempts.is_some_and(|most| self.failures >= most) {
             return Err(error);
         }
         let cause = std::error::Error::source(&error).map(ToString::to_string);
-        tracing::warn!(pipeline = %self.name, %error, cause, backoff = ?self.backoff, "trying again");
+        if error.kind().is_retryable() {
+            tracing::warn!(pipeline = %self.name, %error, cause, backoff = ?self.backoff, "trying again");
+        } else {
+            tracing::error!(pipeline = %self.name, %error, cause, backoff = ?self.backoff, "a person must act");
+        }
         tokio::select! {
             () = tokio::time::sleep(self.backoff) => {}
             () = self.stop.cancelled() => return Ok(false),

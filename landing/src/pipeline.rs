@@ -331,7 +331,8 @@ pub async fn run(shared: Arc<Shared>, goal: Goal) -> Result<PipelineSummary> {
     let selection = Selection::of(&shared.ingestion)?;
     let mut patience = Patience::new(&shared.name, &shared.metrics, &shared.stop, goal);
     while let Err(error) = observe::topics(&shared, &selection, goal).await {
-        if !patience.after(error).await? {
+        shared.readiness.lacks(&shared.name, Part::Cluster, error.to_string());
+        if !patience.after_answer(error).await? {
             return Ok(PipelineSummary::default());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use firn_landing::{Options, run};
@@ -101,7 +101,7 @@ fn a_landing_whose_future_is_dropped_ends_its_readers() {
     kafka.produce("t", &events(10, 1, 1));
     let config = config(dir.path(), &kafka.brokers(), "t", "", "{size: 1MiB, age: 20ms}");
     let (faults, store) = (Faults::none(), raw_zone(dir.path()));
-    let (ended, end) = channel();
+    let (ended, end) = sync_channel(1);
     // As in a test that fails: the runtime goes, and waits for its threads.
     std::thread::spawn(move || {
         Runtime::new().unwrap().block_on(async {

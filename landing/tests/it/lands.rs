@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
+use firn_shared::error::ErrorKind;
 use firn_shared::ids::{OffsetRange, Partition, PartitionRef};
 use firn_shared::raw::chain::Chain;
 use firn_shared::raw::manifest::{BatchManifest, GapReason, MANIFEST_VERSION, RejectReason};

@@ -6,7 +6,7 @@
 //!    └── membership ← assign ← ledger (position)                          group offset, a hint ←──────────┘
 //! ```
 //! [`pipeline`] wires it, [`observe`] and [`expiry`] watch Kafka from outside the group, [`rivals`] keeps two
-//! pipelines off one topic, [`catch_up`] decides when a run is
+//! pipelines off one topic, [`retired`] speaks for topics that are gone, [`catch_up`] decides when a run is
 //! done; [`memory`] bounds it. `batch` and `rotate` hold policy (and [`firn_shared::raw::admit`], which pipeline tests
 //! share) and take values and `now`; `consumer`, `membership`, `upload`, `commit`, `ledger`, `server` hold the waiting and
 //! no policy.
@@ -36,6 +36,7 @@ pub mod observe;
 pub mod patience;
 pub mod pipeline;
 pub mod retention;
+pub mod retired;
 pub mod rivals;
 pub mod rotate;
 pub mod server;

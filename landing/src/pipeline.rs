@@ -27,6 +27,7 @@ use crate::memory::Shares;
 use crate::metrics::{Metrics, PartitionMetrics};
 use crate::observe;
 use crate::patience::{BACKOFF, Patience};
+use crate::retired;
 use crate::rivals::Rivals;
 use crate::server::{Part, Readiness};
 use crate::summary::PipelineSummary;
@@ -234,7 +235,8 @@ impl Shared {
     }
 
     /// The full name of a topic.
-    fn topic(&self, topic: &Topic) -> TopicRef {
+    #[must_use]
+    pub fn topic(&self, topic: &Topic) -> TopicRef {
         let (cluster, generation) = (self.cluster_name.clone(), self.ingestion.generation.of(topic));
         TopicRef { cluster, topic: topic.clone(), generation }
     }
@@ -347,8 +349,12 @@ pub async fn run(shared: Arc<Shared>, goal: Goal) -> Result<PipelineSummary> {
         match targets {
             Some(targets) => catch_up(&shared, targets).await,
             None => {
-                let watched = tokio::join!(observe::watch(&shared, &selection), expiry::watch(&shared));
-                watched.0.and(watched.1)
+                let watched = tokio::join!(
+                    observe::watch(&shared, &selection),
+                    expiry::watch(&shared),
+                    retired::watch(&shared, &selection)
+                );
+                watched.0.and(watched.1).and(watched.2)
             }
         }
     };

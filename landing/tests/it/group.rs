@@ -133,3 +133,31 @@ async fn a_partition_without_leader_keeps_nothing_from_the_others() {
     daemon.until("landing_lag_offsets", |lags| lags == [0; 6]).await;
     daemon.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_gone_keeps_no_date_open() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::start("shop.t", 1));
+    let config = config(dir.path(), &kafka.brokers(), "{regex: 'shop\\..*'}", "", "{size: 1MiB, age: 20ms}");
+    let store = raw_zone(dir.path());
+    // Landed once, and deleted since; the other one is another pipeline's.
+    let [gone, other] = ["c/shop.gone/1", "c/gone/1"]
+        .map(|topic| PartitionRef { topic: topic.parse().unwrap(), partition: Partition(0) });
+    let said = Progress { end: 7, ..Progress::default() };
+    for partition in [&gone, &other] {
+        progress::write(&*store, partition, &said).await.unwrap();
+    }
+    let daemon = Daemon::start(config, store.clone());
+    let caught_up = async |partition: &PartitionRef| {
+        let found = progress::read(&*store, partition).await.unwrap().unwrap();
+        assert_eq!(found.end, 7);
+        found.caught_up_at
+    };
+    let noticed = async {
+        while caught_up(&gone).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(5), noticed).await.expect("the topic is noticed to be gone");
+    assert_eq!(caught_up(&other).await, None);
+    daemon.stop().await.unwrap();
+}

@@ -287,7 +287,7 @@ impl Leaf {
 
     fn date(&self, raw: Raw<'_>, meter: &mut Meter) -> Result<i32, Fault> {
         if let Some(micros) = self.epoch(raw)? {
-            return i32::try_from(micros.div_euclid(86_400_000_000)).map_err(|_| self.bad_time());
+            return i32::try_from(micros.div_euclid(DAY_MICROS as i64)).map_err(|_| self.bad_time());
         }
         let text = unquoted(raw, &self.form.logical, &mut meter.scratch)?;
         let days = match &self.form.format {
@@ -323,7 +323,8 @@ impl Leaf {
     }
 
     /// Microseconds of a number (or a number in text) when the format counts from the epoch; a number without such a
-    /// format is refused, as its unit would be a guess.
+    /// format is refused, as its unit would be a guess. So is what lies beyond the years 1 to 9999: no text, no zone and no
+    /// reader of the table would know it (Debezium writes `infinity` of `PostgreSQL` so).
     fn epoch(&self, raw: Raw<'_>) -> Result<Option<i64>, Fault> {
         let (scale, times, over) = match self.form.format {
             Some(Format::Time(TimeFormat::EpochSeconds)) => (6, 1, 1),
@@ -336,7 +337,7 @@ impl Leaf {
         let units = number::scaled_down(numeral(raw, &self.form.logical)?.as_bytes(), scale)
             .map_err(|f| f.of(&self.form.logical))?;
         let micros = units.checked_mul(times).map(|micros| micros.div_euclid(over));
-        let micros = micros.and_then(|micros| i64::try_from(micros).ok());
+        let micros = micros.and_then(|micros| i64::try_from(micros).ok()).filter(|micros| time::YEARS.contains(micros));
         micros.map(Some).ok_or_else(|| number::NumberFault::Overflow.of(&self.form.logical))
     }
 

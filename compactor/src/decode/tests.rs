@@ -114,6 +114,30 @@ fn numbers_are_times_only_where_the_format_says_so() {
 }
 
 #[test]
+fn numbers_beyond_the_years_1_to_9999_are_no_times() {
+    use TimeFormat::{EpochDays, EpochMicros, EpochMillis, EpochSeconds};
+    for (format, last, beyond) in [
+        (EpochMicros, "253402300799999999", "253402300800000000"),
+        // What Debezium makes of PostgreSQL's `infinity` and `-infinity`.
+        (EpochMicros, "-62135596800000000", "9223372036825200000"),
+        (EpochMicros, "0", "-9223372036832400000"),
+        // The last instant of a Date of JavaScript.
+        (EpochMillis, "253402300799999", "8640000000000000"),
+        (EpochSeconds, "-62135596800", "-62135596801"),
+        (EpochDays, "2932896", "2932897"),
+        (EpochDays, "-719162", "-719163"),
+    ] {
+        for logical in [T::TimestampTz, T::Timestamp, T::Date] {
+            let value = |number: &str| formatted(logical.clone(), format.clone(), &format!("{{\"a\":{number}}}"));
+            assert!(value(last).is_ok(), "{last} as {logical}: {:?}", value(last));
+            assert_eq!(value(beyond), Err(RejectKind::OutOfRange), "{beyond} as {logical}");
+        }
+    }
+    assert_eq!(one(T::Date, "{\"a\":\"0000-12-31\"}"), Err(RejectKind::BadFormat));
+    assert_eq!(one(T::TimestampTz, "{\"a\":\"9999-12-31T23:59:59-01:00\"}"), Err(RejectKind::BadFormat));
+}
+
+#[test]
 fn a_fault_is_located_to_the_list_index() {
     let commit = T::Struct(vec![field("sha", T::String, true), field("n", T::Map(Box::new(T::Long)), false)]);
     let columns = [

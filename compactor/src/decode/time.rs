@@ -1,5 +1,7 @@
 //! Times in text: RFC 3339 and its common relatives by a scanner that allocates nothing, other forms by `chrono` patterns.
 
+use std::ops::RangeInclusive;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 
 const MICROS: i64 = 1_000_000;
@@ -7,7 +9,9 @@ const DAY_SECONDS: i64 = 86_400;
 /// Date and time as nearly all write them; a zero is any digit.
 const USUAL: &[u8; 19] = b"0000-00-00T00:00:00";
 /// 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z, in microseconds.
-pub(crate) const YEARS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+pub(crate) const YEARS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+/// The days of [`YEARS`]: 0001-01-01 to 9999-12-31. Only these have a text that every reader of a table knows.
+pub(crate) const DAYS: RangeInclusive<i32> = -719_162..=2_932_896;
 
 /// Days from 1970-01-01 to a civil date that exists (proleptic Gregorian), else `None`.
 fn civil_days(year: i64, month: i64, day: i64) -> Option<i64> {
@@ -39,8 +43,8 @@ fn is(text: &[u8], at: usize, byte: u8) -> Option<()> {
 
 /// `YYYY-MM-DD` as days since the epoch.
 pub(super) fn date(text: &[u8]) -> Option<i32> {
-    let days = date_prefix(text)?;
-    (text.len() == 10).then(|| i32::try_from(days).ok()).flatten()
+    let days = i32::try_from(date_prefix(text)?).ok()?;
+    (text.len() == 10 && DAYS.contains(&days)).then_some(days)
 }
 
 fn date_prefix(text: &[u8]) -> Option<i64> {
@@ -111,11 +115,12 @@ fn offset(text: &[u8]) -> Option<i64> {
 }
 
 /// RFC 3339 text (`T`, `t` or a space between date and time; seconds and offset may be missing, then zero and UTC) as
-/// microseconds since the epoch, UTC.
+/// microseconds since the epoch, UTC; within [`YEARS`].
 pub(crate) fn timestamp(text: &[u8]) -> Option<i64> {
-    if let Some(micros) = usual_timestamp(text) {
-        return Some(micros);
-    }
+    usual_timestamp(text).or_else(|| other_timestamp(text)).filter(|micros| YEARS.contains(micros))
+}
+
+fn other_timestamp(text: &[u8]) -> Option<i64> {
     let days = date_prefix(text)?;
     if !matches!(text.get(10), Some(b'T' | b't' | b' ')) {
         return None;
@@ -157,22 +162,22 @@ fn usual_timestamp(text: &[u8]) -> Option<i64> {
     Some((((days * 24 + hour) * 60 + minute) * 60 + second) * MICROS + fraction)
 }
 
-/// A timestamp by a `chrono` pattern, UTC when the pattern has no offset, midnight when it has no time.
+/// A timestamp by a `chrono` pattern, UTC when the pattern has no offset, midnight when it has no time; within [`YEARS`].
 pub(crate) fn timestamp_by(text: &str, pattern: &str) -> Option<i64> {
-    if let Ok(at) = DateTime::parse_from_str(text, pattern) {
-        return Some(at.timestamp_micros());
-    }
-    if let Ok(at) = NaiveDateTime::parse_from_str(text, pattern) {
-        return Some(at.and_utc().timestamp_micros());
-    }
-    let midnight = NaiveDate::parse_from_str(text, pattern).ok()?.and_hms_opt(0, 0, 0)?;
-    Some(midnight.and_utc().timestamp_micros())
+    let naive = || NaiveDateTime::parse_from_str(text, pattern).ok();
+    let midnight = || NaiveDate::parse_from_str(text, pattern).ok()?.and_hms_opt(0, 0, 0);
+    let at = match DateTime::parse_from_str(text, pattern) {
+        Ok(at) => at.to_utc(),
+        Err(_) => naive().or_else(midnight)?.and_utc(),
+    };
+    Some(at.timestamp_micros()).filter(|micros| YEARS.contains(micros))
 }
 
-/// A date by a `chrono` pattern, as days since the epoch.
+/// A date by a `chrono` pattern, as days since the epoch; within [`DAYS`].
 pub(crate) fn date_by(text: &str, pattern: &str) -> Option<i32> {
     let day = NaiveDate::parse_from_str(text, pattern).ok()?;
-    i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).ok()
+    let days = i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days());
+    days.ok().filter(|days| DAYS.contains(days))
 }
 
 /// A time of day by a `chrono` pattern, as microseconds since midnight.
@@ -230,6 +235,25 @@ mod tests {
     }
 
     #[test]
+    fn only_the_years_1_to_9999_are_times() {
+        for (text, expected) in [
+            ("0001-01-01T00:00:00Z", Some(*YEARS.start())),
+            ("0000-12-31T23:59:59Z", None),
+            ("0001-01-01T00:00:00+01:00", None),
+            ("9999-12-31T23:59:59.999999Z", Some(*YEARS.end())),
+            ("9999-12-31T23:59:59.999999-01:00", None),
+        ] {
+            assert_eq!(timestamp(text.as_bytes()), expected, "{text}");
+        }
+        assert_eq!((date(b"0001-01-01"), date(b"9999-12-31")), (Some(*DAYS.start()), Some(*DAYS.end())));
+        assert_eq!(date(b"0000-12-31"), None);
+        assert_eq!((date_by("+10000", "%Y"), date_by("+10000-01-01", "%Y-%m-%d")), (None, None));
+        assert_eq!(timestamp_by("+262000-01-01 00:00", "%Y-%m-%d %H:%M"), None);
+        assert_eq!(timestamp_by("+262000-01-01", "%Y-%m-%d"), None);
+        assert_eq!(timestamp_by("-4-01-01 +0000", "%Y-%m-%d %z"), None);
+    }
+
+    #[test]
     fn patterns_of_chrono_are_followed() {
         assert_eq!(timestamp_by("21/Jul/2021:06:00:00 +0000", "%d/%b/%Y:%H:%M:%S %z"), Some(1_626_847_200_000_000));
         assert_eq!(timestamp_by("20210721", "%Y%m%d"), Some(1_626_825_600_000_000));
@@ -253,9 +277,10 @@ mod tests {
             let text = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
             // Years beyond four digits are outside RFC 3339.
             if text.len() == 32 {
-                prop_assert_eq!(timestamp(text.as_bytes()), Some(micros));
+                let expected = Some(micros).filter(|micros| YEARS.contains(micros));
+                prop_assert_eq!(timestamp(text.as_bytes()), expected);
                 let usual = at.to_utc().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-                prop_assert_eq!(timestamp(usual.as_bytes()), Some(micros));
+                prop_assert_eq!(timestamp(usual.as_bytes()), expected);
                 prop_assert_eq!(usual_timestamp(usual.as_bytes()), Some(micros));
             }
             let day = at.date_naive();

@@ -58,6 +58,7 @@ pub const TO_ZONE: Function =
     Function::map("toZone", "What clocks of a zone show at a point in time.", Takes::Zoned, Gives::Local)
         .of(Family::Time)
         .args(&[Arg::required("zone", Kind::Text, ZONE)])
+        .rejects("results beyond the years 1 to 9999")
         .example("toZone: {column: created_at, zone: Europe/Berlin, as: local_time}");
 
 /// `fromZone`
@@ -73,7 +74,9 @@ pub const FROM_ZONE: Function =
                 "Which, when clocks were set back and showed it twice.",
             ),
         ])
-        .rejects("times that clocks leapt over, and those they showed twice unless `twice` decides")
+        .rejects(
+            "times that clocks leapt over, those they showed twice unless `twice` decides, and results beyond the years 1 to 9999",
+        )
         .example("fromZone: {column: local_time, zone: Europe/Berlin, twice: earlier}");
 
 /// `toEpoch`

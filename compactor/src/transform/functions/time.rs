@@ -72,7 +72,8 @@ fn times(
     }))
 }
 
-/// Date and time on the calendar; every time in a table is between the years 1 and 9999.
+/// Date and time on the calendar. Every time that reaches a step is between the years 1 and 9999: the decoder, casts and
+/// expressions, functions of others and those below see to it, each where it makes one.
 fn civil(micros: i64) -> NaiveDateTime {
     DateTime::from_timestamp_micros(micros).unwrap_or_default().naive_utc()
 }
@@ -188,7 +189,7 @@ fn to_zone(call: &Call<'_>) -> Result<Work, Misfit> {
     let zone = zone(call)?.unwrap_or(Tz::UTC);
     times(call, micros, move |micros| {
         let east = zone.offset_from_utc_datetime(&civil(micros)).fix().local_minus_utc();
-        Ok(micros + i64::from(east) * 1_000_000)
+        in_years(Some(micros + i64::from(east) * 1_000_000))
     })
 }
 
@@ -203,7 +204,7 @@ fn from_zone(call: &Call<'_>) -> Result<Work, Misfit> {
             chrono::LocalResult::Ambiguous(..) => return Err(Why::form("clocks of the zone showed this twice")),
             chrono::LocalResult::None => return Err(Why::form("clocks of the zone never showed this")),
         };
-        Ok(micros - i64::from(offset.fix().local_minus_utc()) * 1_000_000)
+        in_years(Some(micros - i64::from(offset.fix().local_minus_utc()) * 1_000_000))
     })
 }
 

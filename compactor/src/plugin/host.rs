@@ -10,7 +10,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, ResourceLimiter, Store, Trap};
 
 use super::component::component;
-use super::layout::{lift, lower};
+use super::layout::{NoColumn, lift, lower};
 
 /// What `plugin.wit` says, in Rust.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, reason = "generated")]
@@ -21,6 +21,8 @@ mod world {
 pub use wit::{ArgumentType, Column, DataType, Function as Described, Nulls, Reads, Value};
 use world::exports::firn::plugin::functions as wit;
 
+/// Rows of a call at most.
+pub const CALL_ROWS_MAX: usize = 8192;
 /// Fuel of a call beside that of its rows: starting, and an instruction or so for each byte of large values.
 const FUEL_OF_A_CALL: u64 = 10_000_000;
 /// Of the memory of a call its rows take this part: results, what the plug-in needs, and the plug-in itself take the rest.
@@ -47,19 +49,35 @@ pub struct Plugin {
 /// Why a call came to nothing.
 #[derive(Debug)]
 pub enum Failed {
-    /// It trapped, and why: something about its rows.
-    Trap(String),
-    /// It asked for more memory than it may have.
-    Memory(Error),
+    /// Something that fewer rows may not meet with.
+    Rows(Cause),
     /// Something that would come again with other rows.
     Run(Error),
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Trap(why) => Self::config(format!("trapped: {why}")),
-            Failed::Memory(error) | Failed::Run(error) => error,
+/// What was too much for a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// It trapped, and why.
+    Trap(String),
+    /// It ran out of fuel.
+    Fuel,
+    /// It asked for more memory than it may have, or gave more back, and how much.
+    Memory(String),
+    /// It gave an error.
+    Error,
+    /// What it made is no value of its type, and why.
+    Value(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trap(why) => write!(f, "trapped: {why}"),
+            Self::Fuel => f.write_str("ran out of fuel; raise `fuelPerRow`, or look for a loop without end"),
+            Self::Memory(what) => write!(f, "{what}; see `memory`"),
+            Self::Error => f.write_str("gave up; what it says is not shown, because it might hold values"),
+            Self::Value(why) => write!(f, "made {why}"),
         }
     }
 }
@@ -176,12 +194,14 @@ impl Plugin {
         self.code_bytes
     }
 
-    /// An instance with fuel for so many rows.
+    /// An instance with fuel for so many rows. A row alone gets what no call of several rows exceeds: whether it is too much
+    /// for the function says nothing of the rows around it.
     fn instance(&self, rows: usize) -> Result<(Store<Held>, world::Plugin), Failed> {
         let bound = usize::try_from(self.limits.memory).unwrap_or(usize::MAX);
         let mut store = Store::new(&self.engine, Held { bytes: 0, bound });
         store.limiter(|held| held);
         store.set_hostcall_fuel(bound / RESULT_PART);
+        let rows = if rows == 1 { CALL_ROWS_MAX } else { rows };
         let fuel = FUEL_OF_A_CALL.saturating_add(self.limits.fuel_per_row.saturating_mul(rows as u64));
         store.set_fuel(fuel).map_err(|e| Failed::Run(Error::bug(format!("no fuel: {e:#}"))))?;
         let made = self.world.instantiate(&mut store);
@@ -193,11 +213,15 @@ impl Plugin {
     /// # Errors
     /// `Config` when it fails.
     pub fn describe(&self) -> Result<Vec<Described>> {
-        let (mut store, plugin) = self.instance(0)?;
+        let started = self.instance(0).map_err(|failed| match failed {
+            Failed::Rows(cause) => self.broken(format!("starting {cause}")),
+            Failed::Run(error) => error,
+        });
+        let (mut store, plugin) = started?;
         let found = plugin.firn_plugin_functions().call_describe(&mut store);
         found.map_err(|e| match self.failed(&e, "describing its functions") {
-            Failed::Trap(why) => self.broken(format!("describing its functions trapped: {why}")),
-            other => other.into(),
+            Failed::Rows(cause) => self.broken(format!("describing its functions {cause}")),
+            Failed::Run(error) => error,
         })
     }
 
@@ -219,9 +243,12 @@ impl Plugin {
         let made = made.map_err(|e| self.failed(&e, &format!("function `{function}`")))?;
         let made = made.map_err(|why| match rows {
             0 => run(format!("refuses the arguments: {}", shorten(&why))),
-            _ => run("gave up; what it says is not shown, because it might hold values".to_owned()),
+            _ => Failed::Rows(Cause::Error),
         })?;
-        let column = lift(made.column, gives, rows).map_err(|why| run(format!("made {why}")))?;
+        let column = lift(made.column, gives, rows).map_err(|why| match why {
+            NoColumn::Shape(why) => run(format!("made {why}")),
+            NoColumn::Value(why) => Failed::Rows(Cause::Value(why)),
+        })?;
         let rejected: Vec<usize> = made.rejected.iter().map(|row| *row as usize).collect();
         if rejected.last().is_some_and(|last| *last >= rows) || rejected.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(run(format!("refused rows that are not ascending below {rows}")));
@@ -232,21 +259,17 @@ impl Plugin {
     /// Why something ended, with what to do.
     fn failed(&self, error: &wasmtime::Error, what: &str) -> Failed {
         if let Some(over) = error.downcast_ref::<OverBound>() {
-            let bound = self.limits.memory;
-            return Failed::Memory(self.broken(format!("{what} asked for {over}, {bound} are allowed; see `memory`")));
+            return Failed::Rows(Cause::Memory(format!("asked for {over}, {} are allowed", self.limits.memory)));
         }
         let text = format!("{error:#}");
-        if text.contains(OVER_RESULT) {
-            let bound = self.limits.memory / RESULT_PART as u64;
-            return Failed::Memory(self.broken(format!("{what} gave more than {bound} bytes; see `memory`")));
-        }
-        match error.downcast_ref::<Trap>() {
-            Some(Trap::OutOfFuel) => Failed::Run(
-                self.broken(format!("{what} ran out of fuel; raise `fuelPerRow`, or look for a loop without end")),
-            ),
-            Some(trap) => Failed::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
-            None => Failed::Run(self.broken(format!("{what} failed: {}", shorten(&text)))),
-        }
+        Failed::Rows(match error.downcast_ref::<Trap>() {
+            _ if text.contains(OVER_RESULT) => {
+                Cause::Memory(format!("gave more than {} bytes", self.limits.memory / RESULT_PART as u64))
+            }
+            Some(Trap::OutOfFuel) => Cause::Fuel,
+            Some(trap) => Cause::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
+            None => return Failed::Run(self.broken(format!("{what} failed: {}", shorten(&text)))),
+        })
     }
 }
 

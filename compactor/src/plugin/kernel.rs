@@ -1,6 +1,7 @@
 //! Steps that call a plug-in.
 
 use std::fmt;
+use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef, make_array, new_null_array};
 use arrow_buffer::NullBuffer;
@@ -8,14 +9,15 @@ use arrow_select::concat::concat;
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::{self, Args};
 
-use super::host::{DataType, Described, Failed, Nulls, Plugin, ROWS_PART, Reads, Value, columns, shorten};
+use super::host::{
+    CALL_ROWS_MAX, Cause, DataType, Described, Failed, Nulls, Plugin, ROWS_PART, Reads, Value, columns, shorten,
+};
 use crate::decode::{RejectKind, Rejected};
+use crate::transform::apart::Apart;
 use crate::transform::kernel::{Batch, Builder, Call, Kernel, Made, Misfit, Work, broken};
 
-/// Rows of a call at most.
-const CALL_ROWS_MAX: usize = 8192;
-/// Rows of a batch that may trap. More of them is a broken plug-in, not bad rows.
-const TRAPS_MAX: usize = 100;
+/// A batch of so many rows of which not one passes is a broken plug-in, not bad rows.
+const ALL_MIN: usize = 1000;
 
 /// Builds the steps that call one function.
 pub struct Steps {
@@ -86,13 +88,13 @@ impl fmt::Debug for Step {
 struct Results {
     parts: Vec<ArrayRef>,
     rejects: Vec<(usize, Why)>,
-    traps: usize,
+    failed: usize,
 }
 
 /// Why a row is rejected.
 enum Why {
     Refused,
-    Trapped(String),
+    Failed(Cause),
 }
 
 impl Kernel for Step {
@@ -120,10 +122,9 @@ impl Kernel for Step {
         let arrays: Vec<ArrayRef> = arrays
             .collect::<Result<_, _>>()
             .map_err(|e| Error::bug("a column of another type than planned").with_source(e))?;
-        let mut results = Results::default();
-        let at_once = self.rows_at_once(&arrays, batch.rows);
-        for from in (0..batch.rows).step_by(at_once) {
-            self.rows(&arrays, from, at_once.min(batch.rows - from), &mut results)?;
+        let results = self.results(&arrays, batch.rows)?;
+        if results.failed == batch.rows && batch.rows >= ALL_MIN {
+            return Err(self.never_passes(&results));
         }
         let parts: Vec<&dyn Array> = results.parts.iter().map(AsRef::as_ref).collect();
         let column = match parts[..] {
@@ -142,11 +143,12 @@ impl Step {
         let empty: Vec<ArrayRef> = self.types.iter().map(|of| new_null_array(&of.arrow(), 0)).collect();
         match self.call_once(&empty, 0) {
             Ok(_) => Ok(()),
-            Err(Failed::Trap(why)) => Err(self.plugin.broken(format!(
+            Err(Failed::Rows(Cause::Trap(why))) => Err(self.plugin.broken(format!(
                 "function `{}` trapped before it had any row, on these arguments: {why}",
                 self.function
             ))),
-            Err(other) => Err(other.into()),
+            Err(Failed::Rows(cause)) => Err(self.plugin.broken(format!("function `{}` {cause}", self.function))),
+            Err(Failed::Run(error)) => Err(error),
         }
     }
 
@@ -159,52 +161,61 @@ impl Step {
             .clamp(1, CALL_ROWS_MAX)
     }
 
-    /// Calls the function on rows; on each half again, when something about the rows is too much for it.
-    fn rows(&self, arrays: &[ArrayRef], from: usize, count: usize, results: &mut Results) -> Result<()> {
-        let part: Vec<ArrayRef> = arrays.iter().map(|array| array.slice(from, count)).collect();
-        match self.call_once(&part, count) {
-            Ok((column, rejected)) => {
-                results.parts.push(column);
-                results.rejects.extend(rejected.into_iter().map(|row| (from + row, Why::Refused)));
+    /// Calls the function on all rows; on fewer at once, where something about them is too much for it.
+    fn results(&self, arrays: &[ArrayRef], rows: usize) -> Result<Results> {
+        let (mut results, mut apart) = (Results::default(), Apart::default());
+        let at_once = self.rows_at_once(arrays, rows);
+        let mut call = |rows: Range<usize>| {
+            let part: Vec<ArrayRef> = arrays.iter().map(|array| array.slice(rows.start, rows.len())).collect();
+            match self.call_once(&part, rows.len()) {
+                Ok(made) => Ok(Ok(made)),
+                Err(Failed::Rows(cause)) => Ok(Err(cause)),
+                Err(Failed::Run(error)) => Err(error),
             }
-            Err(Failed::Trap(_) | Failed::Memory(_)) if count > 1 => {
-                let half = count / 2;
-                self.rows(arrays, from, half, results)?;
-                self.rows(arrays, from + half, count - half, results)?;
+        };
+        let mut done = |rows: Range<usize>, outcome: Result<(ArrayRef, Vec<usize>), Cause>| {
+            match outcome {
+                Ok((column, rejected)) => {
+                    results.parts.push(column);
+                    results.rejects.extend(rejected.into_iter().map(|row| (rows.start + row, Why::Refused)));
+                }
+                Err(cause) => {
+                    let is_slow = cause == Cause::Fuel;
+                    results.failed += rows.len();
+                    results.parts.push(new_null_array(&self.gives.arrow(), rows.len()));
+                    results.rejects.extend(rows.clone().map(|row| (row, Why::Failed(cause.clone()))));
+                    // Running out of fuel takes long: it is not waited for on a whole batch.
+                    if is_slow && results.failed == rows.end && rows.end >= ALL_MIN {
+                        return Err(self.never_passes(&results));
+                    }
+                }
             }
-            Err(Failed::Trap(why)) if results.traps < TRAPS_MAX => {
-                results.traps += 1;
-                results.parts.push(new_null_array(&self.gives.arrow(), 1));
-                results.rejects.push((from, Why::Trapped(why)));
-            }
-            Err(Failed::Trap(why)) => {
-                let name = &self.function;
-                return Err(self.plugin.broken(format!(
-                    "function `{name}` trapped on more than {TRAPS_MAX} rows of a batch, the last time: {why}"
-                )));
-            }
-            Err(other) => return Err(other.into()),
+            Ok(())
+        };
+        for from in (0..rows).step_by(at_once) {
+            apart.work(from..rows.min(from + at_once), &mut call, &mut done)?;
         }
-        Ok(())
+        Ok(results)
+    }
+
+    fn never_passes(&self, results: &Results) -> Error {
+        let first = results.rejects.iter().find_map(|(_, why)| match why {
+            Why::Failed(cause) => Some(cause.to_string()),
+            Why::Refused => None,
+        });
+        let (name, first) = (&self.function, first.unwrap_or_default());
+        self.plugin
+            .broken(format!("function `{name}` fails on each of {} rows; the first time it {first}", results.failed))
     }
 
     fn call_once(&self, part: &[ArrayRef], rows: usize) -> Result<(ArrayRef, Vec<usize>), Failed> {
         let lowered = columns(part, &self.types).map_err(Failed::Run)?;
         let (column, mut rejected) = self.plugin.call((&self.function, self.gives), &self.arguments, &lowered, rows)?;
-        let wrong = |why: String| Failed::Run(self.plugin.broken(format!("function `{}` {why}", self.function)));
-        if self.rejects.is_empty() && !rejected.is_empty() {
-            return Err(wrong("refused a row, and had said that it refuses none".to_owned()));
-        }
         if !self.nulls_stay {
             return Ok((column, rejected));
         }
         let nulls = part.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
-        let given = |row: usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
-        rejected.retain(|row| given(*row));
-        let made_null = |row: &usize| column.is_null(*row) && given(*row) && rejected.binary_search(row).is_err();
-        if column.null_count() > 0 && (0..rows).any(|row| made_null(&row)) {
-            return Err(wrong("made null of a value, and had said that nulls stay".to_owned()));
-        }
+        rejected.retain(|row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*row)));
         let nulls = NullBuffer::union(nulls.as_ref(), column.nulls());
         let data = column.to_data().into_builder().nulls(nulls).build();
         let data = data.map_err(|e| Failed::Run(Error::bug("a column with other nulls").with_source(e)))?;
@@ -212,10 +223,20 @@ impl Step {
     }
 
     fn rejected(&self, path: &str, why: Why) -> Rejected {
-        let detail = match why {
+        let name = &self.plugin.name;
+        let detail = match &why {
+            Why::Refused if self.rejects.is_empty() => format!("plug-in `{name}` refuses the value"),
             Why::Refused => self.rejects.clone(),
-            Why::Trapped(why) => format!("plug-in `{}` trapped: {why}", self.plugin.name),
+            Why::Failed(Cause::Trap(why)) => format!("plug-in `{name}` trapped: {why}"),
+            Why::Failed(Cause::Fuel) => format!("plug-in `{name}` ran out of fuel"),
+            Why::Failed(Cause::Memory(_)) => format!("plug-in `{name}` took more memory than it may have"),
+            Why::Failed(Cause::Error) => format!("plug-in `{name}` gave up"),
+            Why::Failed(Cause::Value(_)) => format!("plug-in `{name}` made what is no value of its type"),
         };
-        Rejected { path: path.to_owned(), reason: RejectKind::BadFormat, detail }
+        let reason = match why {
+            Why::Failed(Cause::Fuel | Cause::Memory(_)) => RejectKind::TooLarge,
+            _ => RejectKind::BadFormat,
+        };
+        Rejected { path: path.to_owned(), reason, detail }
     }
 }

@@ -64,16 +64,26 @@ fn bits(of: &BooleanBuffer) -> Vec<u8> {
     of.sliced().as_slice()[..of.len().div_ceil(8)].to_vec()
 }
 
+/// Why a column is none.
+#[derive(Debug)]
+pub enum NoColumn {
+    /// It is of another type or length.
+    Shape(String),
+    /// Offsets do not ascend, or bytes are no text.
+    Value(String),
+}
+
 /// The array that a plug-in made.
 ///
 /// # Errors
 /// What of it is no array of this type and length.
-pub fn lift(column: Column, of: DataType, rows: usize) -> Result<ArrayRef, String> {
+pub fn lift(column: Column, of: DataType, rows: usize) -> Result<ArrayRef, NoColumn> {
     if column.data_type != of {
-        return Err(format!("a column of {}, it said {}", column.data_type.arrow(), of.arrow()));
+        return Err(NoColumn::Shape(format!("a column of {}, it said {}", column.data_type.arrow(), of.arrow())));
     }
     let exactly = |what: &str, found: usize, wanted: usize| {
-        if found == wanted { Ok(()) } else { Err(format!("{found} {what}, {wanted} belong to {rows} rows")) }
+        let wrong = || NoColumn::Shape(format!("{found} {what}, {wanted} belong to {rows} rows"));
+        if found == wanted { Ok(()) } else { Err(wrong()) }
     };
     let mut data = ArrayData::builder(of.arrow()).len(rows);
     if let Some(validity) = column.validity {
@@ -95,5 +105,5 @@ pub fn lift(column: Column, of: DataType, rows: usize) -> Result<ArrayRef, Strin
         data = data.add_buffer(aligned.into());
     }
     // Checks offsets and UTF-8, too.
-    data.build().map(make_array).map_err(|e| e.to_string())
+    data.build().map(make_array).map_err(|e| NoColumn::Value(e.to_string()))
 }

@@ -9,9 +9,10 @@
 //! to the next: the same raw records give the same table again. For the same reason an instance has no clock, no chance, no
 //! file and no network: nothing at all is linked.
 //!
-//! What ends a run and what a row: a row that the function refuses, or on which it traps, is rejected like any value that
-//! does not fit. Running out of fuel or memory, and results that are no column of the promised type and length, end the run
-//! with the names of plug-in, function and step, because they say nothing about the row. No row is ever lost to either.
+//! What ends a run and what a row: a row that the function refuses, on which it traps, or which is too much for its fuel and
+//! memory, is rejected like any value that does not fit; what else it may not make is for [`crate::transform`] to see. Results
+//! that are no column of the promised type and length end the run, as does a batch of which not one row passes: they say
+//! nothing about a row. No row is ever lost to either.
 
 mod component;
 mod describe;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use firn_shared::config::domain::{PluginLimits, PluginSpec, StoreUrl};
-use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::config::domain::{self, PluginLimits, PluginSpec, StoreUrl};
+use firn_shared::error::{ErrorKind, Result};
 use firn_shared::functions::{Functions, Nulls};
 use firn_shared::ids::PluginName;
 use firn_shared::types::LogicalType;
@@ -20,14 +20,15 @@ use proptest::prelude::*;
 
 use super::component::{component, described};
 use super::describe::functions;
-use super::host::{Column, DataType, Plugin, columns};
-use super::layout::{lift, lower};
+use super::host::{Column, DataType, Failed, Plugin, columns};
+use super::layout::{NoColumn, lift, lower};
 use super::load::load;
+use crate::decode::RejectKind;
 use crate::transform::kernel::{self, Batch, Call, Made, Own, Work};
-use crate::transform::{References, cases};
+use crate::transform::{References, Transformer, cases};
 
 /// What each function of the plug-in does; the first letter of its name calls it. All read one `long` and give `long`.
-const BEHAVIOURS: [(&str, &str); 11] = [
+const BEHAVIOURS: [(&str, &str); 13] = [
     // The column as it came.
     ("same", "(call $column (local.get $in) (local.get $rows))"),
     ("forever", "(loop $l (br $l)) (unreachable)"),
@@ -48,6 +49,40 @@ const BEHAVIOURS: [(&str, &str); 11] = [
            (br_if $done (i32.ge_u (local.get $i) (local.get $rows)))
            (if (i64.eq (i64.const 13) (i64.load (i32.add
              (i32.load offset=24 (local.get $in)) (i32.shl (local.get $i) (i32.const 3))))) (then (unreachable)))
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br $l)))
+         (call $column (local.get $in) (local.get $rows))",
+    ),
+    // What goes wrong is what the lowest of the values says: -1 burns fuel, -2 takes memory, -3 is an error, and -4 gives
+    // more than may be.
+    (
+        "choosy",
+        "(block $done (loop $l
+           (br_if $done (i32.ge_u (local.get $i) (local.get $rows)))
+           (local.set $v (i64.load (i32.add
+             (i32.load offset=24 (local.get $in)) (i32.shl (local.get $i) (i32.const 3)))))
+           (if (i64.eq (local.get $v) (i64.const -1)) (then (loop $m (br $m))))
+           (if (i64.eq (local.get $v) (i64.const -2)) (then (drop (call $take (i32.const 0x7ff00000)))))
+           (if (i64.eq (local.get $v) (i64.const -3)) (then
+             (i32.store8 (i32.const 64) (i32.const 1)) (i32.store (i32.const 68) (i32.const 1024))
+             (i32.store (i32.const 72) (i32.const 5)) (return (i32.const 64))))
+           (if (i64.eq (local.get $v) (i64.const -4)) (then
+             (drop (call $column (local.get $in) (i32.const 75000))) (drop (call $take (i32.const 700000)))
+             (i32.store (i32.const 92) (i32.const 0)) (return (i32.const 64))))
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br $l)))
+         (call $column (local.get $in) (local.get $rows))",
+    ),
+    // Turns as often as the values say.
+    (
+        "loops",
+        "(block $done (loop $l
+           (br_if $done (i32.ge_u (local.get $i) (local.get $rows)))
+           (local.set $v (i64.load (i32.add
+             (i32.load offset=24 (local.get $in)) (i32.shl (local.get $i) (i32.const 3)))))
+           (loop $m
+             (local.set $v (i64.sub (local.get $v) (i64.const 1)))
+             (br_if $m (i64.gt_s (local.get $v) (i64.const 0))))
            (local.set $i (i32.add (local.get $i) (i32.const 1)))
            (br $l)))
          (call $column (local.get $in) (local.get $rows))",
@@ -117,7 +152,7 @@ fn module(extra: &str) -> String {
             (i32.store (i32.const 104) (i32.ne (local.get $rows) (i32.const 0))) (i32.const 64))
           (func (export "firn:plugin/functions@1.0.0#call")
               (param $name i32) (param i32) (param i32) (param i32) (param $in i32) (param i32) (param $rows i32)
-              (result i32) (local $i i32)
+              (result i32) (local $i i32) (local $v i64)
             {choice} (unreachable)))"#,
         count = BEHAVIOURS.len(),
     )
@@ -167,14 +202,9 @@ fn what_a_plugin_does_wrong_ends_the_run_with_its_name_and_what_to_do() {
     for (name, expected) in [
         ("half", "made 8 bytes of values, 24 belong to 3 rows"),
         ("beyond", "refused rows that are not ascending below 3"),
-        ("null", "made null of a value, and had said that nulls stay"),
-        ("wide", "gave more than 524288 bytes; see `memory`"),
     ] {
-        // With no rows nothing is wrong with these; with one row of memory too large no smaller call helps.
-        let error = match step(plugin, name) {
-            Ok(work) => run(&work, values.clone()).unwrap_err(),
-            Err((_, message)) => Error::config(message),
-        };
+        // With no rows nothing is wrong with these.
+        let error = run(&step(plugin, name).unwrap(), values.clone()).unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("plug-in `bad` (file:///bad.wasm) function `") && text.contains(name), "{text}");
         assert!(text.contains(expected), "{name}: {text}");
@@ -182,6 +212,7 @@ fn what_a_plugin_does_wrong_ends_the_run_with_its_name_and_what_to_do() {
     }
     // What is wrong whatever the rows is told when the step is built.
     for (name, expected) in [
+        ("wide", "gave more than 524288 bytes; see `memory`"),
         ("forever", "ran out of fuel; raise `fuelPerRow`"),
         ("trap", "trapped before it had any row, on these arguments: wasm `unreachable`"),
         ("memory", "bytes of memory, 1048576 are allowed; see `memory`"),
@@ -201,8 +232,9 @@ fn an_error_of_a_call_with_rows_keeps_its_text_to_itself() {
     let plugin = plugin(&module("")).unwrap();
     let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let lowered = columns(&[column], &[DataType::Long]).unwrap();
-    let error: Error = plugin.call(("error", DataType::Long), &[], &lowered, 1).unwrap_err().into();
-    assert!(error.to_string().contains("gave up") && !error.to_string().contains("sorry"), "{error}");
+    let failed = plugin.call(("error", DataType::Long), &[], &lowered, 1).unwrap_err();
+    assert!(matches!(&failed, Failed::Rows(cause) if cause.to_string().contains("gave up")), "{failed:?}");
+    assert!(!format!("{failed:?}").contains("sorry"), "{failed:?}");
 }
 
 #[test]
@@ -225,9 +257,77 @@ fn a_row_that_is_refused_or_traps_is_rejected_alone() {
         values[row] = None;
     }
     assert_eq!(made.columns[0].as_primitive::<Int64Type>(), &Int64Array::from(values));
-    // A plug-in that traps everywhere is not a matter of rows.
-    let error = run(&step(plugin, "poison").unwrap(), vec![Some(13); 500]).unwrap_err();
-    assert!(error.to_string().contains("trapped on more than 100 rows of a batch"), "{error}");
+}
+
+#[test]
+fn no_number_of_bad_rows_ends_a_run_while_one_passes() {
+    let plugin = plugin(&module("")).unwrap();
+    let poison = step(plugin, "poison").unwrap();
+    let mut values = vec![Some(13); 3000];
+    let rejected = |values: &[Option<i64>]| run(&poison, values.to_vec()).map(|made| made.rejects.len());
+    // A plug-in that traps everywhere is not a matter of rows; few rows say nothing of that.
+    let error = rejected(&values).unwrap_err().to_string();
+    assert!(error.contains("function `poison` fails on each of 3000 rows; the first time it trapped: wasm"), "{error}");
+    assert_eq!(rejected(&values[..999]).unwrap(), 999);
+    values[2999] = Some(1);
+    assert_eq!(rejected(&values).unwrap(), 2999);
+}
+
+#[test]
+fn a_row_on_which_fuel_memory_or_patience_end_is_rejected_alone() {
+    let plugin = plugin(&module("")).unwrap();
+    let work = step(plugin, "choosy").unwrap();
+    for (value, reason, detail) in [
+        (-1, RejectKind::TooLarge, "plug-in `bad` ran out of fuel"),
+        (-2, RejectKind::TooLarge, "plug-in `bad` took more memory than it may have"),
+        (-3, RejectKind::BadFormat, "plug-in `bad` gave up"),
+        (-4, RejectKind::TooLarge, "plug-in `bad` took more memory than it may have"),
+    ] {
+        let mut values: Vec<Option<i64>> = (0..9000).map(Some).collect();
+        values[8500] = Some(value);
+        let made = run(&work, values).unwrap();
+        let told: Vec<_> = made.rejects.iter().map(|(row, why)| (*row, why.reason, why.detail.as_str())).collect();
+        assert_eq!(told, [(8500, reason, detail)]);
+        assert_eq!((made.columns[0].len(), made.columns[0].null_count()), (9000, 1));
+    }
+}
+
+#[test]
+fn what_a_row_may_burn_does_not_hang_on_the_rows_around_it() {
+    let plugin = plugin(&module("")).unwrap();
+    let work = step(plugin, "loops").unwrap();
+    // Turns of a loop that a row alone gets through, two of them in a call of two do not, and that no row gets through.
+    let (much, too_much) = (1_500_000, 4_000_000);
+    for around in [0, 1, 300] {
+        for (turns, rejects) in [(much, vec![]), (too_much, vec![around])] {
+            let mut values = vec![Some(1); 2 * around + 1];
+            values[around] = Some(turns);
+            let found = run(&work, values).unwrap().rejects;
+            assert_eq!(found.into_iter().map(|(row, _)| row).collect::<Vec<_>>(), rejects, "{turns} among {around}");
+        }
+    }
+}
+
+#[test]
+fn a_null_made_of_a_value_is_rejected_where_nulls_stay() {
+    let plugin = plugin(&module("")).unwrap();
+    let functions = Functions::built_in().with(functions(plugin).unwrap()).unwrap();
+    let columns = [domain::Column {
+        name: "v".to_owned(),
+        path: domain::JsonPath(vec!["v".to_owned()]),
+        r#type: LogicalType::Long,
+        required: false,
+        format: None,
+        doc: None,
+    }];
+    let list = [("bad.null", serde_json::json!({"column": "v"}))];
+    let steps = firn_shared::functions::steps(&functions, &columns, &list).unwrap();
+    let transformer = Transformer::new(&steps, &columns, &References::default()).unwrap();
+    let array: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
+    let outcome = transformer.apply(RecordBatch::try_from_iter([("v", array)]).unwrap()).unwrap();
+    let told: Vec<_> = outcome.rejected.iter().map(|reject| (reject.row, reject.why.detail.as_str())).collect();
+    assert_eq!(told, [(0, "`bad.null` made null of a value"), (2, "`bad.null` made null of a value")]);
+    assert_eq!(outcome.batch.num_rows(), 1);
 }
 
 #[test]
@@ -360,7 +460,7 @@ fn columns_that_lie_about_themselves_are_refused() {
         (column(DataType::Boolean, None, vec![], &[]), DataType::Boolean, "0 bytes of values, 1 belong to 2 rows"),
         (column(DataType::Long, Some(vec![]), vec![], &[0; 16]), DataType::Long, "0 bytes of validity"),
     ] {
-        let error = lift(made, of, 2).unwrap_err();
+        let (NoColumn::Shape(error) | NoColumn::Value(error)) = lift(made, of, 2).unwrap_err();
         assert!(error.to_lowercase().contains(&expected.to_lowercase()), "{error}");
     }
 }

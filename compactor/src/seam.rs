@@ -3,7 +3,13 @@
 //! A piece of work enters with a memory permit and leaves as its result; the permit is given back when the result (or
 //! whatever the result keeps alive) is dropped by the caller. Polars, zstd, decoding and Parquet encoding never run on
 //! a tokio worker.
+//!
+//! What a panic says may hold values of records (`&text[..3]` in the middle of a letter shows the text), so nothing but a
+//! literal message is ever printed or passed on: [`quiet_panics`], [`caught`].
 
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use firn_shared::error::{Error, Result};
@@ -85,7 +91,7 @@ impl Cpu {
         debug_assert!(permit.bytes > 0, "work needs a permit");
         let (result, answer) = oneshot::channel();
         self.pool.spawn(move || {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let outcome = catch_unwind(AssertUnwindSafe(work));
             // A receiver that is gone has been cancelled; nobody waits for the result any more.
             let _ = result.send(outcome);
         });
@@ -97,12 +103,35 @@ impl Cpu {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+thread_local! {
+    /// Where the panic was that [`caught`] is about to catch on this thread; `None` outside of it.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// What a panic says, if it is a literal of the source.
+fn panic_text(panic: &(dyn Any + Send)) -> &'static str {
+    panic.downcast_ref::<&'static str>().copied().unwrap_or("its message is not shown, because it might hold values")
+}
+
+/// From now on a panic prints where it was and, if that is a literal, what it says; nothing at all where it is caught.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let is_caught = PLACE.with_borrow_mut(|caught| caught.as_mut().map(|known| known.clone_from(&place)).is_some());
+        if !is_caught {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("without a name");
+            eprintln!("thread {name} panicked at {place}: {}", panic_text(panic.payload()));
+        }
+    }));
+}
+
+/// Works; where that panics, the error is `file:line:column` of the panic, empty where nobody knows.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let before = PLACE.replace(Some(String::new()));
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    let place = PLACE.replace(before).unwrap_or_default();
+    outcome.map_err(|_| place)
 }
 
 #[cfg(test)]
@@ -146,6 +175,9 @@ mod tests {
         let permit = cpu.permit(1).await.unwrap();
         let error = cpu.run(&permit, || -> () { panic!("odd") }).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().contains("odd")), (ErrorKind::Bug, true));
+        let name = "Renée".to_owned();
+        let error = cpu.run(&permit, move || -> () { panic!("odd {name}") }).await.unwrap_err().to_string();
+        assert!(error.contains("not shown") && !error.contains("Renée"), "{error}");
         assert_eq!(cpu.run(&permit, || 7).await.unwrap(), 7);
     }
 }

@@ -230,6 +230,7 @@ pub fn main() -> ExitCode {
 
 /// As [`main`], with functions of somebody's own for the steps of pipelines.
 pub fn main_with(own: &'static [Function]) -> ExitCode {
+    crate::seam::quiet_panics();
     let cli = Cli::parse();
     let format = cli.output;
     let functions = Functions::built_in().loading(crate::plugin::load).with(own);

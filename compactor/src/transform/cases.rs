@@ -86,6 +86,11 @@ fn run_group(name: &str, group: &Json, functions: &Functions, references: &Refer
         decoder.push(row.as_bytes()).map_err(|why| Error::config(format!("{row}: {why}")))?;
     }
     let outcome = transformer.apply(decoder.finish()?)?;
+    if let Some(reject) = outcome.rejected.first().filter(|_| functions.get(name).is_some_and(|f| f.rejects.is_empty()))
+    {
+        let told = format!("rejects a row ({}), but says nothing of it; describe which with `.rejects(…)`", reject.why);
+        return Ok((cases.len(), vec![told]));
+    }
     let telling =
         outcome.rejected.iter().filter_map(|reject| names_a_value(&cases[reject.row as usize][0], &reject.why));
     if let Some(telling) = telling.into_iter().next() {

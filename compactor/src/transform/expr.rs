@@ -15,6 +15,7 @@ use super::ffi;
 use super::kernel::{Batch, Judged, Keep, Typed, Why};
 use crate::arrow_types::data_type;
 use crate::decode::Rejected;
+use crate::seam;
 
 /// A checked expression.
 #[derive(Debug, Clone)]
@@ -136,7 +137,11 @@ impl Expression {
     fn evaluate(&self, rows: usize, columns: Vec<Series>) -> Result<Series> {
         let failed = |e: polars::prelude::PolarsError| Error::data(format!("`{}` failed: {e}", self.text));
         let frame = DataFrame::new(rows, columns.into_iter().map(Column::from).collect()).map_err(failed)?;
-        let answer = frame.lazy().select([self.expr.clone().alias("value")]).collect().map_err(failed)?;
+        let answer = frame.lazy().select([self.expr.clone().alias("value")]);
+        // Polars panics on some values, such as times that it has no calendar for.
+        let answer = seam::caught(|| answer.collect());
+        let panicked = |place| Error::data(format!("`{}` failed: Polars panicked at {place}", self.text));
+        let answer = answer.map_err(panicked)?.map_err(failed)?;
         let answer = answer.column("value").map_err(failed)?.as_materialized_series().clone();
         if answer.len() != rows {
             return Err(Error::config("gives one answer for many rows".to_owned()));

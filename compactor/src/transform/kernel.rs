@@ -118,7 +118,8 @@ pub trait Kernel: fmt::Debug + Send + Sync {
         0
     }
 
-    /// Works on one batch; called from many threads.
+    /// Works on one batch, or on a part of one; called from many threads. A row on which it panics is rejected, and the rest
+    /// of its batch handed over again.
     ///
     /// # Errors
     /// Only when the run must end. A value that does not fit is a reject, never an error.

@@ -7,8 +7,9 @@
 //!
 //! [`frame`] is the batch on its way, [`kernel`] the seam to the code that works on values, [`functions`] that code by
 //! family, with [`values`] for its loops; [`expr`] and [`cast`] let Polars work on the columns they need through [`ffi`],
-//! [`text`] reads JSON text with the same decoder as the records themselves.
+//! [`text`] reads JSON text with the same decoder as the records themselves. [`own`] holds functions of others to their word.
 
+pub(crate) mod apart;
 pub mod cases;
 mod cast;
 mod expr;
@@ -19,8 +20,10 @@ pub mod json_text;
 pub mod kernel;
 mod lookup;
 mod outcome;
+mod own;
 mod text;
 pub mod values;
+mod years;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -209,7 +212,10 @@ impl Built {
             let inner = if argument.is_empty() { String::new() } else { format!(".{argument}") };
             format!("{place}: {}{inner}: {message}", step.function.name)
         })?;
+        let is_own = step.function.builder.is_some();
+        let work = if is_own { own::held(work, step.function, &makes) } else { work };
         let can_reject = match &work {
+            _ if is_own => true,
             Work::Make(kernel) => !step.function.rejects.is_empty() && kernel.can_reject(),
             Work::Keep(keep, _) => keep.can_reject(),
             Work::Explode(_) => true,

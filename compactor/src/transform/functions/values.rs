@@ -19,6 +19,7 @@ use crate::transform::ffi;
 use crate::transform::kernel::{Batch, Build, Call, Keep, Kernel, Made, Misfit, Why, Work, broken};
 use crate::transform::lookup::Index;
 use crate::transform::values::text_or_reject;
+use crate::transform::years;
 
 /// This family.
 pub const TABLE: &[(&Function, Build)] =
@@ -97,7 +98,9 @@ impl Kernel for Computed {
         let array = ffi::from_polars(&plain(values, from)?, &data_type(from))?;
         let (array, mut rejects) = cast.apply(&self.name, &array)?;
         rejects.extend(failed.into_iter().map(|row| (row, Expression::failure(&self.name))));
+        rejects.extend(years::beyond(&array).into_iter().map(|row| (row, years::reject(&self.name))));
         rejects.sort_by_key(|(row, _)| *row);
+        rejects.dedup_by_key(|(row, _)| *row);
         Ok(Made { columns: vec![array], rejects })
     }
 }

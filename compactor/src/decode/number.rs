@@ -100,8 +100,8 @@ pub(super) fn small_integer(text: &[u8]) -> Option<(i64, usize)> {
     let (value, end) = digits_from(text, start, 0)?;
     let small = end > start && end - start <= 18 && (text[start] != b'0' || end == start + 1);
     let integer = small && !matches!(text.get(end), Some(b'.' | b'e' | b'E'));
-    let value = value.cast_signed();
-    integer.then_some((if start == 1 { -value } else { value }, end))
+    // Not before it is known to be small: of more digits, the value may have wrapped.
+    integer.then(|| (if start == 1 { -value.cast_signed() } else { value.cast_signed() }, end))
 }
 
 /// The number that `text` begins with as a float, and its length; `None` for anything else, and for numbers that are not

@@ -64,6 +64,7 @@ fn values_that_fit_are_exact() {
     for (logical, value, expected) in [
         (T::Long, "\"17244207336\"", json!(17_244_207_336_i64)),
         (T::Long, "1e3", json!(1000)),
+        (T::Long, "-9223372036854775808", json!(i64::MIN)),
         (
             T::Decimal { precision: 38, scale: 10 },
             "1234567890123456789012345678.0123456789",

@@ -147,10 +147,13 @@ fn loose(series: &Series, to: &pl::DataType) -> Result<Series> {
     cast.map_err(|e| Error::bug(format!("cast of `{}` to {to} in Polars: {e}", series.name())))
 }
 
-/// Rows whose values are not the same; nulls differ from nothing.
-fn differ(a: &Series, b: &Series) -> Result<Vec<usize>> {
-    let same = a.equal(b).map_err(|e| Error::bug(format!("cannot compare `{}` with itself: {e}", a.name())))?;
-    Ok(same.iter().enumerate().filter(|(_, same)| *same == Some(false)).map(|(row, _)| row).collect())
+/// Rows with a value of which `back` holds another one, or none.
+fn differ(values: &Series, back: &Series) -> Result<Vec<usize>> {
+    let same = values.equal(back);
+    let same = same.map_err(|e| Error::bug(format!("cannot compare `{}` with itself: {e}", values.name())))?;
+    let there = values.is_not_null();
+    let rows = there.iter().zip(same.iter()).enumerate();
+    Ok(rows.filter(|(_, (there, same))| *there == Some(true) && *same != Some(true)).map(|(row, _)| row).collect())
 }
 
 /// Rows that were finite and are not any more.

@@ -132,6 +132,10 @@ fn casts_keep_values_or_reject_the_row() {
         (L::Long, "7", L::Int, Some("7")),
         (L::Long, "3000000000", L::Int, None),
         (L::Long, "9007199254740993", L::Double, None),
+        // Doubles and floats next to them are beyond what comes back.
+        (L::Long, "9223372036854775807", L::Double, None),
+        (L::Long, "-9223372036854775808", L::Double, Some("-9.223372036854776e18")),
+        (L::Int, "2147483647", L::Float, None),
         (L::Long, "-5", L::String, Some("-5")),
         (L::Long, "12345", decimal.clone(), None),
         (L::Double, "1.5", L::Long, None),

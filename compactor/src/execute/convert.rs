@@ -26,7 +26,7 @@ use crate::protect;
 use crate::provenance::{self, Origin};
 use crate::quarantine::{Reject, Rejects};
 use crate::reconcile::account::{Fate, OTHER_EVENT};
-use crate::transform::Outcome;
+use crate::transform::{Outcome, Parts};
 use crate::upsert::Truncation;
 
 /// Rows of a batch at most.
@@ -82,6 +82,8 @@ struct Sink {
     rows: Vec<(u32, Offset)>,
     /// Raw records of the rows in the decoder, when a step may still reject them.
     kept: Kept,
+    /// Rows that left the decoder and not yet the transformations.
+    under_way: Option<UnderWay>,
     rejects: Rejects,
     truncations: Vec<Truncation>,
     /// Of the protector.
@@ -90,6 +92,16 @@ struct Sink {
     fates: Vec<Fate>,
     tombstones: u64,
     last: Option<Offset>,
+}
+
+/// Decoded rows in the transformations, with what was known of them.
+#[derive(Debug)]
+struct UnderWay {
+    parts: Parts,
+    /// Origin and offset of each.
+    entered: Vec<(u32, Offset)>,
+    kept: Kept,
+    marked: Option<(Marks, Places)>,
 }
 
 /// Payloads one after the other, and of each its end, event and timestamp.
@@ -121,6 +133,7 @@ impl Converter {
             origins: Vec::new(),
             rows: Vec::new(),
             kept: Kept::default(),
+            under_way: None,
             rejects: Rejects::default(),
             truncations: Vec::new(),
             buffers: protect::Buffers::default(),
@@ -163,7 +176,7 @@ impl Converter {
             if sink.rejects.bytes() >= sink.batch_bytes {
                 return sink.rejects.finish(&sink.origins).map(Step::Rejects);
             }
-            if sink.is_full()
+            if (sink.under_way.is_some() || sink.is_full())
                 && let Some(rows) = sink.flush()?
             {
                 return Ok(Step::Rows(rows));
@@ -194,7 +207,7 @@ impl Converter {
     /// As [`Self::step`].
     pub fn drain(&mut self) -> Result<Option<Step>> {
         let sink = &mut self.sink;
-        if sink.decoder.rows() > 0
+        if (sink.under_way.is_some() || sink.decoder.rows() > 0)
             && let Some(rows) = sink.flush()?
         {
             return Ok(Some(Step::Rows(rows)));
@@ -338,22 +351,43 @@ impl Sink {
         &mut self.fates[origin as usize]
     }
 
-    /// The decoder's rows through the transformations; `None` when no row is left.
+    /// The decoder's rows through the transformations, as many as come out at once; `None` when no row is left.
     fn flush(&mut self) -> Result<Option<Rows>> {
-        let mut batch = self.decoder.finish()?;
-        let entered = std::mem::take(&mut self.rows);
-        let kept = std::mem::take(&mut self.kept);
         let conversion = Arc::clone(&self.conversion);
+        let mut under_way = match self.under_way.take() {
+            Some(under_way) => under_way,
+            None => self.begin(&conversion)?,
+        };
+        while let Some(outcome) = conversion.transformer.next(&mut under_way.parts)? {
+            if let Some(rows) = self.settle(&conversion, outcome, &under_way)? {
+                self.under_way = Some(under_way);
+                return Ok(Some(rows));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Hands the decoder's rows to the transformations.
+    fn begin(&mut self, conversion: &Conversion) -> Result<UnderWay> {
+        let mut batch = self.decoder.finish()?;
+        let (entered, kept) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.kept));
         let marked = self.marks()?;
         let effect = conversion.effect.as_deref().zip(marked.as_ref());
         if let Some((effect, (marks, _))) = effect {
             batch = effect.add_columns(batch, marks)?;
         }
         let spared = effect.and_then(|(effect, (marks, _))| effect.spared(marks));
+        let parts = conversion.transformer.begin(batch, spared, self.batch_bytes)?;
+        Ok(UnderWay { parts, entered, kept, marked })
+    }
+
+    /// What became of some of the rows: counts, rejects, and the rows that are left, if any.
+    fn settle(&mut self, conversion: &Conversion, outcome: Outcome, of: &UnderWay) -> Result<Option<Rows>> {
+        let UnderWay { entered, kept, marked, .. } = of;
+        let effect = conversion.effect.as_deref().zip(marked.as_ref());
         let op = |row: u32| effect.map(|(_, (marks, _))| marks.ops[row as usize]);
         let is_silent = |row: u32| op(row).is_some_and(Op::is_silent);
-        let Outcome { batch, rows, filtered, rejected } =
-            conversion.transformer.apply_sparing(batch, spared.as_ref())?;
+        let Outcome { batch, rows, filtered, rejected } = outcome;
         for (name, rows) in filtered {
             for row in rows {
                 count(&mut self.fate(entered[row as usize].0).filtered, &name);
@@ -365,11 +399,11 @@ impl Sink {
                 self.lost_moves += u64::from(op(reject.row) == Some(Op::Moved));
                 continue;
             }
-            self.reject(&kept, &entered, reject.row, &reject.why, &reject.step)?;
+            self.reject(kept, entered, reject.row, &reject.why, &reject.step)?;
         }
         let deletes = effect.and_then(|(effect, (marks, _))| effect.deletes(marks, rows.as_deref()));
         let silent = effect.and_then(|(_, (marks, _))| Effect::silent(marks, rows.as_deref()));
-        let places = match &marked {
+        let places = match marked {
             Some((_, Places { versions, sources })) => {
                 let sources = effect.is_some_and(|(effect, _)| effect.has_sources()).then_some(sources);
                 let sources = sources.map(|sources| left_of(sources, rows.as_deref())).transpose()?;

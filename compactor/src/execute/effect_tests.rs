@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use bytes::Bytes;
 use firn_shared::config::domain::{
     Column, DeleteFiles, JsonPath, Mode, Output, PayloadFormat, Step as Transform, StoreUrl, Table, Upsert,
@@ -78,8 +78,15 @@ fn steps(output: &Output, keep: &str) -> Vec<Transform> {
     firn_shared::functions::steps(&Functions::built_in(), &decoded_columns(output), &list).unwrap()
 }
 
-/// Converts records (key and value) that stand at offsets 0, 1, ….
+/// Converts records (key and value) that stand at offsets 0, 1, …, in one batch.
 fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, u64, Fate) {
+    let (mut rows, rejects, fate) = convert_by(output, records, 1 << 20);
+    assert!(rows.len() < 2);
+    (rows.pop(), rejects, fate)
+}
+
+/// As [`convert`], in batches of about so many bytes.
+fn convert_by(output: &Output, records: &[(&str, Option<&str>)], batch_bytes: usize) -> (Vec<Rows>, u64, Fate) {
     let writer = LineWriter::new(&Topic::new("t").unwrap(), Partition(0));
     let mut text = Vec::new();
     for (offset, (key, value)) in records.iter().enumerate() {
@@ -109,20 +116,26 @@ fn convert(output: &Output, records: &[(&str, Option<&str>)]) -> (Option<Rows>, 
     };
     let object = SliceObject { topic: "events/t/1".parse().unwrap(), partition: Partition(0), object };
     let mut converter =
-        Converter::new(Arc::new(Conversion::new(output, 1 << 20, &References::default(), None).unwrap()), 1 << 20)
+        Converter::new(Arc::new(Conversion::new(output, 1 << 20, &References::default(), None).unwrap()), batch_bytes)
             .unwrap();
     converter.begin(&object, "file:///raw/k").unwrap();
     converter.push(Bytes::from(bytes));
-    assert!(matches!(converter.step(&object.object).unwrap(), Step::NeedBytes));
-    converter.end_object(&object.object).unwrap();
-    let (mut rows, mut rejects, mut truncations) = (None, 0, 0);
-    while let Some(step) = converter.drain().unwrap() {
-        match step {
-            Step::Rows(more) => assert!(rows.replace(more).is_none()),
-            Step::Rejects(batch) => rejects += batch.num_rows() as u64,
-            Step::NeedBytes => {}
-            Step::Truncations(found) => truncations += found.len() as u64,
+    let (mut rows, mut rejects, mut truncations) = (Vec::new(), 0, 0);
+    let mut take = |step| match step {
+        Step::Rows(more) => rows.push(more),
+        Step::Rejects(batch) => rejects += batch.num_rows() as u64,
+        Step::NeedBytes => {}
+        Step::Truncations(found) => truncations += found.len() as u64,
+    };
+    loop {
+        match converter.step(&object.object).unwrap() {
+            Step::NeedBytes => break,
+            step => take(step),
         }
+    }
+    converter.end_object(&object.object).unwrap();
+    while let Some(step) = converter.drain().unwrap() {
+        take(step);
     }
     let fate = converter.into_fates().into_values().next().unwrap();
     assert_eq!((fate.quarantined, fate.tombstones, fate.deleted), (rejects, tombstones, truncations));
@@ -272,6 +285,43 @@ fn a_record_of_several_rows_counts_once_and_its_rows_are_numbered() {
     assert_eq!((fate.rows, fate.exploded, rejects, fate.filtered["empty"]), (2, 2, 1, 1));
     assert_eq!(longs(&rows, "id"), [Some(1), Some(1), Some(1), Some(4)]);
     let origins = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
-    let ordinals = origins.column_by_name(provenance::ORDINAL).unwrap().as_primitive::<arrow_array::types::Int32Type>();
+    let ordinals = origins.column_by_name(provenance::ORDINAL).unwrap().as_primitive::<Int32Type>();
     assert_eq!(ordinals.values(), &[0, 1, 2, 0]);
+}
+
+#[test]
+fn records_that_become_many_rows_come_out_in_several_batches_and_are_each_one_thing() {
+    let mut output = output(PayloadFormat::Json, Mode::Append);
+    output.table.columns[1].r#type = LogicalType::List(Box::new(LogicalType::String));
+    let wide =
+        Column { name: "wide".to_owned(), path: JsonPath(vec!["wide".to_owned()]), ..output.table.columns[0].clone() };
+    output.table.columns.push(Column { r#type: LogicalType::String, ..wide });
+    let list = [
+        ("explode", json!({"column": "name"})),
+        ("filter", json!({"where": "name <> 'b' OR id = 5", "name": "others"})),
+        ("cast", json!({"column": "name", "to": "json"})),
+    ];
+    output.transformations =
+        firn_shared::functions::steps(&Functions::built_in(), &decoded_columns(&output), &list).unwrap();
+    // Of the elements `b` is filtered, but in record 5, where it is no JSON.
+    let records: Vec<String> = (0..12)
+        .map(|id| {
+            let (elements, wide) = (if id == 7 { 200 } else { 3 }, "x".repeat(if id == 3 { 9 } else { 500 }));
+            let names: Vec<_> = (0..elements).map(|i| if i == 1 { "b" } else { "1" }).collect();
+            json!({"id": id, "name": names, "wide": wide}).to_string()
+        })
+        .collect();
+    let records: Vec<_> = records.iter().map(|record| ("", Some(record.as_str()))).collect();
+    let (rows, rejects, fate) = convert_by(&output, &records, 4000);
+    assert!(rows.len() > 3, "{}", rows.len());
+    let ids: Vec<_> = rows.iter().flat_map(|rows| longs(rows, "id")).collect();
+    let expected = (0..12).filter(|id| ![5, 7].contains(id)).flat_map(|id| [Some(id), Some(id)]);
+    assert_eq!(ids, expected.collect::<Vec<_>>());
+    assert_eq!((fate.rows, fate.exploded, rejects), (10, 10, 2));
+    let ordinals = |rows: &Rows| {
+        let origin = rows.batch.column_by_name(provenance::COLUMN).unwrap().as_struct();
+        let ordinals = origin.column_by_name("ordinal").unwrap().as_primitive::<Int32Type>();
+        ordinals.values().to_vec()
+    };
+    assert_eq!(rows.iter().flat_map(ordinals).collect::<Vec<_>>(), [0, 1].repeat(10));
 }

@@ -77,6 +77,19 @@ impl Frame {
         Ok(())
     }
 
+    /// The rows from `at` on; the frame keeps those before.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let ids = (at..self.rows).map(|row| self.id(row)).collect();
+        let columns = self.columns.iter().map(|array| array.slice(at, self.rows - at)).collect();
+        let rest = Self { columns, rows: self.rows - at, ids: Some(ids) };
+        self.columns.iter_mut().for_each(|array| *array = array.slice(0, at));
+        if let Some(ids) = &mut self.ids {
+            ids.truncate(at);
+        }
+        self.rows = at;
+        rest
+    }
+
     /// Makes several rows of one: `from` names, ascending, the row that each comes from.
     pub fn repeat(&mut self, from: &UInt32Array) -> Result<()> {
         let ids = from.values().iter().map(|row| self.id(*row as usize)).collect();

@@ -21,6 +21,7 @@ pub mod kernel;
 mod lookup;
 mod outcome;
 mod own;
+mod parts;
 mod text;
 pub mod values;
 mod years;
@@ -40,12 +41,14 @@ use firn_shared::functions::{Planned, Source};
 use firn_shared::ids::ColumnName;
 
 use crate::arrow_types::data_type;
-use crate::decode::Rejected;
+use crate::decode::{RejectKind, Rejected};
 pub use ffi::bound_threads;
 use frame::Frame;
 use kernel::{Batch, Call, Exploded, Judged, Made, Typed, Work};
 pub use lookup::{Reference, References};
 pub use outcome::{Outcome, RowReject};
+pub use parts::Parts;
+use parts::{Part, Rows};
 
 /// Built steps; cheap to share between threads.
 #[derive(Debug)]
@@ -162,32 +165,46 @@ impl Transformer {
         self.steps.iter().any(|step| matches!(step.work, Work::Explode(_)))
     }
 
-    /// Runs the steps. Without steps the batch passes as it is.
+    /// Runs the steps on a batch as a whole. Without steps it passes as it is.
     ///
     /// # Errors
     /// `Bug` when the batch is not of the columns that were planned.
     pub fn apply(&self, batch: RecordBatch) -> Result<Outcome> {
-        self.apply_sparing(batch, None)
+        let outcome = self.next(&mut self.begin(batch, None, usize::MAX)?)?;
+        outcome.ok_or_else(|| Error::bug("a batch came to nothing"))
     }
 
-    /// As [`Self::apply`], but no filter takes out a row of which `spared` says so: a delete has to reach the table
-    /// whatever the row had looked like.
+    /// Begins with a batch, of which [`Self::next`] makes parts: several where records become rows of more than `bytes_max`
+    /// bytes together. No filter takes out a row of which `spared` says so: a delete has to reach the table whatever the row
+    /// had looked like.
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn apply_sparing(&self, batch: RecordBatch, spared: Option<&BooleanBuffer>) -> Result<Outcome> {
+    pub fn begin(&self, batch: RecordBatch, spared: Option<BooleanBuffer>, bytes_max: usize) -> Result<Parts> {
         if self.steps.is_empty() {
-            return Ok(Outcome { batch, rows: None, filtered: Vec::new(), rejected: Vec::new() });
+            return Ok(Parts { whole: Some(batch), pending: Vec::new(), spared, bytes_max });
         }
         if batch.num_columns() != self.input {
             return Err(Error::bug(format!("a batch of {} columns, {} expected", batch.num_columns(), self.input)));
         }
-        let mut frame = Frame::new(batch);
-        let (mut filtered, mut rejected) = (Vec::new(), Vec::new());
-        for step in &self.steps {
-            step.run(&mut frame, spared, &mut filtered, &mut rejected)
-                .map_err(|e| Error::new(e.kind(), format!("{}: {e}", step.at)))?;
+        Ok(Parts { whole: None, pending: vec![Part::new(Frame::new(batch))], spared, bytes_max })
+    }
+
+    /// Runs the steps on the next part; `None` behind the last. There is always a first.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn next(&self, parts: &mut Parts) -> Result<Option<Outcome>> {
+        if let Some(batch) = parts.whole.take() {
+            return Ok(Some(Outcome { batch, rows: None, filtered: Vec::new(), rejected: Vec::new() }));
         }
+        let Some(mut part) = parts.pending.pop() else { return Ok(None) };
+        while let Some(step) = self.steps.get(part.step) {
+            let rest = step.run(&mut part, parts.spared.as_ref(), parts.bytes_max);
+            parts.pending.extend(rest.map_err(|e| Error::new(e.kind(), format!("{}: {e}", step.at)))?);
+            part.step += 1;
+        }
+        let Part { mut frame, mut filtered, mut rejected, .. } = part;
         if self.explodes() {
             outcome::settle(&mut frame, &mut filtered, &mut rejected)?;
         }
@@ -197,7 +214,7 @@ impl Transformer {
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(schema, arrays, &options)
             .map_err(|e| Error::bug("steps left other columns than they said").with_source(e))?;
-        Ok(Outcome { batch, rows, filtered, rejected })
+        Ok(Some(Outcome { batch, rows, filtered, rejected }))
     }
 }
 
@@ -240,27 +257,24 @@ impl Built {
         }
     }
 
-    fn run(
-        &self,
-        frame: &mut Frame,
-        spared: Option<&BooleanBuffer>,
-        filtered: &mut Vec<(String, Vec<u32>)>,
-        rejected: &mut Vec<RowReject>,
-    ) -> Result<()> {
+    /// Runs the step on a part; gives the records of it that are to go through the rest of the steps later.
+    fn run(&self, part: &mut Part, spared: Option<&BooleanBuffer>, bytes_max: usize) -> Result<Option<Part>> {
+        if let Work::Explode(explode) = &self.work {
+            return self.explode(&**explode, part, bytes_max);
+        }
+        let Part { frame, filtered, rejected, .. } = part;
         let arrays: Vec<ArrayRef> = self.reads.iter().map(|at| frame.get(*at).cloned()).collect::<Result<_>>()?;
-        let columns = self.read.iter().zip(&arrays);
-        let columns: Vec<kernel::Column<'_>> =
-            columns.map(|((name, r#type), array)| kernel::Column { name, r#type, array }).collect();
+        let columns = self.columns(&arrays);
         let batch = Batch { columns: &columns, rows: frame.rows() };
         match &self.work {
-            Work::Layout => frame.arrange(&self.plan, &[]),
+            Work::Layout | Work::Explode(_) => frame.arrange(&self.plan, &[])?,
             Work::Make(kernel) => {
                 let Made { columns, rejects } = kernel.call(&batch)?;
                 self.check_made(&columns)?;
                 frame.arrange(&self.plan, &columns)?;
                 let rows: Vec<usize> = rejects.iter().map(|(row, _)| *row).collect();
                 rejected.extend(self.rejects_of(frame, rejects));
-                frame.remove(&rows)
+                frame.remove(&rows)?;
             }
             Work::Keep(keep, reason) => {
                 let Judged { stays, mut rejects } = keep.keep(&batch)?;
@@ -278,27 +292,73 @@ impl Built {
                     filtered.push((reason.clone(), left.iter().map(|row| frame.id(*row)).collect()));
                 }
                 rejected.extend(self.rejects_of(frame, rejects));
-                frame.remove(&out)
-            }
-            Work::Explode(explode) => {
-                let Exploded { from, columns, rejects } = explode.explode(&batch)?;
-                self.check_made(&columns)?;
-                let mut left = from.values().iter().copied().peekable();
-                let mut bad = rejects.iter().map(|(row, _)| *row).peekable();
-                let gone = (0..frame.rows()).filter(|row| {
-                    let stays = left.peek().is_some_and(|from| *from as usize == *row);
-                    while left.next_if(|from| *from as usize == *row).is_some() {}
-                    bad.next_if_eq(row).is_none() && !stays
-                });
-                let gone: Vec<u32> = gone.map(|row| frame.id(row)).collect();
-                if !gone.is_empty() {
-                    filtered.push((kernel::EMPTY.to_owned(), gone));
-                }
-                rejected.extend(self.rejects_of(frame, rejects));
-                frame.repeat(&from)?;
-                frame.arrange(&self.plan, &columns)
+                frame.remove(&out)?;
             }
         }
+        Ok(None)
+    }
+
+    /// Makes several rows of one, of as many records as a part may have.
+    fn explode(&self, explode: &dyn kernel::Explode, part: &mut Part, bytes_max: usize) -> Result<Option<Part>> {
+        let kept = self.plan.after.iter().filter_map(|(_, source)| match source {
+            Source::Kept(at) => Some(*at),
+            Source::Made(_) => None,
+        });
+        let kept = |part: &Part| kept.clone().map(|at| part.frame.get(at).cloned()).collect::<Result<Vec<_>>>();
+        let kept = kept(part)?;
+        if part.exploded.is_none() {
+            part.exploded = Some(self.exploded(explode, part, &kept, bytes_max)?);
+        }
+        let rest = part.cut(&kept, bytes_max);
+        if let Some(Rows { from, columns }) = part.exploded.take() {
+            part.frame.repeat(&from)?;
+            part.frame.arrange(&self.plan, &columns)?;
+        }
+        Ok(rest)
+    }
+
+    /// The rows that are to be made of a part, without those of records that are rejected.
+    fn exploded(
+        &self,
+        explode: &dyn kernel::Explode,
+        part: &mut Part,
+        kept: &[ArrayRef],
+        bytes_max: usize,
+    ) -> Result<Rows> {
+        let arrays: Vec<ArrayRef> = self.reads.iter().map(|at| part.frame.get(*at).cloned()).collect::<Result<_>>()?;
+        let columns = self.columns(&arrays);
+        let Exploded { from, columns, rejects } =
+            explode.explode(&Batch { columns: &columns, rows: part.frame.rows() })?;
+        self.check_made(&columns)?;
+        let mut left = from.values().iter().copied().peekable();
+        let mut bad = rejects.iter().map(|(row, _)| *row).peekable();
+        let gone = (0..part.frame.rows()).filter(|row| {
+            let stays = left.peek().is_some_and(|from| *from as usize == *row);
+            while left.next_if(|from| *from as usize == *row).is_some() {}
+            bad.next_if_eq(row).is_none() && !stays
+        });
+        let gone: Vec<u32> = gone.map(|row| part.frame.id(row)).collect();
+        if !gone.is_empty() {
+            part.filtered.push((kernel::EMPTY.to_owned(), gone));
+        }
+        part.rejected.extend(self.rejects_of(&part.frame, rejects));
+        let mut rows = Rows { from, columns };
+        let too_large = part.too_large(kept, &rows, bytes_max);
+        let why = || Rejected {
+            path: self.read.first().map(|(name, _)| name.clone()).unwrap_or_default(),
+            reason: RejectKind::TooLarge,
+            detail: "its rows would repeat more bytes than memory allows; drop wide columns before".to_owned(),
+        };
+        let rejects = too_large.iter().map(|row| (*row, why())).collect();
+        part.rejected.extend(self.rejects_of(&part.frame, rejects));
+        rows.without(&too_large)?;
+        Ok(rows)
+    }
+
+    /// The columns that it is handed.
+    fn columns<'a>(&'a self, arrays: &'a [ArrayRef]) -> Vec<kernel::Column<'a>> {
+        let columns = self.read.iter().zip(arrays);
+        columns.map(|((name, r#type), array)| kernel::Column { name, r#type, array }).collect()
     }
 
     /// Rejects with the numbers that their rows had in the batch as it entered.

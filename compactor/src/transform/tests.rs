@@ -220,6 +220,46 @@ proptest! {
     }
 }
 
+/// What all parts of a batch became, together.
+fn in_parts(transformer: &Transformer, batch: RecordBatch, bytes_max: usize) -> Outcome {
+    let mut parts = transformer.begin(batch, None, bytes_max).unwrap();
+    let mut all = transformer.next(&mut parts).unwrap().unwrap();
+    while let Some(part) = transformer.next(&mut parts).unwrap() {
+        let batches = [&all.batch, &part.batch];
+        all.batch = arrow_select::concat::concat_batches(&part.batch.schema(), batches).unwrap();
+        all.rows = Some([all.rows.unwrap(), part.rows.unwrap()].concat());
+        all.filtered.extend(part.filtered);
+        all.rejected.extend(part.rejected);
+    }
+    all
+}
+
+#[test]
+fn a_wide_column_beside_a_long_list_repeats_in_parts_that_are_bounded() {
+    let columns = [listed(), vec![column("wide", LogicalType::String)]].concat();
+    let functions = firn_shared::functions::Functions::built_in();
+    let list = [("explode", json!({"column": "v"}))];
+    let steps = firn_shared::functions::steps(&functions, &columns, &list).unwrap();
+    let transformer = Transformer::new(&steps, &columns, &References::default()).unwrap();
+    let mut decoder = Decoder::new(&columns).unwrap();
+    for id in 0..40 {
+        let elements = if id == 20 { 900 } else { 30 };
+        let record = json!({"id": id, "wide": "x".repeat(1000), "v": vec!["e"; elements]});
+        decoder.push(record.to_string().as_bytes()).unwrap();
+    }
+    // A record of 30 elements takes 30 kB, three of them fit; one of 900 is more than eight parts.
+    let mut parts = transformer.begin(decoder.finish().unwrap(), None, 100_000).unwrap();
+    let (mut rows, mut rejected, mut count) = (Vec::new(), Vec::new(), 0);
+    while let Some(part) = transformer.next(&mut parts).unwrap() {
+        assert!(part.batch.num_rows() <= 90, "{}", part.batch.num_rows());
+        rows.extend(part.rows.unwrap());
+        rejected.extend(part.rejected.iter().map(|reject| (reject.row, reject.why.reason)));
+        count += 1;
+    }
+    let expected: Vec<u32> = (0..40).filter(|id| *id != 20).flat_map(|id| [id; 30]).collect();
+    assert_eq!((rows, rejected, count), (expected, vec![(20, RejectKind::TooLarge)], 13));
+}
+
 fn listed() -> Vec<Column> {
     vec![column("id", LogicalType::Long), column("v", LogicalType::List(Box::new(LogicalType::String)))]
 }
@@ -230,6 +270,7 @@ proptest! {
     fn a_record_that_becomes_several_rows_is_still_exactly_one_thing(
         lists in prop::collection::vec(prop::option::of(prop::collection::vec(0usize..5, 0..4)), 0..30),
         keep_empty in any::<bool>(),
+        bytes_max in 4usize..200,
     ) {
         // `0` is filtered, `x` is rejected by the cast behind the filter.
         const ELEMENTS: [&str; 5] = ["0", "1", "2", "3", "x"];
@@ -246,7 +287,8 @@ proptest! {
         for (id, list) in lists.iter().enumerate() {
             decoder.push(json!({"id": id, "v": list.as_ref().map(values)}).to_string().as_bytes()).unwrap();
         }
-        let outcome = transformer.apply(decoder.finish().unwrap()).unwrap();
+        // However few records go on at once, each comes to the same.
+        let outcome = in_parts(&transformer, decoder.finish().unwrap(), bytes_max);
         let rows = outcome.rows.clone().unwrap_or_else(|| (0..lists.len() as u32).collect());
         prop_assert!(rows.is_sorted());
         for (id, list) in lists.iter().enumerate() {

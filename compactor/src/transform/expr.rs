@@ -9,8 +9,11 @@ use std::sync::Arc;
 use arrow_array::{Array, BooleanArray};
 use firn_shared::error::{Error, Result};
 use polars::lazy::dsl::{AggExpr, BooleanFunction, Expr, FunctionExpr};
-use polars::prelude::{Column, DataFrame, DataType, Field, IntoLazy, Operator, PolarsResult, Schema, Series};
+use polars::prelude::{
+    Column, DataFrame, DataType, Field, IntoLazy, Operator, PolarsError, PolarsResult, Schema, Series,
+};
 
+use super::apart::Apart;
 use super::ffi;
 use super::kernel::{Batch, Judged, Keep, Typed, Why};
 use crate::arrow_types::data_type;
@@ -106,36 +109,32 @@ impl Expression {
             ffi::to_polars(name, column.array)
         };
         let columns = self.columns.iter().map(read).collect::<Result<Vec<_>>>()?;
-        if let Ok(values) = self.evaluate(batch.rows, columns.clone()) {
-            return Ok((values, Vec::new()));
-        }
-        let mut found = Found { values: Series::new_empty("value".into(), &self.r#type), failed: Vec::new() };
-        self.by_halves(&columns, 0..batch.rows, &mut found)?;
-        Ok((found.values.rechunk(), found.failed))
-    }
-
-    /// Polars fails as a whole where one value cannot be cast: the rows are looked for that it fails on. What it says of
-    /// them is not passed on, because it names values.
-    fn by_halves(&self, columns: &[Series], rows: Range<usize>, found: &mut Found) -> Result<()> {
-        let cut = columns.iter().map(|column| column.slice(rows.start as i64, rows.len()));
-        let values = match self.evaluate(rows.len(), cut.collect()) {
-            Ok(values) => values,
-            Err(_) if rows.len() > 1 => {
-                let middle = usize::midpoint(rows.start, rows.end);
-                self.by_halves(columns, rows.start..middle, found)?;
-                return self.by_halves(columns, middle..rows.end, found);
-            }
-            Err(_) => {
-                found.failed.extend(rows);
-                Series::full_null("value".into(), 1, &self.r#type)
-            }
+        // Polars fails as a whole where one value cannot be cast. What it says of the rows on which it fails is not passed on,
+        // because it names values.
+        let mut on_rows = |rows: Range<usize>| {
+            let cut = columns.iter().map(|column| column.slice(rows.start as i64, rows.len()));
+            Ok(self.evaluate(rows.len(), cut.collect()))
         };
-        let odd = |_| Error::bug(format!("`{}` gives values of several types", self.text));
-        found.values.append(&values).map(drop).map_err(odd)
+        let (mut all, mut failed) = (Vec::new(), Vec::new());
+        let mut done = |rows: Range<usize>, values: Result<Series>| {
+            all.push(values.unwrap_or_else(|_| {
+                failed.extend(rows.clone());
+                Series::full_null("value".into(), rows.len(), &self.r#type)
+            }));
+            Ok(())
+        };
+        Apart::default().work(0..batch.rows, &mut on_rows, &mut done)?;
+        let mut parts = all.into_iter();
+        let mut values = parts.next().unwrap_or_else(|| Series::new_empty("value".into(), &self.r#type));
+        for part in parts {
+            let odd = |_| Error::bug(format!("`{}` gives values of several types", self.text));
+            values.append(&part).map(drop).map_err(odd)?;
+        }
+        Ok((values.rechunk(), failed))
     }
 
     fn evaluate(&self, rows: usize, columns: Vec<Series>) -> Result<Series> {
-        let failed = |e: polars::prelude::PolarsError| Error::data(format!("`{}` failed: {e}", self.text));
+        let failed = |e: PolarsError| Error::data(format!("`{}` failed: {e}", self.text));
         let frame = DataFrame::new(rows, columns.into_iter().map(Column::from).collect()).map_err(failed)?;
         let answer = frame.lazy().select([self.expr.clone().alias("value")]);
         // Polars panics on some values, such as times that it has no calendar for.
@@ -151,26 +150,32 @@ impl Expression {
 }
 
 /// Polars lets whole numbers wrap that grow beyond their type. Sums, differences and products of whole numbers are made as
-/// decimals of 38 digits, which hold every one of them, and must fit 64 bits then.
+/// decimals of 38 digits, which hold every one of them, and must fit 64 bits then; so are absolute values and negatives, for
+/// the one number that has none. Powers would need more digits.
 fn exactly(expr: Expr, types: &Schema) -> PolarsResult<Expr> {
+    let is_whole = |expr: &Expr| PolarsResult::Ok(expr.to_field(types)?.dtype().is_integer());
+    let wide = |expr: &Expr| expr.clone().strict_cast(DataType::Decimal(38, 0));
     expr.try_map_expr(|node| {
-        let Expr::BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus | Operator::Multiply), right } = &node
-        else {
-            return Ok(node);
+        let made = match &node {
+            Expr::BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus | Operator::Multiply), right }
+                if is_whole(left)? && is_whole(right)? =>
+            {
+                let (left, right) = (Arc::new(wide(left)), Arc::new(wide(right)));
+                Expr::BinaryExpr { left, op: *op, right }
+            }
+            Expr::Function { input, function: function @ (FunctionExpr::Abs | FunctionExpr::Negate) }
+                if is_whole(&node)? =>
+            {
+                Expr::Function { input: input.iter().map(wide).collect(), function: function.clone() }
+            }
+            Expr::Function { function: FunctionExpr::Pow(_), .. } if is_whole(&node)? => {
+                let message = "a power of whole numbers may be beyond 64 bits; cast one of them to double";
+                return Err(PolarsError::ComputeError(message.into()));
+            }
+            _ => return Ok(node),
         };
-        if !left.to_field(types)?.dtype().is_integer() || !right.to_field(types)?.dtype().is_integer() {
-            return Ok(node);
-        }
-        let wide = |side: &Arc<Expr>| Arc::new(side.as_ref().clone().strict_cast(DataType::Decimal(38, 0)));
-        let wide = Expr::BinaryExpr { left: wide(left), op: *op, right: wide(right) };
-        Ok(wide.strict_cast(DataType::Int64))
+        Ok(made.strict_cast(DataType::Int64))
     })
-}
-
-/// Values so far.
-struct Found {
-    values: Series,
-    failed: Vec<usize>,
 }
 
 fn missing(name: &str, schema: &[Typed]) -> Error {
@@ -325,6 +330,31 @@ mod tests {
         }
     }
 
+    /// The values of an expression for these numbers; an error for a row on which it fails.
+    fn numbers(text: &str, n: &[i64]) -> Vec<Result<i64, ()>> {
+        let array: ArrayRef = Arc::new(Int64Array::from(n.to_vec()));
+        let columns = [kernel::Column { name: "n", r#type: &LogicalType::Long, array: &array }];
+        let (values, failed) =
+            Expression::new(text, &schema()).unwrap().of(&Batch { columns: &columns, rows: n.len() }).unwrap();
+        let values = values.cast(&DataType::Int64).unwrap();
+        let value = |row| if failed.contains(&row) { Err(()) } else { Ok(values.i64().unwrap().get(row).unwrap()) };
+        (0..n.len()).map(value).collect()
+    }
+
+    #[test]
+    fn whole_numbers_never_wrap() {
+        let n = [3, -3, i64::MAX, i64::MIN];
+        for (text, expected) in [
+            ("ABS(n)", [Ok(3), Ok(3), Ok(i64::MAX), Err(())]),
+            ("-n", [Ok(-3), Ok(3), Ok(-i64::MAX), Err(())]),
+            ("n + 1", [Ok(4), Ok(-2), Err(()), Ok(i64::MIN + 1)]),
+            ("n * 2", [Ok(6), Ok(-6), Err(()), Err(())]),
+            ("POW(CAST(n AS DOUBLE), 2) > 10", [Ok(0), Ok(0), Ok(1), Ok(1)]),
+        ] {
+            assert_eq!(numbers(text, &n), expected, "{text}");
+        }
+    }
+
     #[test]
     fn what_a_filter_cannot_be_is_said_when_it_is_built() {
         let cases = [
@@ -337,6 +367,7 @@ mod tests {
             ("n > MAX(n) OVER (PARTITION BY s)", "more than one row"),
             ("COUNT(*) > n", "more than one row"),
             ("n = 'x'", "`n = 'x'`"),
+            ("POW(n, 2) > 3", "a power of whole numbers may be beyond 64 bits; cast one of them to double"),
         ];
         for (text, expected) in cases {
             let error = Predicate::new(text, &schema()).unwrap_err().to_string();

@@ -8,7 +8,7 @@ use arrow_array::builder::StringBuilder;
 use firn_shared::error::Result;
 use firn_shared::functions::{Function, geo as spec};
 
-use super::numbers::doubles;
+use super::numbers::{Cells, doubles};
 use crate::transform::kernel::{Batch, Build, Call, Made, Misfit, Why, Work, broken};
 use crate::transform::values::{Rejects, batch};
 
@@ -62,13 +62,10 @@ fn grid(call: &Call<'_>) -> Result<Work, Misfit> {
         return Err(("degrees", "must be above 0, up to 180".to_owned()));
     }
     // As many digits as the width has, so that corners have one spelling.
-    let digits = (0..=9).find(|digits| {
-        let scaled = degrees * 10_f64.powi(*digits);
-        (scaled - scaled.round()).abs() < 1e-6
-    });
-    let digits = digits.unwrap_or(9) as usize;
+    let cells = Cells::new(degrees, 0.0);
+    let digits = cells.digits();
     let corner = move |v: f64| {
-        let corner = (v / degrees).floor() * degrees;
+        let corner = cells.edge_below(v);
         if corner == 0.0 { 0.0 } else { corner }
     };
     Ok(text_of(move |latitude, longitude, out| {

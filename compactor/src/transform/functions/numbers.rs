@@ -235,7 +235,51 @@ fn bin(call: &Call<'_>) -> Result<Work, Misfit> {
     if width <= 0.0 {
         return Err(("width", "must be above zero".to_owned()));
     }
-    Ok(double(move |v| Ok(((v - origin) / width).floor() * width + origin)))
+    let cells = Cells::new(width, origin);
+    Ok(double(move |v| Ok(cells.edge_below(v))))
+}
+
+/// Cells of one width. Their edges are the floats nearest to what the digits of width and origin say: 3 cells of 0.1 end at
+/// 0.3, though `3.0 * 0.1` is more and `0.3 / 0.1` less than 3.
+#[derive(Debug, Clone, Copy)]
+pub struct Cells {
+    width: f64,
+    origin: f64,
+    /// Digits after the point of both, where nine are enough.
+    digits: Option<u8>,
+}
+
+impl Cells {
+    /// Cells of this width, above zero, one of which begins at `origin`.
+    pub fn new(width: f64, origin: f64) -> Self {
+        let is_whole = |v: f64| (v - v.round()).abs() <= v.abs() * 1e-12;
+        let scales = |digits: &u8| [width, origin].iter().all(|v| is_whole(v * 10_f64.powi(i32::from(*digits))));
+        Self { width, origin, digits: (0..=9).find(scales) }
+    }
+
+    /// Digits after the point that edges need.
+    pub fn digits(self) -> usize {
+        usize::from(self.digits.unwrap_or(9))
+    }
+
+    /// The lower edge of the cell that `v` is in; an edge belongs to the cell above it.
+    pub fn edge_below(self, v: f64) -> f64 {
+        let number = ((v - self.origin) / self.width).floor();
+        let edges = [number + 1.0, number, number - 1.0].map(|number| self.edge(number));
+        edges.into_iter().find(|edge| *edge <= v).unwrap_or(edges[1])
+    }
+
+    /// The lower edge of a cell: a whole number divided by a power of ten, which rounds once.
+    fn edge(self, number: f64) -> f64 {
+        /// Whole numbers below are exact floats.
+        const EXACT: f64 = (1_u64 << 53) as f64;
+        let scale = 10_f64.powi(self.digits.map_or(0, i32::from));
+        let scaled = (self.width * scale).round() * number + (self.origin * scale).round();
+        match self.digits {
+            Some(_) if scaled.abs() < EXACT => scaled / scale,
+            _ => number * self.width + self.origin,
+        }
+    }
 }
 
 fn greatest(_: &Call<'_>) -> Result<Work, Misfit> {

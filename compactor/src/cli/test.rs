@@ -51,13 +51,22 @@ pub fn test(
     let (filter, update) = (args.filter.clone(), args.update);
     let options = Options { paths, filter, update, at_once: 0, functions, firn };
     runtime.block_on(async {
+        let mut watch = Watch::default();
         loop {
-            let report = testing::run(&options).await?;
-            tell(&report, &args, format)?;
-            if !args.watch {
-                return Ok(code(&report));
+            watch.look_at(&options.paths);
+            match testing::run(&options).await {
+                Ok(report) => {
+                    tell(&report, &args, format)?;
+                    if !args.watch {
+                        return Ok(code(&report));
+                    }
+                    watch.hang_on(&report);
+                }
+                // An editor may be about to put the file there.
+                Err(error) if args.watch => super::tell(&error, format),
+                Err(error) => return Err(error),
             }
-            Watch::of(&report).changed().await;
+            watch.changed().await;
         }
     })
 }

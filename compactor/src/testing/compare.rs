@@ -202,7 +202,11 @@ type Columns = [(String, LogicalType)];
 /// Records that are no rows have text and numbers; which of them there are is known by the schema of test files.
 fn columns_of(records: &[Record]) -> Vec<(String, LogicalType)> {
     let typed = |(name, value): &(String, Tree)| {
-        let logical = if matches!(value, Tree::Int(_)) { LogicalType::Long } else { LogicalType::String };
+        let logical = match (name.as_str(), value) {
+            (_, Tree::Int(_)) => LogicalType::Long,
+            ("payload", _) => LogicalType::Json,
+            _ => LogicalType::String,
+        };
         (name.clone(), logical)
     };
     records.first().map_or_else(Vec::new, |record| record.cells.iter().map(typed).collect())

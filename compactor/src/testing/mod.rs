@@ -32,7 +32,7 @@ use firn_shared::config::domain::Pipeline;
 use firn_shared::config::{load_pipeline, load_tests, with_plugins};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use regex::Regex;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
@@ -86,26 +86,23 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<FileReport> {
     let mut report = FileReport::of(path);
-    let (tests, pipeline, firn) = match load(path, options) {
-        Ok((tests, pipeline, firn)) => (Arc::new(tests), Arc::new(pipeline), firn),
+    let (tests, pipeline) = match load(&mut report, options) {
+        Ok((tests, pipeline)) => (Arc::new(tests), Arc::new(pipeline)),
         Err(problems) => return Ok(report.broken(problems)),
     };
-    report.watched.extend([tests.pipeline.clone()].into_iter().chain(firn));
-    let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
-    report.watched.extend(samples.map(|sample| sample.path.clone()));
     let folder = pipeline.file.parent().unwrap_or(Path::new(""));
     let steps = pipeline.outputs.iter().map(|output| &output.transformations);
-    report.watched.extend(steps.flat_map(|steps| local_files(steps, folder)));
+    report.watch(steps.flat_map(|steps| local_files(steps, folder)));
     let wanted = |case: &Case| options.filter.as_ref().is_none_or(|filter| filter.is_match(&case.name));
     let numbers = (0..tests.cases.len()).filter(|number| wanted(&tests.cases[*number]));
     // Each case has a thread, so that they use all processors.
     let cases = numbers.map(|number| {
         let (tests, pipeline, runtime) = (Arc::clone(&tests), Arc::clone(&pipeline), Handle::current());
-        spawn_blocking(move || runtime.block_on(run_case(&tests, &tests.cases[number], &pipeline)))
+        let panicked = panicked(&tests, &tests.cases[number]);
+        let case = spawn_blocking(move || runtime.block_on(run_case(&tests, &tests.cases[number], &pipeline)));
+        async move { case.await.unwrap_or((panicked, None)) }
     });
-    let cases = stream::iter(cases).buffered(at_once);
-    let done: Vec<(CaseReport, Option<Outcome>)> =
-        cases.try_collect().await.map_err(|e| Error::bug("a case panicked").with_source(e))?;
+    let done: Vec<(CaseReport, Option<Outcome>)> = stream::iter(cases).buffered(at_once).collect().await;
     if options.update {
         update::update(&tests, &done, &mut report)?;
     }
@@ -114,19 +111,20 @@ async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<File
     Ok(report)
 }
 
-/// A file of tests, its pipeline, and the deployment whose plug-ins the pipeline may call.
-type Loaded = (TestFile, Pipeline, Option<PathBuf>);
-
-fn load(path: &Path, options: &Options) -> std::result::Result<Loaded, Vec<String>> {
+/// A file of tests and its pipeline; the report hears of every file before it is read.
+fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
     let told = |problems: firn_shared::config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let tests = load_tests(path).map_err(told)?;
+    let tests = load_tests(&report.file).map_err(told)?;
     let firn = options.firn.clone().or_else(|| firn_of(&tests.pipeline));
+    report.watch([tests.pipeline.clone()].into_iter().chain(firn.clone()));
+    let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
+    report.watch(samples.map(|sample| sample.path.clone()));
     let functions = match &firn {
         Some(firn) => with_plugins(firn, &options.functions).map_err(told)?,
         None => options.functions.clone(),
     };
     let pipeline = load_pipeline(&tests.pipeline, &functions).map_err(told)?;
-    Ok((tests, pipeline, firn))
+    Ok((tests, pipeline))
 }
 
 /// The `firn.yaml` that belongs to a pipeline: beside it, or beside its folder.
@@ -146,10 +144,19 @@ async fn run_case(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> (C
             (verdict, differences, Some(outcome))
         }
     };
-    let at = format!("{}:{}:{}", tests.path.display(), case.at.line, case.at.column);
-    let report =
-        CaseReport { name: case.name.clone(), at, seconds: begun.elapsed().as_secs_f64(), verdict, differences };
+    let (at, seconds) = (place(tests, case), begun.elapsed().as_secs_f64());
+    let report = CaseReport { name: case.name.clone(), at, seconds, verdict, differences };
     (report, outcome)
+}
+
+/// The report of a case that panics: the others have theirs all the same.
+fn panicked(tests: &TestFile, case: &Case) -> CaseReport {
+    let verdict = Verdict::Broken("it panicked; please report this test".to_owned());
+    CaseReport { name: case.name.clone(), at: place(tests, case), seconds: 0.0, verdict, differences: Vec::new() }
+}
+
+fn place(tests: &TestFile, case: &Case) -> String {
+    format!("{}:{}:{}", tests.path.display(), case.at.line, case.at.column)
 }
 
 /// An error with its causes, on one line.

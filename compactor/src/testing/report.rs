@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::compare::Difference;
+use super::watch::{Stamp, stamp};
 
 /// Everything that ran.
 #[derive(Debug, Default, Serialize)]
@@ -29,9 +30,9 @@ pub struct FileReport {
     /// Cases that were rewritten.
     #[serde(skip)]
     pub updated: Vec<String>,
-    /// Files on which it hangs, besides itself.
+    /// What it hangs on, itself and its folder among it, as it was before its cases ran.
     #[serde(skip)]
-    pub watched: Vec<PathBuf>,
+    pub watched: Vec<(PathBuf, Stamp)>,
 }
 
 /// One case.
@@ -67,7 +68,19 @@ pub enum Verdict {
 
 impl FileReport {
     pub(super) fn of(path: &Path) -> Self {
-        Self { file: path.to_owned(), ..Self::default() }
+        let mut report = Self { file: path.to_owned(), ..Self::default() };
+        // New files of tests are found, too.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        report.watch([path.to_owned(), folder.to_owned()]);
+        report
+    }
+
+    /// Hangs on these files, too.
+    pub(super) fn watch(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        self.watched.extend(paths.into_iter().map(|path| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        }));
     }
 
     pub(super) fn broken(mut self, problems: Vec<String>) -> Self {

@@ -378,7 +378,8 @@ async fn junit_is_well_formed_whatever_the_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_any_file_that_counts_is_noticed() {
     let place = Place::new(PIPELINE, CASES);
-    let watch = Watch::of(&place.run(Options::default()).await);
+    let mut watch = Watch::default();
+    watch.hang_on(&place.run(Options::default()).await);
     assert!(!watch.has_changed());
     std::fs::write(place.folder.path().join("orders.yaml"), PIPELINE.replace("name: empty", "name: none")).unwrap();
     assert!(watch.has_changed());
@@ -392,7 +393,8 @@ async fn a_change_of_any_file_that_counts_is_noticed() {
     let place = Place::new(&PIPELINE.replace("      - filter:", steps), CASES);
     let kinds = place.folder.path().join("kinds.csv");
     std::fs::write(&kinds, "kind,label\na,A\n").unwrap();
-    let watch = Watch::of(&place.run(Options::default()).await);
+    let mut watch = Watch::default();
+    watch.hang_on(&place.run(Options::default()).await);
     assert!(!watch.has_changed());
     std::fs::write(&kinds, "kind,label\na,B\nb,C\n").unwrap();
     assert!(watch.has_changed());

@@ -28,7 +28,9 @@ pub fn mask(mask: Mask, value: &str, out: &mut Vec<u8>) {
         Mask::Email => match value.rsplit_once('@') {
             Some((local, domain)) if !local.is_empty() => {
                 let first = local.chars().next().map_or(0, char::len_utf8);
-                out.extend_from_slice(&local.as_bytes()[..first]);
+                // Of a single letter, the first is all there is.
+                let shown = if first < local.len() { first } else { 0 };
+                out.extend_from_slice(&local.as_bytes()[..shown]);
                 out.extend_from_slice(b"***@");
                 out.extend_from_slice(domain.as_bytes());
             }
@@ -38,16 +40,20 @@ pub fn mask(mask: Mask, value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Keeps characters at one end. A value that would be shown in half or more is masked as a whole: of `1234`, the last
-/// four digits are all there is.
+/// What parts numbers into groups; it is shown, too.
+const SEPARATORS: [char; 4] = ['-', ' ', '.', '/'];
+
+/// Keeps characters at one end, and separators where most of the value is letters and digits. A value that would be shown in
+/// half or more is masked as a whole: of `1234`, the last four digits are all there is.
 fn ends(value: &str, first: usize, last: usize, out: &mut Vec<u8>) {
     let length = value.chars().count();
     if length < 2 * (first + last) || first + last == 0 {
         return out.extend_from_slice(MASKED.as_bytes());
     }
+    let grouped = 2 * value.chars().filter(|c| c.is_alphanumeric()).count() >= length;
     let mut buffer = [0; 4];
     for (i, c) in value.chars().enumerate() {
-        let shown = i < first || i >= length - last || !c.is_alphanumeric();
+        let shown = i < first || i >= length - last || (grouped && SEPARATORS.contains(&c));
         let c = if shown { c } else { '*' };
         out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
     }
@@ -129,7 +135,13 @@ mod tests {
             (Mask::First(2), "Grüße", "Gr***"),
             (Mask::First(2), "abc", "****"),
             (Mask::Email, "alice@example.com", "a***@example.com"),
-            (Mask::Email, "é@x", "é***@x"),
+            (Mask::Last(4), "!!@@##$$", "****##$$"),
+            (Mask::Last(2), "--------", "******--"),
+            (Mask::Last(4), "DE89 3704/0044.0532", "**** ****/****.0532"),
+            (Mask::First(2), "p@$$w0rd!", "p@*******"),
+            (Mask::Email, "é@x", "***@x"),
+            (Mask::Email, "a@b.com", "***@b.com"),
+            (Mask::Email, "éa@x", "é***@x"),
             (Mask::Email, "@x", "****"),
             (Mask::Email, "alice", "****"),
             (Mask::Ip, "192.168.17.4", "192.168.17.0"),

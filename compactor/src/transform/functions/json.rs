@@ -1,7 +1,7 @@
 //! JSON text.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -231,9 +231,9 @@ fn keys(_: &Call<'_>) -> Result<Work, Misfit> {
         let mut out = ListBuilder::new(StringBuilder::new()).with_field(field);
         let mut rejects = Rejects::new(column.name);
         for (row, text) in texts(column)?.iter().enumerate() {
-            let mut keys: Vec<Cow<'_, str>> = Vec::new();
+            let (mut keys, mut known): (Vec<Cow<'_, str>>, _) = (Vec::new(), HashSet::new());
             let mut note = |key| {
-                if !keys.contains(&key) {
+                if known.insert(Cow::clone(&key)) {
                     keys.push(key);
                 }
             };

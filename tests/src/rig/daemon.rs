@@ -1,17 +1,12 @@
 //! A running landing daemon and what it says of itself over HTTP.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::http;
 use super::procs::{Process, until};
 use super::workspace::Workspace;
-
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// A daemon that listens on a port of its own.
 pub struct Daemon {
@@ -29,12 +24,13 @@ impl Daemon {
         if !fs::read_to_string(workspace.dir().join("firn.yaml"))?.contains("listen:") {
             workspace.reconfigure("landing: {", "landing: {listen: '127.0.0.1:0', ")?;
         }
-        let _ = fs::remove_file(workspace.dir().join("landing.log"));
+        // Daemons of one workspace share a log.
+        let before = fs::metadata(workspace.dir().join("landing.log")).map_or(0, |log| log.len());
         let mut process = workspace.start("landing", &["run"])?;
         let log = process.log().to_path_buf();
         let address = process.ready(|| {
             let text = fs::read_to_string(&log).ok()?;
-            let line = text.lines().find(|line| line.contains("serving /metrics"))?;
+            let line = text.get(before as usize..)?.lines().find(|line| line.contains("serving /metrics"))?;
             let (_, address) = line.split_once("address=")?;
             Some(address.split_whitespace().next()?.trim_matches('"').to_owned())
         })?;
@@ -46,22 +42,15 @@ impl Daemon {
     /// # Errors
     /// When nobody answers.
     pub fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(&self.address)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head and a body")?;
-        let status = head.split_whitespace().nth(1).context("an answer has a status")?.parse()?;
-        Ok((status, body.to_owned()))
+        http::get(&self.address, path)
     }
 
     /// Waits until a page answers with this status.
     ///
     /// # Errors
-    /// When it does not within `bound`.
-    pub fn await_status(&self, path: &str, status: u16, bound: Duration) -> Result<String> {
-        until(&format!("{path} answers {status}"), bound, || {
+    /// When it never does.
+    pub fn await_status(&self, path: &str, status: u16) -> Result<String> {
+        until(&format!("{path} answers {status}"), || {
             let (found, body) = self.get(path).ok()?;
             (found == status).then_some(body)
         })

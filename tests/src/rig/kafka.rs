@@ -8,18 +8,26 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::procs::{Process, run_dir, source_dir};
+use super::procs::{PATIENCE, Process, free_port, listens, run_dir, source_dir, until};
 
-/// Bound of every call to the broker.
-const CALL: Duration = Duration::from_secs(30);
+/// How long a probe of a broker that may not serve yet waits; one that serves answers at once.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// How long a transaction may live: as long as brokers allow. It ends when the test says so, however slow the machine is.
+const TRANSACTION: (&str, &str) = ("transaction.timeout.ms", "900000");
+
+type Admin = AdminClient<DefaultClientContext>;
 
 /// A broker, its data directory and its address, which both outlive a restart.
 pub struct Kafka {
@@ -118,14 +126,21 @@ impl Kafka {
     fn launch(dir: &Path, login: &[(&'static str, String)]) -> Result<Process> {
         let mut command = Command::new(source_dir().join("localstack/kafka/start"));
         command.arg("--dir").arg(dir);
+        if !dir.join("address").exists() {
+            command.arg("--port").arg(free_port().to_string()).arg("--controller").arg(free_port().to_string());
+        }
         if !login.is_empty() {
             command.arg("--secured");
         }
         let mut process = Process::start("kafka", command, &dir.join("log"))?;
         process.ready(|| {
             let address = fs::read_to_string(dir.join("address")).ok()?;
+            let port = address.trim().rsplit_once(':')?.1.parse().ok()?;
+            if !listens(port) {
+                return None;
+            }
             let probe: BaseConsumer = client(address.trim(), login).set("log_level", "0").create().ok()?;
-            let metadata = probe.fetch_metadata(None, Duration::from_millis(500)).ok()?;
+            let metadata = probe.fetch_metadata(None, PROBE).ok()?;
             (!metadata.brokers().is_empty()).then_some(())
         })?;
         Ok(process)
@@ -168,10 +183,6 @@ impl Kafka {
         config
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        Ok(self.config().create()?)
-    }
-
     /// Creates a topic with its settings and waits until the broker serves it.
     ///
     /// # Errors
@@ -181,8 +192,7 @@ impl Kafka {
         for (key, value) in settings {
             new = new.set(key, value);
         }
-        let done = block_on(self.admin()?.create_topics(&[new], &options()))?;
-        each(done.into_iter().map(|r| r.map_err(|(topic, code)| format!("{topic}: {code}"))))?;
+        self.administer(async |admin, options| admin.create_topics([&new], options).await)?;
         self.await_partitions(topic, partitions)
     }
 
@@ -191,8 +201,7 @@ impl Kafka {
     /// # Errors
     /// When the broker refuses.
     pub fn delete_topic(&self, topic: &str) -> Result<()> {
-        let done = block_on(self.admin()?.delete_topics(&[topic], &options()))?;
-        each(done.into_iter().map(|r| r.map_err(|(topic, code)| format!("{topic}: {code}"))))?;
+        self.administer(async |admin, options| admin.delete_topics(&[topic], options).await)?;
         self.await_partitions(topic, 0)
     }
 
@@ -201,15 +210,29 @@ impl Kafka {
     /// # Errors
     /// When the broker refuses.
     pub fn add_partitions(&self, topic: &str, count: i32) -> Result<()> {
-        let done = block_on(self.admin()?.create_partitions(&[NewPartitions::new(topic, count as usize)], &options()))?;
-        each(done.into_iter().map(|r| r.map_err(|(topic, code)| format!("{topic}: {code}"))))?;
+        let wider = NewPartitions::new(topic, count as usize);
+        self.administer(async |admin, options| admin.create_partitions([&wider], options).await)?;
         self.await_partitions(topic, count)
+    }
+
+    /// Asks for a change of topics until the broker makes or refuses it. A broker that stalled for as long as its session
+    /// lasts knows for a moment of no broker, not even itself, and cannot place a partition.
+    fn administer(&self, ask: impl AsyncFn(&Admin, &AdminOptions) -> KafkaResult<Vec<TopicResult>>) -> Result<()> {
+        let (admin, options): (Admin, _) = (self.config().create()?, options());
+        until("the broker has room for a partition", || match block_on(ask(&admin, &options)) {
+            Err(error) => Some(Err(error.into())),
+            Ok(answers) => match answers.into_iter().find_map(Result::err) {
+                None => Some(Ok(())),
+                Some((_, RDKafkaErrorCode::InvalidReplicationFactor)) => None,
+                Some((topic, code)) => Some(Err(anyhow::anyhow!("{topic}: {code}"))),
+            },
+        })?
     }
 
     fn await_partitions(&self, topic: &str, count: i32) -> Result<()> {
         let probe: BaseConsumer = self.config().create()?;
-        super::procs::until(&format!("{topic} has {count} partitions"), CALL, || {
-            let metadata = probe.fetch_metadata(None, CALL).ok()?;
+        until(&format!("{topic} has {count} partitions"), || {
+            let metadata = probe.fetch_metadata(None, PATIENCE).ok()?;
             let found = metadata.topics().iter().find(|t| t.name() == topic);
             let have = found.map_or(0, |t| t.partitions().iter().filter(|p| p.leader() >= 0).count());
             (have == count as usize).then_some(())
@@ -223,8 +246,9 @@ impl Kafka {
     pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<()> {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(before))?;
-        block_on(self.admin()?.delete_records(&offsets, &options()))?;
-        Ok(())
+        let admin: Admin = self.config().create()?;
+        let done = block_on(admin.delete_records(&offsets, &options()))?;
+        Ok(done.elements().iter().try_for_each(TopicPartitionListElem::error)?)
     }
 
     /// First and one past the last offset of every partition.
@@ -233,12 +257,12 @@ impl Kafka {
     /// When the broker does not answer.
     pub fn offsets(&self, topic: &str) -> Result<BTreeMap<u32, (u64, u64)>> {
         let probe: BaseConsumer = self.config().create()?;
-        let metadata = probe.fetch_metadata(Some(topic), CALL)?;
+        let metadata = probe.fetch_metadata(Some(topic), PATIENCE)?;
         let partitions = metadata.topics().first().context("the topic is known")?.partitions();
         partitions
             .iter()
             .map(|p| {
-                let (low, high) = probe.fetch_watermarks(topic, p.id(), CALL)?;
+                let (low, high) = probe.fetch_watermarks(topic, p.id(), PATIENCE)?;
                 Ok((p.id() as u32, (low as u64, high as u64)))
             })
             .collect()
@@ -263,15 +287,15 @@ impl Kafka {
         topic: &str,
         groups: impl IntoIterator<Item = (Vec<Record>, Outcome)>,
     ) -> Result<()> {
-        let producer = self.producer(&[("transactional.id", &uuid::Uuid::new_v4().to_string())])?;
-        producer.init_transactions(CALL)?;
+        let producer = self.producer(&[("transactional.id", &uuid::Uuid::new_v4().to_string()), TRANSACTION])?;
+        producer.init_transactions(PATIENCE)?;
         for (records, outcome) in groups {
             producer.begin_transaction()?;
             send(&producer, topic, records)?;
             finish(&producer)?;
             match outcome {
-                Outcome::Commit => producer.commit_transaction(CALL)?,
-                Outcome::Abort => producer.abort_transaction(CALL)?,
+                Outcome::Commit => producer.commit_transaction(PATIENCE)?,
+                Outcome::Abort => producer.abort_transaction(PATIENCE)?,
             }
         }
         Ok(())
@@ -282,8 +306,8 @@ impl Kafka {
     /// # Errors
     /// The first delivery or transaction step that failed.
     pub fn open_transaction(&self, topic: &str, records: Vec<Record>) -> Result<OpenTransaction> {
-        let producer = self.producer(&[("transactional.id", &uuid::Uuid::new_v4().to_string())])?;
-        producer.init_transactions(CALL)?;
+        let producer = self.producer(&[("transactional.id", &uuid::Uuid::new_v4().to_string()), TRANSACTION])?;
+        producer.init_transactions(PATIENCE)?;
         producer.begin_transaction()?;
         send(&producer, topic, records)?;
         finish(&producer)?;
@@ -330,7 +354,7 @@ impl OpenTransaction {
     /// # Errors
     /// When the broker refuses.
     pub fn commit(self) -> Result<()> {
-        Ok(self.0.commit_transaction(CALL)?)
+        Ok(self.0.commit_transaction(PATIENCE)?)
     }
 }
 
@@ -383,7 +407,7 @@ fn send(producer: &BaseProducer<Deliveries>, topic: &str, records: impl IntoIter
             message.headers = Some(record.headers.iter().fold(headers, insert));
         }
         while let Err((error, back)) = producer.send(message) {
-            if error.rdkafka_error_code() != Some(rdkafka::types::RDKafkaErrorCode::QueueFull) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                 bail!("cannot produce to {topic}: {error}");
             }
             producer.poll(Duration::from_millis(10));
@@ -394,7 +418,7 @@ fn send(producer: &BaseProducer<Deliveries>, topic: &str, records: impl IntoIter
 }
 
 fn finish(producer: &BaseProducer<Deliveries>) -> Result<()> {
-    producer.flush(CALL)?;
+    producer.flush(PATIENCE)?;
     match producer.context().0.lock().expect("no delivery panics").take() {
         None => Ok(()),
         Some(error) => bail!("a record was not delivered: {error}"),
@@ -402,11 +426,7 @@ fn finish(producer: &BaseProducer<Deliveries>) -> Result<()> {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(CALL)).operation_timeout(Some(CALL))
-}
-
-fn each<T>(mut results: impl Iterator<Item = std::result::Result<T, String>>) -> Result<()> {
-    results.try_for_each(|r| r.map(drop).map_err(anyhow::Error::msg))
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
 /// Runs a future to its end, on a runtime of its own.

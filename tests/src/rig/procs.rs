@@ -4,25 +4,30 @@
 //! children are started by one thread that lives as long as the test binary: servers shared by many tests survive the
 //! test that happened to start them, and none survives the binary, however it ends.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// How long a server may take to come up on a loaded machine with two cores.
-pub const STARTUP: Duration = Duration::from_secs(90);
+/// How long the rig waits for what is bound to happen: a server that comes up, a run that ends, an answer. Machines differ
+/// by a factor of ten and more under load, so this says nothing of how long anything should take: only what hangs for good
+/// comes near it. What has failed says so earlier, by its end or its answer.
+pub const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The directory of this test run's server data and logs, beside the test binary: `target/e2e`.
 pub fn run_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let dir = target_dir().with_file_name("e2e").join(std::process::id().to_string());
+        // An earlier run may have had the same process id, and a broker would go on from its data.
+        let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).expect("the target directory is writable");
         dir
     })
@@ -103,6 +108,16 @@ impl Process {
         Ok(Self { name: name.into(), child: spawn(command)?, log: log.to_path_buf() })
     }
 
+    /// The same with stdout in a file of its own; only stderr goes to the log.
+    ///
+    /// # Errors
+    /// When the program or a file cannot be opened.
+    pub fn start_apart(name: impl Into<String>, mut command: Command, stdout: &Path, log: &Path) -> Result<Self> {
+        let err = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(File::create(stdout)?).stderr(err);
+        Ok(Self { name: name.into(), child: spawn(command)?, log: log.to_path_buf() })
+    }
+
     /// The same with pipes to its stdin and from its stdout; only stderr goes to the log.
     pub fn start_piped(name: impl Into<String>, mut command: Command, log: &Path) -> Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
@@ -141,20 +156,20 @@ impl Process {
     /// Waits for its end.
     ///
     /// # Errors
-    /// After `bound`, with the end of its log; the process goes on.
-    pub fn wait(&mut self, bound: Duration) -> Result<ExitStatus> {
+    /// After [`PATIENCE`], with the end of its log; the process goes on.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
         let name = self.name.clone();
-        until(&format!("{name} ends"), bound, || self.child.try_wait().ok().flatten())
+        until(&format!("{name} ends"), || self.child.try_wait().ok().flatten())
             .with_context(|| format!("log of {name}:\n{}", tail(&self.log)))
     }
 
     /// Polls until `ready` gives a value.
     ///
     /// # Errors
-    /// When the process ends first, or after [`STARTUP`]; with the end of its log.
+    /// When the process ends first, or after [`PATIENCE`]; with the end of its log.
     pub fn ready<T>(&mut self, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
         let child = &mut self.child;
-        let answer = until(&format!("{} is up", self.name), STARTUP, || match ready() {
+        let answer = until(&format!("{} is up", self.name), || match ready() {
             Some(value) => Some(Ok(value)),
             None => child.try_wait().ok().flatten().map(Err),
         });
@@ -200,25 +215,28 @@ pub fn tail(log: &Path) -> String {
 /// Polls until `poll` gives a value, every 20 ms.
 ///
 /// # Errors
-/// After `bound`, naming `what`.
-pub fn until<T>(what: &str, bound: Duration, mut poll: impl FnMut() -> Option<T>) -> Result<T> {
+/// After [`PATIENCE`], naming `what`.
+pub fn until<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> Result<T> {
     let started = Instant::now();
     loop {
         if let Some(value) = poll() {
             return Ok(value);
         }
-        if started.elapsed() > bound {
-            bail!("waited {bound:?} in vain until {what}");
+        if started.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} in vain until {what}");
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A port that nobody listens on, below the kernel's range for outgoing connections.
+/// A port that nobody listens on, below the kernel's range for outgoing connections, and that no other call has given:
+/// who got it may not listen yet, or listen again after a restart.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = rand::random_range(10_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let free = std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
             return port;
         }
     }

@@ -1,15 +1,12 @@
 //! The built `landing` and `compactor`, as the processes that operators run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::procs::{Process, tail, target_dir};
-
-/// How long one run of a program may take.
-pub const RUN: Duration = Duration::from_mins(3);
+use super::procs::{Process, run_dir, tail, target_dir};
 
 /// The path of a program of this build.
 ///
@@ -56,14 +53,23 @@ impl Ended {
 /// Runs a program to its end.
 ///
 /// # Errors
-/// When it cannot be started.
+/// When it cannot be started, or never ends.
 pub fn run(name: &str, arguments: &[String]) -> Result<Ended> {
-    let Output { status, stdout, stderr } = Command::new(program(name)).args(arguments).output()?;
-    Ok(Ended {
-        code: status.code(),
-        stdout: String::from_utf8_lossy(&stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
-    })
+    let mut command = Command::new(program(name));
+    command.args(arguments);
+    run_command(name, command)
+}
+
+/// The same for any command.
+///
+/// # Errors
+/// When it cannot be started, or never ends.
+pub fn run_command(name: &str, command: Command) -> Result<Ended> {
+    let dir = tempfile::tempdir_in(run_dir())?;
+    let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+    let status = Process::start_apart(name, command, &out, &err)?.wait()?;
+    let text = |path: &Path| anyhow::Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned());
+    Ok(Ended { code: status.code(), stdout: text(&out)?, stderr: text(&err)? })
 }
 
 /// Starts a program with its output in `log`.
@@ -79,9 +85,9 @@ pub fn start(name: &str, arguments: &[String], log: &Path) -> Result<Process> {
 /// Waits for the end of a started program and returns its exit code; `None` when a signal ended it.
 ///
 /// # Errors
-/// After [`RUN`], or when the exit code is not one of `codes`; with the end of its log.
+/// When it never ends, or when the exit code is not one of `codes`; with the end of its log.
 pub fn finish(mut process: Process, codes: &[i32]) -> Result<Option<i32>> {
-    let code = process.wait(RUN)?.code();
+    let code = process.wait()?.code();
     if code.is_none_or(|code| codes.contains(&code)) {
         return Ok(code);
     }

@@ -6,14 +6,17 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{ChildStdin, ChildStdout, Command};
+use std::process::{ChildStdin, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::procs::{Process, run_dir, source_dir, tail};
+use super::procs::{PATIENCE, Process, run_dir, source_dir, tail};
+use super::programs::run_command;
 use super::{s3, trino};
 
 /// Directory of what tests fetch once: `${XDG_CACHE_HOME:-$HOME/.cache}/firn`, as in `localstack/setup`.
@@ -92,7 +95,8 @@ pub struct DataFile {
 pub(super) struct Piped {
     process: Process,
     requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    /// Its lines, from a thread that ends with it: a pipe cannot be read with a bound.
+    answers: Receiver<String>,
 }
 
 impl Piped {
@@ -112,16 +116,24 @@ impl Piped {
         let mut process = Process::start_piped(name, command, &run_dir().join(format!("{name}.log")))
             .context("not installed: run localstack/setup, or ./test")?;
         let requests = process.child().stdin.take().context("stdin is a pipe")?;
-        let answers = BufReader::new(process.child().stdout.take().context("stdout is a pipe")?);
+        let lines = BufReader::new(process.child().stdout.take().context("stdout is a pipe")?).lines();
+        let (answer, answers) = sync_channel(1);
+        let pass_on = move || lines.map_while(Result::ok).try_for_each(|line| answer.send(line)).unwrap_or_default();
+        thread::Builder::new().name(format!("{name}-answers")).spawn(pass_on)?;
         Ok(Self { process, requests, answers })
     }
 
     pub(super) fn ask<T: DeserializeOwned>(&mut self, request: &Value) -> Result<T> {
         writeln!(self.requests, "{request}")?;
-        let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
-            bail!("the reader ended; its log:\n{}", tail(self.process.log()));
-        }
+        let line = match self.answers.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => bail!("the reader ended; its log:\n{}", tail(self.process.log())),
+            Err(RecvTimeoutError::Timeout) => {
+                // A late answer would be taken for that of the next request.
+                self.process.kill();
+                bail!("no answer to {request} in {PATIENCE:?}; log:\n{}", tail(self.process.log()));
+            }
+        };
         let mut answer: Value = serde_json::from_str(&line).with_context(|| format!("answer {line}"))?;
         if let Some(error) = answer.get("error") {
             bail!("{} in answer to {request}", error.as_str().unwrap_or_default());
@@ -145,10 +157,12 @@ fn duckdb() -> MutexGuard<'static, Piped> {
 /// # Errors
 /// When they cannot be had.
 pub fn fetched(name: &str) -> Result<PathBuf> {
-    let fetch = Command::new(source_dir().join("localstack/fetch")).arg(name).output()?;
-    let jars = String::from_utf8(fetch.stdout)?.trim().to_owned();
+    let mut command = Command::new(source_dir().join("localstack/fetch"));
+    command.arg(name);
+    let fetch = run_command("fetch", command)?;
+    let jars = fetch.stdout.trim();
     if jars.is_empty() {
-        bail!("no jars of {name}: {}", String::from_utf8_lossy(&fetch.stderr));
+        bail!("no jars of {name}: {}", fetch.stderr);
     }
     Ok(jars.into())
 }

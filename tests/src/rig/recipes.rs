@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::procs::{run_dir, source_dir};
+use super::programs::run_command;
 use super::readers::{Access, fetched, venv};
 use super::s3;
 
@@ -56,16 +57,15 @@ impl Recipes {
 pub fn python(name: &str, script: &str, environment: &[(&str, &str)]) -> Result<String> {
     let path = run_dir().join(format!("recipe-{name}.py"));
     fs::write(&path, script)?;
-    let ended = Command::new(venv("python"))
+    let mut command = Command::new(venv("python"));
+    command
         .arg(&path)
         .current_dir(run_dir())
         .envs([("AWS_REGION", s3::REGION), ("AWS_DEFAULT_REGION", s3::REGION)])
         .envs([("AWS_ACCESS_KEY_ID", s3::KEY), ("AWS_SECRET_ACCESS_KEY", s3::SECRET)])
-        .envs(environment.iter().copied())
-        .output()
-        .context("no Python environment: run localstack/setup, or ./test")?;
-    ensure!(ended.status.success(), "{name}: {}", String::from_utf8_lossy(&ended.stderr));
-    Ok(String::from_utf8(ended.stdout)?)
+        .envs(environment.iter().copied());
+    let ended = run_command(name, command).context("no Python environment: run localstack/setup, or ./test")?;
+    Ok(ended.expect(&[0]).context(name.to_owned())?.stdout)
 }
 
 /// A recipe of `docs/reading.md` for Spark, with the jars that are here and the emulator's endpoints.

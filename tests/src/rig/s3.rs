@@ -2,8 +2,6 @@
 //! and LocalStack (S3, KMS).
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,7 +12,8 @@ use firn_shared::config::domain::{S3Options, Secret};
 use firn_shared::store::{S3Client, S3Store, Store};
 use serde_json::{Value, json};
 
-use super::procs::{Process, free_port, listens, run_dir};
+use super::http;
+use super::procs::{PATIENCE, Process, free_port, run_dir};
 use super::readers::{S3Access, localstack_python, venv};
 
 /// Access key id that all servers accept.
@@ -84,13 +83,15 @@ impl S3Server {
             .with_context(|| format!("{} cannot run: run localstack/setup, or ./test", kind.name()))?;
         let (path, ready) = match kind {
             // It refuses whoever does not sign, as soon as it serves.
-            Kind::SeaweedFs => ("/", "403"),
-            Kind::Ministack => ("/", "200"),
-            Kind::LocalStack => ("/_localstack/health", "200"),
+            Kind::SeaweedFs => ("/", 403),
+            Kind::Ministack => ("/", 200),
+            Kind::LocalStack => ("/_localstack/health", 200),
         };
-        // SeaweedFS serves its catalog a little later than its objects.
-        let catalog = || kind != Kind::SeaweedFs || listens(iceberg_port);
-        process.ready(|| (status(port, path)? == ready && catalog()).then_some(()))?;
+        let address = format!("127.0.0.1:{port}");
+        let serves = || http::get(&address, path).is_ok_and(|(status, _)| status == ready);
+        // SeaweedFS makes its warehouse a little after it serves objects and catalog.
+        let catalog = || kind != Kind::SeaweedFs || has_warehouse(iceberg_port).unwrap_or(false);
+        process.ready(|| (serves() && catalog()).then_some(()))?;
         Ok(Self { kind, port, iceberg_port, process: Mutex::new(process) })
     }
 
@@ -142,7 +143,7 @@ impl S3Server {
     /// Makes a bucket, unless it is there, and opens it.
     ///
     /// # Errors
-    /// When the server refuses for half a minute.
+    /// When the server never does.
     pub async fn bucket(&self, name: &str) -> Result<Arc<dyn Store>> {
         Ok(Arc::new(self.s3_bucket(name).await?))
     }
@@ -150,7 +151,7 @@ impl S3Server {
     /// The same, as the type itself.
     ///
     /// # Errors
-    /// When the server refuses for half a minute.
+    /// When the server never does.
     pub async fn s3_bucket(&self, name: &str) -> Result<S3Store> {
         use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
         let config = Config::builder()
@@ -165,7 +166,7 @@ impl S3Server {
         loop {
             match client.create_bucket().bucket(name).send().await.map_err(aws_sdk_s3::Error::from) {
                 Ok(_) | Err(aws_sdk_s3::Error::BucketAlreadyOwnedByYou(_)) => break,
-                Err(error) if started.elapsed() > Duration::from_secs(30) => {
+                Err(error) if started.elapsed() > PATIENCE => {
                     return Err(error).with_context(|| format!("{} makes no bucket {name}", self.kind.name()));
                 }
                 // It serves before all of its parts are up.
@@ -261,12 +262,14 @@ fn localstack(dir: &Path, port: u16) -> Result<Command> {
     Ok(command)
 }
 
-/// The status that a path answers with, if anything answers within a second.
-fn status(port: u16, path: &str) -> Option<String> {
-    let mut connection = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    connection.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut head = [0; 12];
-    connection.read_exact(&mut head).ok()?;
-    std::str::from_utf8(&head).ok()?.split(' ').nth(1).map(str::to_owned)
+/// Whether the REST catalog knows the warehouse `s3://lake`.
+fn has_warehouse(port: u16) -> Result<bool> {
+    let address = format!("127.0.0.1:{port}");
+    let form = format!("grant_type=client_credentials&client_id={KEY}&client_secret={SECRET}&scope=catalog");
+    let form_type = "Content-Type: application/x-www-form-urlencoded";
+    let (_, answer) = http::ask(&address, "POST /v1/oauth/tokens", &[form_type], &form)?;
+    let token = serde_json::from_str::<Value>(&answer)?;
+    let bearer = format!("Authorization: Bearer {}", token["access_token"].as_str().context("a token is given")?);
+    let (status, _) = http::ask(&address, "GET /v1/lake/namespaces", &[&bearer], "")?;
+    Ok(status == 200)
 }

@@ -1,15 +1,13 @@
 //! Trino, the engine under Athena: one server for all tests, whose catalogs are made as tests name them.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::http;
 use super::procs::{Process, free_port, run_dir, source_dir};
 use super::readers::{Access, Piped};
 
@@ -39,15 +37,7 @@ impl Trino {
 
 /// Whether it says that it has started.
 fn is_up(port: u16) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut connection = TcpStream::connect(("127.0.0.1", port))?;
-        connection.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(connection, "GET /v1/info HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.contains("\"starting\":false"))
+    http::get(&format!("127.0.0.1:{port}"), "/v1/info").is_ok_and(|(_, body)| body.contains("\"starting\":false"))
 }
 
 /// `CREATE CATALOG` with these properties.

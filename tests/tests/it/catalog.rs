@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use firn_compactor::provenance::{self, Origin};
 use firn_compactor::table::catalog::{Created, open};
@@ -11,7 +10,7 @@ use firn_compactor::table::read::{self, Rows};
 use firn_compactor::table::schema::TableColumn;
 use firn_compactor::table::{Catalog, Change, CommitOutcome, Committer, NewFile, snapshot};
 use firn_compactor::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
-use firn_e2e::rig::procs::{STARTUP, run_dir};
+use firn_e2e::rig::procs::run_dir;
 use firn_e2e::rig::readers::{Access, S3Access};
 use firn_e2e::rig::s3::{Kind, REGION, S3Server};
 use firn_shared::clock::{Clock, SystemClock};
@@ -246,13 +245,5 @@ async fn the_rest_catalog_conforms_and_racing_creators_are_told_apart_at_their_f
         scope: None,
     };
     let subject = Subject::open(catalog, server.options(), "s3://lake".to_owned(), Some(server.access())).await;
-    // The server answers before it has made the warehouse.
-    let ready = NamespaceIdent::new("ready".to_owned());
-    let made = async {
-        while subject.catalog.ensure_namespace(&ready).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(STARTUP, made).await.expect("the warehouse is made");
     conforms(subject, Decides::AtCommit).await;
 }

@@ -5,8 +5,6 @@
 //! debug build are half a gigabyte, and which the system takes back as it likes. There is no allowance on top: the bound
 //! contains what the program takes by itself.
 
-use std::time::Duration;
-
 use firn_e2e::rig::kafka::{Kafka, Record};
 use firn_e2e::rig::procs::{Process, until};
 use firn_e2e::rig::workspace::Workspace;
@@ -19,13 +17,11 @@ const MIB: u64 = 1 << 20;
 /// `landing.memory` and `compactor.memory` of this test; the larger input is three times as much.
 const LANDING: u64 = 96 * MIB;
 const COMPACTOR: u64 = 96 * MIB;
-/// Programs of a debug build on a loaded machine.
-const LONG: Duration = Duration::from_mins(8);
 
 /// Waits for the end of a process and returns the most resident memory that it had, in bytes.
 fn peak(mut process: Process) -> u64 {
     let mut peak = 0;
-    let ended = until("the program ends", LONG, || {
+    let ended = until("the program ends", || {
         peak = process.memory().unwrap_or(0).max(peak);
         process.ended().unwrap()
     });

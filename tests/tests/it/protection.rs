@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use firn_e2e::rig::daemon::Daemon;
 use firn_e2e::rig::kafka::{Kafka, Record, block_on};
-use firn_e2e::rig::procs::{free_port, run_dir, source_dir};
+use firn_e2e::rig::procs::{run_dir, source_dir, until};
 use firn_e2e::rig::readers::venv;
 use firn_e2e::rig::s3::{KEY, Kind, REGION, S3Server, SECRET};
 use firn_e2e::rig::workspace::Workspace;
@@ -201,20 +201,14 @@ fn others_open_what_was_sealed_at_conversion_or_landing_and_plaintext_is_nowhere
 #[test]
 fn metrics_of_a_daemon_say_nothing_personal() {
     let (workspace, topic) = workspace("people-metrics", "landing");
-    let port = free_port();
-    workspace.reconfigure("memory: 64MiB", &format!("memory: 64MiB, listen: '127.0.0.1:{port}'")).unwrap();
     Kafka::shared().produce(&topic, (0..5).map(|id| Record::of(person(id)))).unwrap();
-    let daemon = workspace.start("landing", &["run"]).unwrap();
-    let begun = Instant::now();
-    while workspace.landed(&topic).unwrap().values().sum::<u64>() < 5 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{}", fs::read_to_string(daemon.log()).unwrap());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let metrics =
-        block_on(async { reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await?.text().await }).unwrap();
-    assert!(metrics.contains("landing_"), "{metrics}");
+    let daemon = Daemon::start(&workspace).unwrap();
+    let landed = || (workspace.landed(&topic).ok()?.values().sum::<u64>() >= 5).then_some(());
+    until("5 records have landed", landed).unwrap();
+    let (status, metrics) = daemon.get("/metrics").unwrap();
+    assert!(status == 200 && metrics.contains("landing_"), "{status}: {metrics}");
     clean(&metrics, "/metrics");
-    clean(&fs::read_to_string(daemon.log()).unwrap(), "the log");
+    clean(&fs::read_to_string(daemon.process.log()).unwrap(), "the log");
     drop(daemon);
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use firn_e2e::rig::procs::PATIENCE;
 use firn_e2e::rig::proxy::{Proxy, Spoil};
 use firn_e2e::rig::s3::{Kind, S3Server};
 use firn_shared::config::domain::{S3Options, Secret, StoreUrl};
@@ -224,7 +225,7 @@ async fn writers_that_give_up_leave_no_parts_behind() -> Result<()> {
             }
             anyhow::Ok(())
         };
-        let gone = tokio::time::timeout(Duration::from_secs(30), gone).await;
+        let gone = tokio::time::timeout(PATIENCE, gone).await;
         gone.with_context(|| format!("{kind:?}: a dropped writer's upload stays"))??;
     }
     Ok(())

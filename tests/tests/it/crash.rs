@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use firn_e2e::rig::kafka::Kafka;
-use firn_e2e::rig::procs::Process;
+use firn_e2e::rig::procs::{Process, run_dir, tail, until};
 use firn_e2e::rig::readers::Access;
 use firn_e2e::rig::workspace::Workspace;
 use rand::Rng;
@@ -21,6 +21,30 @@ fn kill_within(mut process: Process, longest: Duration, rng: &mut SmallRng) -> b
     let at_work = process.ended().unwrap().is_none();
     process.kill();
     at_work
+}
+
+/// Tells a reader to stop when it goes, so that a failure is told and not waited for.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The end of what is random in a process's life. It follows the speed of this machine and this deployment: two of three
+/// are killed before they got where they should get, anywhere on the way, and the third gets there.
+struct Life(Duration);
+
+impl Life {
+    fn learn(&mut self, got_there: bool) {
+        self.0 = self.0.mul_f64(if got_there { 0.6 } else { 1.3 });
+    }
+}
+
+/// How many offsets have landed.
+fn landed(workspace: &Workspace, ticks: &Ticks<'_>) -> u64 {
+    workspace.landed(&ticks.topic).unwrap().values().sum()
 }
 
 /// Row counts that a reader sees until `stop`; every state it sees holds each number at most once.
@@ -48,24 +72,24 @@ fn kill_at_any_moment(workspace: &Workspace, mut ticks: Ticks<'_>, rng: &mut Sma
     let stop = AtomicBool::new(false);
     let (seen, kills) = thread::scope(|scope| {
         let reader = scope.spawn(|| watch(workspace.access(), &stop));
+        let stop = Stop(&stop);
         let mut kills = [0, 0];
-        // How long a compactor may live at most. It follows the speed of this machine and this deployment: shorter after
-        // a run that ended by itself, longer after one that was killed. Two of three are killed, anywhere in a run, and the
-        // third gets on.
-        let mut longest = Duration::from_secs(1);
+        // A new member waits up to 3 s for the last one's session to end.
+        let (mut landing_life, mut compactor_life) = (Life(Duration::from_secs(7)), Life(Duration::from_secs(1)));
         for _ in 0..10 {
             ticks.produce(rng.random_range(500..3000), rng).unwrap();
+            let before = landed(workspace, &ticks);
             let landing = workspace.start("landing", &["run"]).unwrap();
-            // A new member waits up to 3 s for the last one's session to end; half of them get further than that.
-            kills[0] += u32::from(kill_within(landing, Duration::from_secs(7), rng));
+            kills[0] += u32::from(kill_within(landing, landing_life.0, rng));
+            landing_life.learn(landed(workspace, &ticks) > before);
             for _ in 0..3 {
-                let at_work = kill_within(workspace.start("compactor", &["run"]).unwrap(), longest, rng);
+                let at_work = kill_within(workspace.start("compactor", &["run"]).unwrap(), compactor_life.0, rng);
                 kills[1] += u32::from(at_work);
-                longest = longest.mul_f64(if at_work { 1.3 } else { 0.6 });
+                compactor_life.learn(!at_work);
             }
         }
         ticks.settle(workspace).unwrap();
-        stop.store(true, Ordering::Relaxed);
+        drop(stop);
         (reader.join().unwrap(), kills)
     });
     println!("{kills:?} kills of landing and compactor, {} events, a reader saw the counts {seen:?}", ticks.produced);
@@ -92,13 +116,21 @@ fn killed_at_any_moment_on_s3_and_a_rest_catalog_nothing_is_lost_or_doubled() {
 #[test]
 fn a_killed_broker_changes_nothing_in_the_result() {
     let mut rng = seeded("a_killed_broker");
-    let kafka = Kafka::start(&firn_e2e::rig::procs::run_dir().join("kafka-crash")).unwrap();
+    let kafka = Kafka::start(&run_dir().join("kafka-crash")).unwrap();
     let (mut ticks, workspace) = Ticks::local("broker-crash", &kafka, 2).unwrap();
-    let landing = workspace.start("landing", &["run"]).unwrap();
+    let mut landing = workspace.start("landing", &["run"]).unwrap();
     for _ in 0..2 {
+        let before = landed(&workspace, &ticks);
         ticks.produce(2000, &mut rng).unwrap();
+        let at_work = || (landed(&workspace, &ticks) > before).then_some(());
+        until("landing is at work", at_work).unwrap();
         kafka.restart().unwrap();
     }
+    // It was not started again by anybody, and finds its way back by itself.
+    ticks.produce(100, &mut rng).unwrap();
+    let all = || (landed(&workspace, &ticks) >= ticks.produced).then_some(());
+    until("everything has landed", all).unwrap();
+    assert!(landing.ended().unwrap().is_none(), "{}", tail(landing.log()));
     drop(landing);
     ticks.settle(&workspace).unwrap();
 }

@@ -20,7 +20,7 @@ HEADERS = {"X-Trino-User": "firn", "X-Trino-Time-Zone": "UTC", "X-Trino-Client-C
 
 
 def fetch(url, body=None):
-    with urllib.request.urlopen(urllib.request.Request(url, data=body, headers=HEADERS), timeout=120) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data=body, headers=HEADERS), timeout=500) as answer:
         return json.load(answer)
 
 

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::provider::{KeyBytes, KeyProvider, KeyVersion};
-use crate::aws::Connection;
+use crate::aws::{Connection, chain, silence};
 use crate::config::domain::{KmsOptions, Reuse};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::KeyName;
@@ -245,8 +245,12 @@ impl KmsProvider {
             | "UnrecognizedClientException" => ErrorKind::Config,
             _ => ErrorKind::Unavailable,
         };
+        let (kind, said) = match silence(error) {
+            Some(silence) => silence.of(chain(error)),
+            None => (kind, DisplayErrorContext(error).to_string()),
+        };
         let (name, key_id) = (&self.name, &self.key_id);
-        Error::new(kind, format!("cannot {what} for key {name} with KMS key {key_id}: {}", DisplayErrorContext(error)))
+        Error::new(kind, format!("cannot {what} for key {name} with KMS key {key_id}: {said}"))
     }
 }
 

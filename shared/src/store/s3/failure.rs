@@ -1,7 +1,8 @@
 //! What an error of the SDK means.
 
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::aws::{Silence, chain, silence, without_credentials};
 use crate::error::{Error, ErrorKind};
 
 /// What to do about a failure.
@@ -70,13 +71,14 @@ impl Failure {
                 let text = [&status.to_string(), code, message].join(" ");
                 (classify(status, code), text.trim_end().to_owned())
             }
-            SdkError::ConstructionFailure(_) => (Class::Refused, chain(&error)),
-            SdkError::DispatchFailure(broken) if broken.is_user() => (Class::Refused, chain(&error)),
-            // The SDK reports a credential chain that found nothing as a failed dispatch.
-            SdkError::DispatchFailure(broken) if broken.is_other() && chain(&error).contains("credential") => {
-                (Class::NoCredentials, chain(&error))
+            _ => {
+                let class = match silence(&error) {
+                    Some(Silence::Malformed) => Class::Refused,
+                    Some(Silence::NoCredentials) => Class::NoCredentials,
+                    _ => Class::Transient,
+                };
+                (class, chain(&error))
             }
-            _ => (Class::Transient, chain(&error)),
         };
         Self { class, text, attempts: 1 }
     }
@@ -101,32 +103,11 @@ impl Failure {
             Class::Denied => format!(
                 "access denied ({text}); check the credentials and what the policy of bucket `{bucket}` lets them do"
             ),
-            Class::NoCredentials => {
-                format!(
-                    "no credentials ({text}); set s3.accessKeyId and s3.secretAccessKey in firn.yaml, or AWS_PROFILE, or give the machine a role"
-                )
-            }
+            Class::NoCredentials => without_credentials(&text, "s3.accessKeyId and s3.secretAccessKey"),
             _ => text,
         };
         Error::new(class.kind(), format!("cannot {operation} s3://{bucket}/{key}: {what}"))
     }
-}
-
-/// The causes of an error, joined.
-fn chain(error: &(impl std::error::Error + 'static)) -> String {
-    let text = DisplayErrorContext(error).to_string();
-    // After the causes it repeats all of them as Debug, in parentheses.
-    text.rfind(" (").filter(|_| text.ends_with(')')).map_or(text.clone(), |_| causes(error))
-}
-
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut parts = Vec::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        parts.push(error.to_string());
-        cause = error.source();
-    }
-    parts.join(": ")
 }
 
 /// The meaning of an error answer.

@@ -8,12 +8,11 @@
 use std::collections::BTreeMap;
 
 use firn_shared::error::{Error, Result};
+/// The reason under which records of events that belong to other tables are counted as filtered.
+pub use firn_shared::functions::rows::OTHER_EVENT;
 use firn_shared::ids::{Offset, Partition, PartitionRef, TopicRef};
 use firn_shared::raw::manifest::{BatchManifest, RejectReason};
 use serde::{Deserialize, Serialize};
-
-/// The reason under which records of events that belong to other tables are counted as filtered.
-pub const OTHER_EVENT: &str = "event";
 
 /// Running totals of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

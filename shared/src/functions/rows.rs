@@ -2,6 +2,9 @@
 
 use super::{Arg, Family, Function, Kind, Nulls, Planner, Shape, Takes};
 
+/// The reason under which records of other tables' events are counted; no step may count under it.
+pub const OTHER_EVENT: &str = "event";
+
 /// This family.
 pub const ALL: &[Function] = &[FILTER, REQUIRE, SAMPLE, DEDUP];
 

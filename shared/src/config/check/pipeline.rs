@@ -16,6 +16,7 @@ use crate::config::wire::{
     OutputYaml, PayloadFormatYaml, PipelineYaml, ProtectAt, RotateYaml, StepYaml, TopicYaml,
 };
 use crate::cursor::did_you_mean;
+use crate::functions::rows::OTHER_EVENT;
 use crate::functions::{Args, Columns, Function, Functions, Shape};
 use crate::ids::{ClusterName, Generation, Generations, PipelineName, Topic};
 
@@ -409,6 +410,10 @@ fn step(file: &File, path: &str, yaml: &StepYaml, columns: &mut Columns, functio
         columns.incomplete = true;
         return None;
     };
+    if matches!(function.shape, Shape::Keep(_)) && args.opt_text("name") == Some(OTHER_EVENT) {
+        let message = "records of events that go to other tables are counted under this name; give the step another";
+        file.report(&format!("{inner}.name"), message);
+    }
     let plan = columns.apply(function, &args, &inner, &mut |path, message| file.report(path, message))?;
     Some(Step { at: file.place(path), places: file.places(&inner), function, args, plan })
 }

@@ -88,6 +88,7 @@ fn meanings_are_checked() {
             "cast: {column: mail, to: timestamp, format: epochMillis}\n      - lower: {column: mail}",
         ),
         ("lower: {column: mail}", "filter: {where: ''}"),
+        ("lower: {column: mail}", "filter: {where: 'size > 0', name: event}"),
         ("extract: {from: body", "extract: {from: id"),
         ("as: size", "as: mail"),
         ("path: $.size", "path: size"),
@@ -230,6 +231,8 @@ fn meanings_are_checked() {
     a.yaml:24:25: outsourcingUnit[0].transformations[2].lower.column: column `mail` is timestamp; lower takes string
     # filter: {where: ''}
     a.yaml:23:25: outsourcingUnit[0].transformations[1].filter.where: is empty
+    # filter: {where: 'size > 0', name: event}
+    a.yaml:23:43: outsourcingUnit[0].transformations[1].filter.name: records of events that go to other tables are counted under this name; give the step another
     # extract: {from: id
     a.yaml:22:25: outsourcingUnit[0].transformations[0].extract.from: column `id` is long; extract takes json or string
     # as: mail

@@ -218,7 +218,7 @@ async fn ddl(config: &Arc<Config>, clock: &Arc<dyn Clock>, which: &Which, dry_ru
             Some(env) => match definition.ensure(&*env.catalog).await? {
                 Created::New(_) => "created".to_owned(),
                 Created::Existing(table) => {
-                    let differences = definition.layout_differences(table.metadata());
+                    let differences = definition.differences(table.metadata());
                     let exists = "exists, with these columns".to_owned();
                     [exists].into_iter().chain(differences).collect::<Vec<_>>().join("; ")
                 }
@@ -287,7 +287,7 @@ async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
             if let Some(what) = target.unreadable_by_athena(table.metadata()) {
                 return Err(Error::config(what));
             }
-            let differences = definition.layout_differences(table.metadata());
+            let differences = definition.differences(table.metadata());
             Ok(["good".to_owned(), landed].into_iter().chain(differences).collect::<Vec<_>>().join("; "))
         }
     }

@@ -199,8 +199,8 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
 
 /// Says what of a table is not as the pipeline would have it, where the run goes on all the same.
 fn odd_in(target: Target<'_>, table: &Table) {
-    for what in target.definition().layout_differences(table.metadata()) {
-        tracing::warn!(table = target.name(), what, "the layout of the table is not that of the pipeline");
+    for what in target.definition().differences(table.metadata()) {
+        tracing::warn!(table = target.name(), what, "the table is not as the pipeline says");
     }
     if let Some(what) = target.unreadable_by_athena(table.metadata()) {
         tracing::warn!(table = target.name(), what, "not every reader reads the table");

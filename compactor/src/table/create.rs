@@ -62,10 +62,34 @@ impl Definition {
         Ok(created)
     }
 
-    /// What of the table's layout is not as defined. It is no error: files are written as the table has it, which an engine
-    /// may have changed for good reasons, and readers see no difference.
+    /// What of the table is not as defined, columns aside. It is no error: files are written as the table has it, which an
+    /// engine may have changed for good reasons, and readers see no difference.
     #[must_use]
-    pub fn layout_differences(&self, metadata: &TableMetadata) -> Vec<String> {
+    pub fn differences(&self, metadata: &TableMetadata) -> Vec<String> {
+        [self.layout_differences(metadata), self.property_differences(metadata)].concat()
+    }
+
+    /// Properties are set when the table is made, and never after.
+    fn property_differences(&self, metadata: &TableMetadata) -> Vec<String> {
+        let version = (metadata.format_version() as u8).to_string();
+        let different = |(key, wanted): (&String, &String)| {
+            let live = if key == FORMAT_VERSION { Some(&version) } else { metadata.properties().get(key) };
+            let has = match live {
+                Some(live) if live == wanted => return None,
+                Some(live) => format!("has {key} = {live}"),
+                None => format!("has no property {key}"),
+            };
+            let ident = &self.ident;
+            Some(format!(
+                "{ident} {has}, and the pipeline says {wanted}: the table keeps what it has; make them equal with ALTER TABLE … \
+                 SET TBLPROPERTIES ('{key}' = '{wanted}') in Spark, or in the pipeline"
+            ))
+        };
+        self.properties.iter().filter_map(different).collect()
+    }
+
+    /// Partitioning and order.
+    fn layout_differences(&self, metadata: &TableMetadata) -> Vec<String> {
         let schema = metadata.current_schema();
         let column = |id: i32| schema.name_by_field_id(id).map_or_else(|| format!("field {id}"), str::to_owned);
         let spec = metadata.default_partition_spec();
@@ -263,5 +287,24 @@ mod tests {
                 assert!(sorts.starts_with("d.t is sorted by [id desc, k], and sortBy says [k]"), "{sorts}");
             }
         }
+    }
+
+    #[test]
+    fn properties_that_the_table_does_not_have_are_named_with_both() {
+        let of = |properties: &[(&str, &str)]| Definition {
+            properties: properties.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            ..definition(&[], &[])
+        };
+        let made = of(&[("a", "1"), ("b", "2"), (FORMAT_VERSION, "2")]);
+        let built = TableMetadataBuilder::from_table_creation(made.creation().unwrap()).unwrap();
+        let metadata = built.build().unwrap().metadata;
+        assert_eq!(made.differences(&metadata), Vec::<String>::new());
+        // The table may have more.
+        assert_eq!(of(&[("a", "1")]).differences(&metadata), Vec::<String>::new());
+        let found = of(&[("a", "3"), ("c", "4"), (FORMAT_VERSION, "3")]).differences(&metadata);
+        let begins =
+            ["d.t has a = 1, and the pipeline says 3", "d.t has no property c, and", "d.t has format-version = 2,"];
+        assert_eq!(found.len(), begins.len(), "{found:?}");
+        assert!(begins.iter().zip(&found).all(|(begin, text)| text.starts_with(begin)), "{found:?}");
     }
 }

@@ -222,6 +222,15 @@ fn check_properties(
             ),
             ("format-version", "2" | "3") => {}
             ("format-version", _) => file.report(&at, format!("there is no format version `{value}` to write; use 2 or 3")),
+            // What the writer of this program would ignore.
+            ("write.target-file-size-bytes", _) => file.report(&at, "has no effect on what is written here; set targetFileSize"),
+            ("write.parquet.compression-level", _) => file.report(&at, "has no effect on what is written here; set zstdLevel"),
+            ("write.parquet.compression-codec", codec) if codec != "zstd" => {
+                file.report(&at, "has no effect on what is written here, which is always zstd; set zstdLevel");
+            }
+            ("write.format.default", format) if format != "parquet" => {
+                file.report(&at, "has no effect on what is written here, which is always Parquet");
+            }
             _ => {}
         }
     }

@@ -43,6 +43,14 @@ fn meanings_are_checked() {
         ),
         (
             "tableName: orders",
+            "tableName: orders\n      properties: {write.target-file-size-bytes: '1', write.parquet.compression-codec: zstd, write.parquet.compression-level: '9'}",
+        ),
+        (
+            "tableName: orders",
+            "tableName: orders\n      properties: {write.format.default: orc, write.parquet.compression-codec: snappy}",
+        ),
+        (
+            "tableName: orders",
             "tableName: orders\n      athena: {allow: [names]}\n      properties: {format-version: '4'}",
         ),
         ("tableName: orders", "tableName: orders\n      mode: upsert"),
@@ -144,6 +152,12 @@ fn meanings_are_checked() {
     passes
     # tableName: orders⏎      athena: {allow: [formatVersion]}⏎      mode: upsert⏎      idColumns: [id]⏎      timestampColumns: [at]⏎      properties: {format-version: '3'}
     a.yaml:17:36: outsourcingUnit[0].table.properties.format-version: format version 3 takes no position delete files; set writeStrategy: copyOnWrite or deleteFiles: equality
+    # tableName: orders⏎      properties: {write.target-file-size-bytes: '1', write.parquet.compression-codec: zstd, write.parquet.compression-level: '9'}
+    a.yaml:13:50: outsourcingUnit[0].table.properties['write.target-file-size-bytes']: has no effect on what is written here; set targetFileSize
+    a.yaml:13:127: outsourcingUnit[0].table.properties['write.parquet.compression-level']: has no effect on what is written here; set zstdLevel
+    # tableName: orders⏎      properties: {write.format.default: orc, write.parquet.compression-codec: snappy}
+    a.yaml:13:42: outsourcingUnit[0].table.properties['write.format.default']: has no effect on what is written here, which is always Parquet
+    a.yaml:13:80: outsourcingUnit[0].table.properties['write.parquet.compression-codec']: has no effect on what is written here, which is always zstd; set zstdLevel
     # tableName: orders⏎      athena: {allow: [names]}⏎      properties: {format-version: '4'}
     a.yaml:13:24: outsourcingUnit[0].table.athena.allow[0]: `names` is not one of `formatVersion`, `types`
     a.yaml:14:36: outsourcingUnit[0].table.properties.format-version: there is no format version `4` to write; use 2 or 3

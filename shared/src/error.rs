@@ -9,7 +9,7 @@ use std::fmt;
 pub enum ErrorKind {
     /// The configuration or the command line is wrong; a person must change it. Exit code 2.
     Config,
-    /// The data is not what the contract says (a corrupt object, an incompatible schema). Exit code 3 for schemas.
+    /// The data is not what the contract says (a corrupt object, an incompatible schema); a person must look. Exit code 3.
     Data,
     /// Somebody else was faster; running again is safe and usually works. Exit code 1.
     Conflict,

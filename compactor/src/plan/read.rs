@@ -266,7 +266,7 @@ async fn end_beyond(chain: &mut Chain, position: Offset) -> Result<Offset> {
     if end < position {
         return Err(Error::data(format!(
             "cannot plan {}: the table has read up to offset {position}, but the ledger ends at {end}; the raw zone is not \
-             the one the table was written from",
+             the one the table was written from; point `raw` to the old one, or make the table anew",
             chain.partition()
         )));
     }

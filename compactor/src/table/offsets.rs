@@ -200,8 +200,7 @@ fn from_property(metadata: &TableMetadata, head: &Head<'_>) -> Result<Option<Sta
         None => Ok(Some(state)),
         Some(oldest) => Err(Error::data(format!(
             "snapshot {} was rolled back, snapshot {} was committed by somebody else and everything before it expired, so \
-             the consumed offsets of the table are unknown; set property {STATE_PROPERTY} to the position that its rows \
-             show (column _firn), or make the table anew",
+             the consumed offsets of the table are unknown; make the table anew: drop it, and run",
             state.snapshot_id,
             oldest.snapshot_id()
         ))),

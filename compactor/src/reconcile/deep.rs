@@ -10,19 +10,22 @@ use std::sync::Arc;
 
 use firn_shared::error::Result;
 use firn_shared::ids::{Offset, PartitionRef};
-use firn_shared::raw::manifest::RawObject;
+use firn_shared::raw::chain::Chain;
+use firn_shared::raw::manifest::{BatchManifest, RawObject};
 use firn_shared::store::Store;
 use futures::{StreamExt, TryStreamExt, stream};
 use roaring::RoaringTreemap;
 use serde::Serialize;
 
 use super::account::{Account, OTHER_EVENT};
-use super::ledger::up_to;
-use super::objects::{ObjectOffsets, offsets};
+use super::ledger::{not_at, part};
+use super::objects::{ObjectOffsets, offsets, refused};
 use crate::plan::position::Position;
 use crate::seam::Cpu;
 
 const OBJECTS_AT_ONCE: usize = 8;
+/// The chain is walked this many objects ahead of reading them: they are named and not held.
+const OBJECTS_AHEAD: usize = 4096;
 
 /// Bits of an ordinal beside its offset: a record of the largest size has fewer elements, a partition fewer offsets than the
 /// other 40 bits count.
@@ -214,8 +217,8 @@ impl DeepCheck {
         self.partitions.entry(partition.clone()).or_default()
     }
 
-    /// Reads the raw objects below `position` and compares. Memory: one bit an offset, and the objects in work, which
-    /// count against the bound of `cpu`.
+    /// Reads the raw objects below `position` and compares. Memory: one bit an offset, the names of some thousand objects, and
+    /// the objects in work, which count against the bound of `cpu`.
     ///
     /// # Errors
     /// `Data` for a broken ledger or a corrupt raw object; those of the store.
@@ -230,20 +233,8 @@ impl DeepCheck {
         named.extend(position.iter().map(|(partition, _)| partition));
         let mut lines = Vec::new();
         for partition in named {
-            let mut objects = Vec::new();
-            up_to(Arc::clone(store), &partition, position.get(&partition).unwrap_or(0), &mut |batch| {
-                objects.extend(batch.objects);
-                Ok(())
-            })
-            .await?;
-            let mut expected = ObjectOffsets::default();
-            let mut read = stream::iter(objects)
-                .map(|object| read(Arc::clone(store), cpu, object, Arc::clone(wanted)))
-                .buffer_unordered(OBJECTS_AT_ONCE);
-            while let Some(object) = read.try_next().await? {
-                expected.wanted |= object.wanted;
-                expected.other_events += object.other_events;
-            }
+            let end = position.get(&partition).unwrap_or(0);
+            let expected = expected(store, cpu, (&partition, end), wanted).await?;
             let found = self.partitions.remove(&partition).unwrap_or_default();
             lines.push(self.compare(&partition, &expected, found, account));
         }
@@ -291,9 +282,47 @@ impl DeepCheck {
     }
 }
 
-async fn read(store: Arc<dyn Store>, cpu: &Cpu, object: RawObject, wanted: Wanted) -> Result<ObjectOffsets> {
+/// What the raw objects of a partition hold below the table's position. Those that landing refused are read, too: the
+/// account counts their records, and nothing else has them.
+async fn expected(
+    store: &Arc<dyn Store>,
+    cpu: &Cpu,
+    (partition, end): (&PartitionRef, Offset),
+    wanted: &Wanted,
+) -> Result<ObjectOffsets> {
+    let chain = Chain::new(Arc::clone(store), partition.clone());
+    let (mut all, mut from) = (ObjectOffsets::default(), 0);
+    while from < end {
+        let mut objects = Vec::new();
+        let mut take = |batch: BatchManifest| {
+            objects.extend(batch.objects.into_iter().map(|object| (object, Some(Arc::clone(wanted)))));
+            objects.extend(batch.quarantine.into_iter().map(|object| (object, None)));
+            Ok(objects.len() < OBJECTS_AHEAD)
+        };
+        let reached = part(&chain, (from, end), &mut take).await?;
+        if reached == from || reached > end {
+            return Err(not_at(partition, end, reached));
+        }
+        from = reached;
+        let mut read = stream::iter(objects)
+            .map(|(object, wanted)| read(Arc::clone(store), cpu, object, wanted))
+            .buffer_unordered(OBJECTS_AT_ONCE);
+        while let Some(object) = read.try_next().await? {
+            all.wanted |= object.wanted;
+            all.other_events += object.other_events;
+        }
+    }
+    Ok(all)
+}
+
+/// Reads one object; of one that landing refused, without `wanted`, nothing is expected.
+async fn read(store: Arc<dyn Store>, cpu: &Cpu, object: RawObject, wanted: Option<Wanted>) -> Result<ObjectOffsets> {
     let permit = cpu.permit(object.bytes).await?;
     let bytes = store.get(&object.key).await?;
     let name = format!("{}/{}", store.url(), object.key);
-    cpu.run(&permit, move || offsets(&object, &bytes, &name, &*wanted)).await?
+    let work = move || match wanted {
+        Some(wanted) => offsets(&object, &bytes, &name, &*wanted),
+        None => refused(&object, &bytes, &name).map(|()| ObjectOffsets::default()),
+    };
+    cpu.run(&permit, work).await?
 }

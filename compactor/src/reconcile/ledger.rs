@@ -74,24 +74,42 @@ pub async fn up_to(
 ) -> Result<Offset> {
     let mut chain = Chain::new(store, partition.clone());
     let end = chain.end_after(Some(position)).await?.map_or(0, |end| end.end);
-    let mut reached = 0;
-    if position > 0 {
+    let reached = part(&chain, (0, position), &mut |batch| visit(batch).map(|()| true)).await?;
+    if reached != position {
+        return Err(not_at(partition, position, reached));
+    }
+    Ok(end)
+}
+
+/// Visits the batches from an end of one of them on, up to `position` or until `visit` says that it has enough, and returns
+/// where it came to.
+///
+/// # Errors
+/// As [`totals`].
+pub async fn part(
+    chain: &Chain,
+    (from, position): (Offset, Offset),
+    visit: &mut (dyn FnMut(BatchManifest) -> Result<bool> + Send),
+) -> Result<Offset> {
+    let mut reached = from;
+    if from < position {
         chain
-            .scan(0, &mut |batch| {
+            .scan(from, &mut |batch| {
                 if batch.range.start() >= position {
                     return Ok(false);
                 }
                 reached = batch.range.end();
-                visit(batch)?;
-                Ok(reached < position)
+                Ok(visit(batch)? && reached < position)
             })
             .await?;
     }
-    if reached != position {
-        return Err(Error::data(format!(
-            "cannot reconcile {partition}: the table has read up to offset {position}, the nearest end of a batch in the \
-             ledger is {reached}; the raw zone is not the one the table was written from"
-        )));
-    }
-    Ok(end)
+    Ok(reached)
+}
+
+/// The error for a position that is not the end of a batch.
+pub fn not_at(partition: &PartitionRef, position: Offset, reached: Offset) -> Error {
+    Error::data(format!(
+        "cannot reconcile {partition}: the table has read up to offset {position}, the nearest end of a batch in the ledger is \
+         {reached}; the raw zone is not the one the table was written from"
+    ))
 }

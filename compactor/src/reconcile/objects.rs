@@ -31,14 +31,8 @@ pub fn offsets(
     name: &str,
     wanted: &(dyn Fn(Option<&str>) -> bool + Send + Sync),
 ) -> Result<ObjectOffsets> {
-    let corrupt = |what: String| Error::data(format!("raw object {name} is corrupt: {what}"));
-    let hash = blake3::hash(bytes).to_hex();
-    if hash.as_str() != object.blake3 {
-        return Err(corrupt(format!("its hash is {hash}, the manifest says {}", object.blake3)));
-    }
-    let decoder = zstd::stream::read::Decoder::with_buffer(bytes)
-        .map_err(|e| corrupt("it is not zstd".to_owned()).with_source(e))?;
-    let mut lines = BufReader::with_capacity(LINES_BUFFER, decoder);
+    let corrupt = |what: String| corrupt(name, what);
+    let mut lines = lines(object, bytes, name)?;
     let (mut found, mut line) = (ObjectOffsets::default(), Vec::new());
     let mut all = RoaringTreemap::new();
     let mut number = 0u64;
@@ -68,4 +62,36 @@ pub fn offsets(
         )));
     }
     Ok(found)
+}
+
+/// Reads an object of records that landing refused, and checks it against its manifest entry. Memory: as [`offsets`].
+///
+/// # Errors
+/// As [`offsets`].
+pub fn refused(object: &RawObject, bytes: &[u8], name: &str) -> Result<()> {
+    let mut lines = lines(object, bytes, name)?;
+    let (mut number, mut line) = (0, Vec::new());
+    while lines.read_until(b'\n', &mut line).map_err(|e| corrupt(name, format!("line {}: {e}", number + 1)))? > 0 {
+        number += 1;
+        line.clear();
+    }
+    if number != object.records {
+        return Err(corrupt(name, format!("{number} records, the manifest says {}", object.records)));
+    }
+    Ok(())
+}
+
+/// The lines of an object that has the bytes of its manifest entry.
+fn lines<'a>(object: &RawObject, bytes: &'a [u8], name: &str) -> Result<impl BufRead + use<'a>> {
+    let hash = blake3::hash(bytes).to_hex();
+    if hash.as_str() != object.blake3 {
+        return Err(corrupt(name, format!("its hash is {hash}, the manifest says {}", object.blake3)));
+    }
+    let decoder = zstd::stream::read::Decoder::with_buffer(bytes)
+        .map_err(|e| corrupt(name, "it is not zstd".to_owned()).with_source(e))?;
+    Ok(BufReader::with_capacity(LINES_BUFFER, decoder))
+}
+
+fn corrupt(name: &str, what: String) -> Error {
+    Error::data(format!("raw object {name} is corrupt: {what}"))
 }

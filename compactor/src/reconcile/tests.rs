@@ -107,20 +107,29 @@ impl Zone {
             self.keys.push(key);
         }
         let rejects = count(Kind::Reject);
+        let mut lines = Vec::new();
+        for (offset, _) in (start..).zip(kinds).filter(|(_, kind)| **kind == Kind::Reject) {
+            let record = Record { offset, timestamp: None, key: None, headers: [] };
+            writer.refused(&mut lines, record, (RejectReason::NotJson, "x"), Some(b"no JSON"));
+        }
+        let (key, body) = (format!("q{start}"), zstd::encode_all(&lines[..], 1).unwrap());
         let refused = RawObject {
-            key: "q".into(),
+            key: key.clone(),
             event_hour: None,
             records: rejects,
             tombstones: 0,
-            bytes: 0,
-            raw_bytes: 0,
-            blake3: String::new(),
+            bytes: body.len() as u64,
+            raw_bytes: lines.len() as u64,
+            blake3: blake3::hash(&body).to_hex().to_string(),
             min_offset: start,
             max_offset: start,
             min_event_time: None,
             max_event_time: None,
             erased: 0,
         };
+        if rejects > 0 {
+            assert!(self.store.put(&key, Bytes::from(body), PutMode::Create).await.is_ok());
+        }
         BatchManifest {
             version: MANIFEST_VERSION,
             topic: topic(),
@@ -382,11 +391,16 @@ fn a_corrupt_raw_object_stops_the_deep_check_with_its_name() {
     run(async {
         let body = |text: &str| Bytes::from(zstd::encode_all(text.as_bytes(), 1).unwrap());
         for (body, expected) in [(Bytes::from_static(b"junk"), "its hash is"), (body("{}\n"), "its hash is")] {
-            let zone = Zone::of(&[Kind::Row; 3], 3).await;
-            let _ = zone.store.put(&zone.keys[0], body, PutMode::Overwrite).await.unwrap();
-            let error = zone.deep(vec![0, 1, 2], vec![]).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Data);
-            assert!(error.to_string().contains(&zone.keys[0]) && error.to_string().contains(expected), "{error}");
+            let zone = Zone::of(&[Kind::Row, Kind::Row, Kind::Row, Kind::Reject], 4).await;
+            // Of what landing took, and of what it refused.
+            for key in [zone.keys[0].as_str(), "q0"] {
+                let before = zone.store.get(key).await.unwrap();
+                let _ = zone.store.put(key, body.clone(), PutMode::Overwrite).await.unwrap();
+                let error = zone.deep(vec![0, 1, 2], vec![]).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Data);
+                assert!(error.to_string().contains(key) && error.to_string().contains(expected), "{error}");
+                let _ = zone.store.put(key, before, PutMode::Overwrite).await.unwrap();
+            }
         }
     });
 }

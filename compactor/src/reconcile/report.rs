@@ -19,9 +19,12 @@ pub struct Report {
     pub table: String,
     /// One line a partition.
     pub partitions: Vec<Line>,
-    /// Rows that the table says it has, when it was asked.
+    /// Rows that the table says it has; absent while there is no table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table_rows: Option<u64>,
+    /// Rows that the quarantine says it has of consumed offsets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine_rows: Option<u64>,
     /// What is wrong with the table as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
@@ -68,6 +71,37 @@ pub struct Line {
     pub problems: Vec<String>,
 }
 
+/// What a table and its quarantine hold by their own count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Rows of the table.
+    pub rows: u64,
+    /// Rows of the quarantine below the table's position.
+    pub quarantined: u64,
+    /// The reprocess that is in the quarantine and not in the table, if there is one.
+    pub ahead: Option<String>,
+}
+
+impl Held {
+    /// Where it is not what the account says.
+    fn problems(&self, rows: u64, quarantined: u64) -> Vec<String> {
+        let Self { rows: found, quarantined: refused, ahead } = self;
+        let table = (*found != rows).then(|| {
+            format!(
+                "the table holds {found} rows and accounts for {rows}; somebody else has changed it, or rows were lost"
+            )
+        });
+        let quarantine = (*refused != quarantined).then(|| {
+            let why = match ahead {
+                Some(scope) => format!("a reprocess has come to it and not to the table ({scope}): it is at work, or run it again"),
+                None => "somebody else has changed it, or rows were lost".to_owned(),
+            };
+            format!("the quarantine holds {refused} rows of consumed offsets and the table accounts for {quarantined}; {why}")
+        });
+        table.into_iter().chain(quarantine).collect()
+    }
+}
+
 impl Report {
     /// Whether nothing is lost, doubled or unexplained.
     pub fn is_balanced(&self) -> bool {
@@ -80,13 +114,13 @@ impl Report {
     }
 }
 
-/// Compares the ledger with a table that stands at `position` and accounts for it with `account`. `table_rows` is the
-/// table's own count of rows, where it is known.
+/// Compares the ledger with a table that stands at `position` and accounts for it with `account`. `held` is what the tables
+/// have by their own count, `None` when there is no table.
 pub fn compare(
     table: impl Into<String>,
     ledger: &BTreeMap<PartitionRef, LedgerTotals>,
     (position, account): (&Position, &Account),
-    table_rows: Option<u64>,
+    held: Option<&Held>,
 ) -> Report {
     let named: BTreeSet<PartitionRef> = ledger
         .keys()
@@ -104,13 +138,14 @@ pub fn compare(
         })
         .collect();
     let rows: u64 = partitions.iter().map(|line| line.rows + line.exploded).sum();
-    let problems = match table_rows {
-        Some(found) if found != rows => vec![format!(
-            "the table holds {found} rows and accounts for {rows}; somebody else has changed it, or rows were lost"
-        )],
-        _ => Vec::new(),
-    };
-    Report { table: table.into(), partitions, table_rows, problems }
+    let quarantined = partitions.iter().map(|line| line.quarantined).sum();
+    Report {
+        table: table.into(),
+        partitions,
+        table_rows: held.map(|held| held.rows),
+        quarantine_rows: held.map(|held| held.quarantined),
+        problems: held.map(|held| held.problems(rows, quarantined)).unwrap_or_default(),
+    }
 }
 
 fn line(partition: &PartitionRef, ledger: &LedgerTotals, position: Offset, account: &Totals) -> Line {
@@ -236,7 +271,11 @@ impl fmt::Display for Report {
                 writeln!(f, "  problem: {}: {problem}", line.partition)?;
             }
         }
-        let verdict = if self.is_balanced() { "balanced: every offset is accounted for" } else { "NOT BALANCED" };
+        let verdict = match self.table_rows {
+            _ if !self.is_balanced() => "NOT BALANCED",
+            Some(_) => "balanced: every offset is accounted for",
+            None => "no table yet: the first run makes it",
+        };
         write!(f, "  {verdict}")
     }
 }

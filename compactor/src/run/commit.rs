@@ -27,8 +27,10 @@ use crate::write::{OPEN_FILES_MAX, WriteSpec};
 pub const SCOPE: &str = "firn.scope";
 /// Summary key: the snapshot of the quarantine's branch that goes with a snapshot on the table's.
 pub const QUARANTINE: &str = "firn.quarantine-snapshot";
-/// Its value for a run over new records.
+/// [`SCOPE`] of a run over new records.
 pub const SCOPE_NEW: &str = "new";
+/// How [`SCOPE`] of a run over hours begins; they follow.
+pub const SCOPE_HOURS: &str = "reprocess ";
 
 /// The rows that a run replaces. A `reprocess` leaves those past its position alone: they belong to a run that was
 /// planned later.
@@ -224,7 +226,7 @@ pub async fn table(
 fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFile>) -> Change {
     let scope = match plan.scope {
         Scope::New => SCOPE_NEW.to_owned(),
-        Scope::Hours { from, to } => format!("reprocess {from}..{to}"),
+        Scope::Hours { from, to } => format!("{SCOPE_HOURS}{from}..{to}"),
     };
     Change {
         commit_id: format!("{}-{}", execution.run, ident.name()),

@@ -238,6 +238,24 @@ pub async fn rows(table: &Table, columns: &[&str], rows: &Rows) -> Result<BoxStr
     Ok(batches(reader, live(table, None, rows).await?).map_ok(|live| live.batch).boxed())
 }
 
+/// How many rows are meant, by the partition they came from.
+///
+/// # Errors
+/// As [`rows`] and [`Rows::select`].
+pub async fn count(table: &Table, meant: &Rows) -> Result<BTreeMap<PartitionRef, u64>> {
+    let mut batches = rows(table, &[provenance::COLUMN], meant).await?;
+    let mut counts = BTreeMap::new();
+    while let Some(batch) = batches.try_next().await? {
+        let selected = meant.select(&batch)?;
+        let column = batch.column_by_name(provenance::COLUMN).and_then(|column| column.as_struct_opt());
+        let origins = Origins::of(column.ok_or_else(wrong_shape)?)?;
+        for (partition, rows) in origins.count(selected.values().set_indices())? {
+            *counts.entry(partition).or_default() += rows;
+        }
+    }
+    Ok(counts)
+}
+
 /// The live rows of some files, one file after the other.
 pub(crate) fn batches(reader: Reader, files: Vec<LiveFile>) -> BoxStream<'static, Result<LiveBatch>> {
     let open = move |file: LiveFile| {

@@ -50,16 +50,39 @@ pub struct Totals {
 impl Totals {
     /// Adds what the ledger says of a batch that is consumed as a whole: everything but the fate of its records.
     pub fn add_batch(&mut self, batch: &BatchManifest) {
-        if self.end == 0 && self.start == 0 {
-            self.start = batch.range.start();
+        self.add(&Self {
+            start: batch.range.start(),
+            end: batch.range.end(),
+            rejected: batch.rejects.clone(),
+            tombstones: batch.tombstones(),
+            absent: batch.absent,
+            gaps: batch.gap_offsets(),
+            ..Self::default()
+        });
+    }
+
+    /// Adds those of other records. If they cover offsets, these follow on those covered so far.
+    pub fn add(&mut self, other: &Self) {
+        if other.offsets() > 0 {
+            if self.offsets() == 0 {
+                self.start = other.start;
+            }
+            self.end = other.end;
         }
-        self.end = batch.range.end();
-        for (reason, count) in &batch.rejects {
+        self.rows += other.rows;
+        self.exploded += other.exploded;
+        self.quarantined += other.quarantined;
+        self.tombstones += other.tombstones;
+        self.superseded += other.superseded;
+        self.deleted += other.deleted;
+        self.absent += other.absent;
+        self.gaps += other.gaps;
+        for (reason, count) in &other.rejected {
             *self.rejected.entry(*reason).or_default() += count;
         }
-        self.tombstones += batch.tombstones();
-        self.absent += batch.absent;
-        self.gaps += batch.gap_offsets();
+        for (reason, count) in &other.filtered {
+            *self.filtered.entry(reason.clone()).or_default() += count;
+        }
     }
 
     /// Offsets consumed.
@@ -182,15 +205,15 @@ impl Account {
 
     /// Adds what became of consumed records. Tombstones are the ledger's to count ([`Totals::add_batch`]).
     pub fn add_fate(&mut self, partition: &PartitionRef, fate: &Fate) {
-        let totals = self.totals_mut(partition);
-        totals.rows += fate.rows;
-        totals.exploded += fate.exploded;
-        totals.quarantined += fate.quarantined;
-        totals.superseded += fate.superseded;
-        totals.deleted += fate.deleted;
-        for (reason, count) in &fate.filtered {
-            *totals.filtered.entry(reason.clone()).or_default() += count;
-        }
+        self.totals_mut(partition).add(&Totals {
+            rows: fate.rows,
+            exploded: fate.exploded,
+            quarantined: fate.quarantined,
+            filtered: fate.filtered.clone(),
+            superseded: fate.superseded,
+            deleted: fate.deleted,
+            ..Totals::default()
+        });
     }
 
     /// Replaces what became of some records by what became of them when they were converted again (`reprocess`).

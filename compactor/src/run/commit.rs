@@ -6,18 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use firn_shared::error::{Error, Result};
+use firn_shared::error::Result;
 use firn_shared::ids::{OffsetRange, PartitionRef};
 use iceberg::TableIdent;
 use iceberg::table::Table;
 
 use crate::diff::{Turnover, Which};
-use crate::execute::{Execution, Written};
+use crate::execute::Execution;
 use crate::plan::{Plan, Scope};
-use crate::reconcile::account::{Account, Fate, OTHER_EVENT, Totals};
+use crate::reconcile::account::Account;
 use crate::table::offsets::State;
 use crate::table::overwrite::{self, Removal};
-use crate::table::read::Rows;
+use crate::table::read::{self, Rows};
 use crate::table::validate::Expect;
 use crate::table::{Change, Committed, Committer, NewFile};
 use crate::upsert::{self, Buckets, Upserting};
@@ -111,6 +111,26 @@ pub async fn quarantine(
     Ok(Quarantined { gone, snapshot: Some(snapshot) })
 }
 
+/// Rows that the quarantine has of records that a run over hours leaves alone, by partition; nothing else tells how many of
+/// those that the account counts were of these hours when the quarantine is ahead of its table.
+///
+/// # Errors
+/// As reading the quarantine says.
+pub async fn quarantine_kept(plan: &Plan, execution: &Execution) -> Result<BTreeMap<PartitionRef, u64>> {
+    let quarantine = &execution.quarantine;
+    let mut kept = BTreeMap::new();
+    if let Scope::Hours { .. } = plan.scope
+        && let Some(table) = quarantine.catalog.load(&quarantine.definition.ident).await?
+    {
+        let consumed = plan.from.iter().filter_map(|(of, end)| Some((of, OffsetRange::new(0, end).ok()?)));
+        kept = read::count(&table, &Rows::Offsets(consumed.collect())).await?;
+        for (partition, of_run) in read::count(&table, &rows_of(plan)).await? {
+            *kept.entry(partition).or_default() -= of_run;
+        }
+    }
+    Ok(kept)
+}
+
 /// How the rows of a run meet those of the table.
 #[derive(Debug)]
 pub enum How {
@@ -154,7 +174,7 @@ impl Effect {
     }
 
     /// Rows that go with them, beyond the first of their record.
-    fn further_replaced(&self, partition: &PartitionRef) -> u64 {
+    pub(super) fn further_replaced(&self, partition: &PartitionRef) -> u64 {
         let of_removal = self.removal.as_ref().and_then(|removal| removal.further_removed.get(partition));
         of_removal.copied().unwrap_or_default()
     }
@@ -250,161 +270,5 @@ fn write_spec(execution: &Execution, table: &Table, what: &str) -> WriteSpec {
         memory: execution.cpu.memory() / 4,
         open_files_max: OPEN_FILES_MAX,
         zstd_level: execution.zstd_level,
-    }
-}
-
-/// The account after the run. Every record of every object of the plan must have met exactly one fate.
-///
-/// # Errors
-/// `Bug` when records were lost or doubled on the way; nothing is committed then.
-pub fn account(
-    plan: &Plan,
-    mut account: Account,
-    written: &Written,
-    effect: &Effect,
-    quarantine_gone: &BTreeMap<PartitionRef, u64>,
-) -> Result<Account> {
-    let fates = fates(written, effect)?;
-    let mut records: BTreeMap<PartitionRef, u64> = BTreeMap::new();
-    for object in plan.slices.iter().flat_map(|s| &s.objects) {
-        *records.entry(object.partition_ref()).or_default() += object.object.records;
-    }
-    let none = Fate::default();
-    for (partition, planned) in &records {
-        let met = fates.get(partition).unwrap_or(&none).records();
-        if met != *planned {
-            return Err(Error::bug(format!("{partition}: {planned} records planned, {met} accounted for")));
-        }
-    }
-    match plan.scope {
-        Scope::New => {
-            if effect.truncates {
-                account.supersede_all();
-            }
-            for ledger in &plan.ledger {
-                let partition = PartitionRef { topic: ledger.topic.clone(), partition: ledger.partition };
-                let totals = account.totals_mut(&partition);
-                if totals.offsets() == 0 {
-                    totals.start = ledger.range.start();
-                }
-                totals.end = ledger.range.end();
-                for (reason, count) in &ledger.totals.rejected {
-                    *totals.rejected.entry(*reason).or_default() += count;
-                }
-                totals.tombstones += ledger.totals.tombstones;
-                totals.absent += ledger.totals.absent;
-                totals.gaps += ledger.totals.gaps;
-                account.add_fate(&partition, fates.get(&partition).unwrap_or(&none));
-            }
-        }
-        Scope::Hours { .. } => {
-            let mut partitions: Vec<&PartitionRef> = records.keys().collect();
-            let rows_gone = effect.replaced();
-            partitions.extend(rows_gone.keys());
-            partitions.sort();
-            partitions.dedup();
-            for partition in partitions {
-                let after = fates.get(partition).unwrap_or(&none);
-                let rows = rows_gone.get(partition).copied().unwrap_or(0);
-                let totals = account.get(partition).cloned().unwrap_or_default();
-                let quarantined = quarantine_gone.get(partition).copied().unwrap_or(0).min(totals.quarantined);
-                let exploded = effect.further_replaced(partition).min(totals.exploded);
-                let before = Fate { exploded, ..before(rows, quarantined, after, &totals) };
-                account.replace_fate(partition, &before, after)?;
-            }
-        }
-    }
-    if let Some(staged) = &effect.upsert {
-        for (partition, rows) in &staged.outdated {
-            account.supersede(partition, *rows)?;
-        }
-        for (partition, rows) in &staged.restored {
-            account.restore(partition, *rows)?;
-        }
-    }
-    match account.differences().first() {
-        Some((partition, difference)) => Err(Error::bug(format!(
-            "{partition}: {difference} offsets are unaccounted for after this run; nothing was committed"
-        ))),
-        None => Ok(account),
-    }
-}
-
-/// What became of the run's records, now that their keys have met.
-///
-/// # Errors
-/// `Bug` when more records met than were converted.
-pub fn fates(written: &Written, effect: &Effect) -> Result<BTreeMap<PartitionRef, Fate>> {
-    let mut fates = written.fates.clone();
-    if let Some(staged) = &effect.upsert {
-        for (partition, fate) in &mut fates {
-            let of = |counts: &upsert::Counts| counts.get(partition).copied().unwrap_or(0);
-            fate.resolve(of(&staged.superseded), of(&staged.deleted))?;
-        }
-    }
-    Ok(fates)
-}
-
-/// What had become of the records that are converted again. Rows and quarantined records were counted in the tables; the
-/// others had been filtered, superseded or deleted, by the same reasons as now as far as possible, else by any.
-fn before(rows: u64, quarantined: u64, after: &Fate, totals: &Totals) -> Fate {
-    let mut left = (after.records() - after.tombstones).saturating_sub(rows + quarantined);
-    let mut filtered = BTreeMap::new();
-    let mut changed = [(0, totals.superseded), (0, totals.deleted)];
-    let mut take = |taken: &mut u64, there: u64, most: u64| {
-        let count = most.min(left).min(there - *taken);
-        *taken += count;
-        left -= count;
-    };
-    let there = |reason: &String| totals.filtered.get(reason).copied().unwrap_or(0);
-    for (reason, count) in &after.filtered {
-        take(filtered.entry(reason.clone()).or_default(), there(reason), *count);
-    }
-    for ((taken, there), now) in changed.iter_mut().zip([after.superseded, after.deleted]) {
-        take(taken, *there, now);
-    }
-    // Filters change more often than keys, and keys more often than which events belong to a table.
-    let (others, filters): (Vec<_>, Vec<_>) = totals.filtered.keys().partition(|reason| *reason == OTHER_EVENT);
-    for reason in filters {
-        take(filtered.entry(reason.clone()).or_default(), there(reason), u64::MAX);
-    }
-    for (taken, there) in &mut changed {
-        take(taken, *there, u64::MAX);
-    }
-    for reason in others {
-        take(filtered.entry(reason.clone()).or_default(), there(reason), u64::MAX);
-    }
-    filtered.retain(|_, count| *count > 0);
-    let [(superseded, _), (deleted, _)] = changed;
-    Fate { rows, quarantined, filtered, tombstones: after.tombstones, superseded, deleted, exploded: 0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fate(rows: u64, quarantined: u64, filtered: &[(&str, u64)]) -> Fate {
-        let filtered = filtered.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
-        Fate { rows, quarantined, filtered, tombstones: 2, ..Fate::default() }
-    }
-
-    #[test]
-    fn what_was_before_adds_up_to_the_same_records() {
-        let filtered = BTreeMap::from([("event".to_owned(), 50), ("old".to_owned(), 7)]);
-        let account = Totals { filtered, ..Totals::default() };
-        // Filters unchanged; a filter gone; a new filter that took rows.
-        let cases = [
-            (60, 5, fate(60, 5, &[("event", 35)]), vec![("event", 35)]),
-            (60, 5, fate(65, 0, &[("event", 30), ("new", 5)]), vec![("event", 30), ("old", 5)]),
-            (95, 5, fate(40, 0, &[("new", 60)]), vec![]),
-            (50, 0, fate(100, 0, &[]), vec![("event", 43), ("old", 7)]),
-            (44, 0, fate(57, 0, &[("event", 43)]), vec![("event", 49), ("old", 7)]),
-        ];
-        for (rows, quarantined, after, expected) in cases {
-            let before = before(rows, quarantined, &after, &account);
-            let expected = expected.into_iter().map(|(r, c)| (r.to_owned(), c)).collect::<BTreeMap<_, _>>();
-            assert_eq!(before.filtered, expected);
-            assert_eq!(before.records(), after.records());
-        }
     }
 }

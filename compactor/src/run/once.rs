@@ -10,9 +10,10 @@ use iceberg::table::Table;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::account::InQuarantine;
 use super::commit::{How, Quarantined};
 use super::report::{Outcome, RunReport, report};
-use super::{Env, Target, branch, commit, dates};
+use super::{Env, Target, account, branch, commit, dates};
 use crate::execute::{self, Conversion, Execution, Progress, Quarantine, RowsTo, Written};
 use crate::plan::position::Position;
 use crate::plan::read::{Bounds, plan as read_plan, topics_of};
@@ -435,9 +436,11 @@ impl Finish<'_> {
         commit::position_unmoved(plan, table).await?;
         let recall = async |buckets| self.recall(buckets).await;
         let effect = commit::effect(plan, execution, (table, state), how, (attempt, recall)).await?;
-        let account = commit::account(plan, state.account.clone(), written, &effect, &quarantined.gone)?;
+        let quarantine =
+            InQuarantine { gone: quarantined.gone.clone(), kept: commit::quarantine_kept(plan, execution).await? };
+        let account = account::after(plan, state.account.clone(), (written, &effect), &quarantine)?;
         let mut report = report(*target, execution.run, plan, Outcome::Committed);
-        for fate in commit::fates(written, &effect)?.values() {
+        for fate in account::fates(written, &effect)?.values() {
             report.fate.merge(fate);
         }
         let staged = effect.upsert.iter().flat_map(|staged| &staged.add);

@@ -1,6 +1,6 @@
 //! Whole runs in one process: local files, SQLite, and faults at every operation.
 //!
-//! `bed` lands batches and reads tables back, `backlog` cuts a large run into several commits, `crash` stops the work after
+//! `bed` lands batches and reads tables back, `ahead` has a quarantine that is not where its table is, `backlog` cuts a large run into several commits, `crash` stops the work after
 //! every single operation and starts again,
 //! `races` has several writers at once, `history` rolls back and expires, `input` breaks what is read, `upsert` and `changes`
 //! hold tables against a model of their keys, `images` has what change events lack and `memory` what is remembered of deletes,
@@ -15,6 +15,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod ahead;
 mod backlog;
 mod bed;
 mod branch;

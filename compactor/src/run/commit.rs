@@ -29,6 +29,8 @@ pub const SCOPE: &str = "firn.scope";
 pub const QUARANTINE: &str = "firn.quarantine-snapshot";
 /// [`SCOPE`] of a run over new records.
 pub const SCOPE_NEW: &str = "new";
+/// [`SCOPE`] of a run that found nothing new, and marks a date as complete: it is no load.
+const SCOPE_MARK: &str = "mark";
 /// How [`SCOPE`] of a run over hours begins; they follow.
 pub const SCOPE_HOURS: &str = "reprocess ";
 
@@ -245,6 +247,7 @@ pub async fn table(
 
 fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFile>) -> Change {
     let scope = match plan.scope {
+        Scope::New if plan.is_empty() => SCOPE_MARK.to_owned(),
         Scope::New => SCOPE_NEW.to_owned(),
         Scope::Hours { from, to } => format!("{SCOPE_HOURS}{from}..{to}"),
     };

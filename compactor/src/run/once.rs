@@ -350,6 +350,8 @@ fn how(env: &Env, target: Target<'_>, plan: &Plan, written: &Written, shuffle: O
             cpu: env.cpu.clone(),
             now: env.clock.now(),
         }))),
+        // Nothing new is no new load: the commit marks a date, and leaves the last load where it is.
+        (Mode::TruncateLoad { .. }, _) if plan.is_empty() && plan.scope == Scope::New => Ok(How::Append),
         (Mode::Upsert(_), None) => Err(Error::bug("an upsert without its rows")),
         (Mode::TruncateLoad { allow_empty }, _) => {
             let rows: u64 = written.fates.values().map(|fate| fate.rows).sum();

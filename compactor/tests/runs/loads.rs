@@ -1,6 +1,6 @@
 //! `truncateLoad`: a run replaces the whole table.
 
-use firn_compactor::run::Outcome;
+use firn_compactor::run::{Options, Outcome, dates, run};
 use firn_shared::error::ErrorKind;
 use firn_shared::store::{Fault, Faults};
 
@@ -71,6 +71,28 @@ async fn a_reprocess_brings_nothing_of_earlier_loads_back() {
     bed.run(&Faults::none()).await.unwrap();
     for _ in 0..2 {
         bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T08").await.unwrap();
+        landed.check(&bed).await;
+    }
+}
+
+/// Hourly runs have taken everything by the time that the date is marked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_date_is_marked_without_a_new_load() {
+    for allow_empty in [false, true] {
+        let (bed, mut landed) = (Bed::with(&pipeline(allow_empty)), Landed::default());
+        for _ in 0..2 {
+            replaced(&mut landed);
+            landed.land(&bed, 0, 25).await;
+            bed.run(&Faults::none()).await.unwrap();
+        }
+        let on = Options { event_date: Some("2021-07-21".parse().unwrap()), ..Options::default() };
+        let report = run(&bed.env(&Faults::none()).await, bed.target(), &on).await.unwrap();
+        assert_eq!(report.outcome, Outcome::Committed);
+        let marked = format!("{}2021-07-21", dates::COMPLETE);
+        assert!(bed.table().await.unwrap().metadata().properties().contains_key(&marked));
+        landed.check(&bed).await;
+        // The last load is still the one before the mark.
+        bed.reprocess(&Faults::none(), "2021-07-21T06", "2021-07-21T09").await.unwrap();
         landed.check(&bed).await;
     }
 }

@@ -46,14 +46,14 @@ impl Report {
         Self { table, dry_run, compact, manifests, expire, orphans, statistics, seconds: 0.0 }
     }
 
-    /// Whether there was nothing to do: no snapshot made or removed, no orphan, nothing to say.
+    /// Whether there was nothing to do: no snapshot made or removed, and no orphan. Statistics are shown, and change nothing.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let compact = self.compact.as_ref().is_none_or(|c| c.files_before + c.delete_files + c.left == 0);
         let manifests = self.manifests.as_ref().is_none_or(|m| m.before == 0 && !m.gave_up);
         let expire = self.expire.as_ref().is_none_or(|e| e.snapshots.is_empty() && e.refs.is_empty());
         let orphans = self.orphans.as_ref().is_none_or(|o| !o.files.contains_key(&super::orphans::Verdict::Orphan));
-        compact && manifests && expire && orphans && self.statistics.is_none()
+        compact && manifests && expire && orphans
     }
 
     /// Whether other writers kept something from being done.

@@ -34,8 +34,12 @@ impl<'a> Target<'a> {
     /// The tables of all pipelines, or of one pipeline, or one table (`table` or `database.table`).
     ///
     /// # Errors
-    /// `Config` when nothing has that name.
+    /// `Config` when nothing has that name, or when there is no pipeline at all: doing nothing to no table would look like
+    /// success.
     pub fn select(config: &'a Config, pipeline: Option<&str>, table: Option<&str>) -> Result<Vec<Self>> {
+        if config.pipelines.is_empty() {
+            return Err(Error::config("there is no pipeline in the files and directories of --pipelines (*.yaml)"));
+        }
         if let Some(name) = pipeline
             && !config.pipelines.contains_key(&PipelineName::new(name)?)
         {

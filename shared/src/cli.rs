@@ -66,22 +66,31 @@ pub fn say_json(value: &(impl Serialize + ?Sized)) -> Result<()> {
     say(&json.map_err(|e| Error::bug("findings do not serialise").with_source(e))?)
 }
 
-/// Prints an error with its causes, to standard output, too, for programs.
-pub fn tell(program: &str, error: &Error, format: Format) {
+/// An error as programs read it: `kind`, `message`, and the messages of its `causes`.
+#[must_use]
+pub fn error_json(error: &Error) -> serde_json::Value {
+    serde_json::json!({"kind": error.kind().to_string(), "message": error.to_string(), "causes": causes(error)})
+}
+
+fn causes(error: &Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         causes.push(error.to_string());
         cause = error.source();
     }
+    causes
+}
+
+/// Prints an error with its causes, to standard output, too, for programs.
+pub fn tell(program: &str, error: &Error, format: Format) {
     if format == Format::Json {
-        let (kind, message) = (error.kind().to_string(), error.to_string());
-        let json = serde_json::json!({"error": {"kind": kind, "message": message, "causes": causes}});
+        let json = serde_json::json!({"error": error_json(error)});
         // The error that is being told of is the one that counts.
         let _ = say(&json.to_string());
     }
     eprintln!("{program}: {error}");
-    for cause in causes {
+    for cause in causes(error) {
         eprintln!("  because: {cause}");
     }
 }

@@ -3,23 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firn_shared::cli::{say, say_json};
+use firn_shared::cli::say;
 use firn_shared::clock::Clock;
 use firn_shared::config::{self, Config};
 use firn_shared::error::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use super::findings::Findings;
 use super::{
     Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, erase, exit_code, explain, grants,
-    inspect, pii, tell,
+    inspect, pii,
 };
 use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
 use crate::{access, maintain};
-
-/// Dates are asked again this often while `--wait` lasts.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
 
 pub async fn command(command: Command, format: Format, config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<u8> {
     let open = || Env::open(Arc::clone(&config), Arc::clone(&clock));
@@ -29,8 +27,8 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
             let date = event_date.map(|text| dates::parse(&text, clock.now().date_naive())).transpose()?;
             let options = Options { event_date: date, dry_run, ..Options::default() };
             match every {
-                Some(every) => Box::pin(run_every(&env, &which, &options, format, every)).await,
-                None => run_all(&env, &which, &options, format, wait.unwrap_or_default()).await,
+                Some(every) => Box::pin(run_every(&env, &which, options, format, every)).await,
+                None => Ok(run_all(&env, &which, &options, format, wait.unwrap_or_default()).await?.0),
             }
         }
         Command::Reprocess { which, end, branch, .. } if end.publish || end.discard => {
@@ -39,7 +37,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Reprocess { which, from, to, dry_run, diff, branch, .. } => {
             let branch = diff.then_some(branch);
             let options = Options { hours: from.zip(to), dry_run, branch, ..Options::default() };
-            run_all(&open().await?, &which, &options, format, Duration::ZERO).await
+            Ok(run_all(&open().await?, &which, &options, format, Duration::ZERO).await?.0)
         }
         Command::Maintain { which, only, delete_orphans, dry_run } => {
             let options = maintain::Options { only: only.into_iter().collect(), dry_run, delete_orphans };
@@ -62,141 +60,101 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
     }
 }
 
-/// Prints findings; as JSON a list, one entry a table.
-pub fn print<T: Serialize>(format: Format, found: &[T], text: impl Fn(&T) -> String) -> Result<()> {
-    match format {
-        Format::Json => say_json(found),
-        Format::Text => found.iter().try_for_each(|one| say(&text(one))),
-    }
+/// The tables that are asked for.
+pub fn targets<'a>(config: &'a Config, which: &Which) -> Result<Vec<Target<'a>>> {
+    Target::select(config, which.pipeline.as_deref(), which.table.as_deref())
 }
 
-/// Runs each table; one that fails does not keep the others from running. The first failure decides the exit code.
-async fn run_all(env: &Env, which: &Which, options: &Options, format: Format, wait: Duration) -> Result<u8> {
-    let targets = Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())?;
-    let (mut reports, mut failure): (Vec<RunReport>, Option<ErrorKind>) = (Vec::new(), None);
-    let deadline = Instant::now() + wait;
-    for target in targets {
+/// Runs each table, and says with which code it ended and what failed first.
+async fn run_all(
+    env: &Env,
+    which: &Which,
+    options: &Options,
+    format: Format,
+    wait: Duration,
+) -> Result<(u8, Option<ErrorKind>)> {
+    let (mut found, deadline) = (Findings::<RunReport>::new(), Instant::now() + wait);
+    for target in targets(&env.config, which)? {
         if options.stop.is_cancelled() {
             break;
         }
-        match run_waiting(env, target, options, deadline).await {
-            Ok(report) => reports.push(report),
-            Err(error) => {
-                tell(&error, Format::Text);
-                failure.get_or_insert(error.kind());
-            }
-        }
+        found.add(&target.name(), every::waiting(env, target, options, deadline).await);
     }
-    print(format, &reports, ToString::to_string)?;
-    if let Some(kind) = failure {
-        return Ok(exit_code(kind));
-    }
-    Ok(if reports.iter().any(|r| r.over_threshold.is_some()) {
+    found.print(format, ToString::to_string)?;
+    let code = if found.good().any(|report| report.over_threshold.is_some()) {
         OVER_THRESHOLD
-    } else if reports.iter().all(|r| r.outcome == Outcome::NothingToDo) {
+    } else if found.good().all(|report| report.outcome == Outcome::NothingToDo) {
         NOTHING_TO_DO
     } else {
         DONE
-    })
+    };
+    Ok((found.code_or(code), found.failure()))
 }
 
-/// Publishes or discards the branch of each table; one that fails does not keep the others from it.
+/// Runs each table again and again; errors that may pass are told of and tried again, others end it.
+async fn run_every(env: &Env, which: &Which, options: Options, format: Format, every: Duration) -> Result<u8> {
+    let options = Options { stop: every::stop_on_signals()?, ..options };
+    let turn = async || {
+        let (code, failure) = run_all(env, which, &options, format, Duration::ZERO).await?;
+        Ok((code, failure.is_none_or(ErrorKind::is_retryable)))
+    };
+    let ended = every::repeat(every, &options.stop, turn).await?;
+    Ok(ended.unwrap_or(DONE))
+}
+
+/// Publishes or discards the branch of each table.
 async fn end_branch(env: &Env, which: &Which, (name, publish): (&str, bool), format: Format) -> Result<u8> {
-    let (mut reports, mut failed) = (Vec::new(), None);
-    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
+    let mut found = Findings::new();
+    for target in targets(&env.config, which)? {
         let outcome =
             if publish { branch::publish(env, target, name).await } else { branch::discard(env, target, name).await };
-        match outcome {
-            Ok(report) => reports.push(report),
-            Err(error) => {
-                tell(&error, Format::Text);
-                failed.get_or_insert(error.kind());
-            }
-        }
+        found.add(&target.name(), outcome);
     }
-    print(format, &reports, ToString::to_string)?;
-    let nothing = reports.iter().all(|report| report.outcome == branch::End::NothingToDo);
-    Ok(failed.map_or(if nothing { NOTHING_TO_DO } else { DONE }, exit_code))
+    found.print(format, ToString::to_string)?;
+    let nothing = found.good().all(|report| report.outcome == branch::End::NothingToDo);
+    Ok(found.code_or(if nothing { NOTHING_TO_DO } else { DONE }))
 }
 
-/// Asks again until the deadline while the date is open.
-async fn run_waiting(env: &Env, target: Target<'_>, options: &Options, deadline: Instant) -> Result<RunReport> {
-    loop {
-        match once::run(env, target, options).await {
-            Err(error)
-                if error.kind() == ErrorKind::Unavailable
-                    && options.event_date.is_some()
-                    && Instant::now() < deadline =>
-            {
-                tracing::info!(reason = %error, "waiting");
-                let left = deadline.saturating_duration_since(Instant::now());
-                tokio::time::sleep(ASK_AGAIN.min(left)).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Errors that may pass are reported and tried again at the next turn; others end the loop.
-async fn run_every(env: &Env, which: &Which, options: &Options, format: Format, every: Duration) -> Result<u8> {
-    let stop = every::stop_on_signals()?;
-    let options = Options { stop: stop.clone(), ..options.clone() };
-    loop {
-        let code = run_all(env, which, &options, format, Duration::ZERO).await?;
-        if !matches!(code, DONE | NOTHING_TO_DO | OVER_THRESHOLD | 1) {
-            return Ok(code);
-        }
-        if !every::pause(every, &stop).await {
-            return Ok(DONE);
-        }
-    }
-}
-
-/// Maintains each table and its quarantine; one that fails does not keep the others from it.
+/// Maintains each table and its quarantine.
 async fn maintain_all(env: &Env, which: &Which, options: &maintain::Options, format: Format) -> Result<u8> {
-    let (mut reports, mut failure): (Vec<maintain::Report>, Option<Error>) = (Vec::new(), None);
-    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
+    let mut found = Findings::<maintain::Report>::new();
+    for target in targets(&env.config, which)? {
         for subject in maintain::Subject::of(&target)? {
-            match maintain::maintain(env, &subject, options).await {
-                Ok(report) => reports.extend(report),
-                Err(error) => {
-                    if let Some(earlier) = failure.replace(error) {
-                        tell(&earlier, Format::Text);
-                    }
-                }
+            let outcome = maintain::maintain(env, &subject, options).await;
+            if let Some(outcome) = outcome.transpose() {
+                found.add(&subject.ident.to_string(), outcome);
             }
         }
     }
-    print(format, &reports, ToString::to_string)?;
-    if let Some(error) = failure {
-        tell(&error, Format::Text);
-        return Ok(exit_code(error.kind()));
-    }
-    Ok(if reports.iter().any(maintain::Report::gave_up) {
+    found.print(format, ToString::to_string)?;
+    let code = if found.good().any(maintain::Report::gave_up) {
         exit_code(ErrorKind::Conflict)
-    } else if reports.iter().all(maintain::Report::is_idle) {
+    } else if found.good().all(maintain::Report::is_idle) {
         NOTHING_TO_DO
     } else {
         DONE
-    })
+    };
+    Ok(found.code_or(code))
 }
 
 async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {
-    let mut reports = Vec::new();
-    let mut plans = Vec::new();
-    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
-        if format == Format::Json {
-            let plan = once::plan(env, target, &Options { dry_run: true, ..Options::default() }).await?;
-            plans.push(serde_json::json!({"table": target.name(), "plan": plan}));
-        } else {
-            reports.push(once::run(env, target, &Options { dry_run: true, ..Options::default() }).await?);
+    let options = Options { dry_run: true, ..Options::default() };
+    let (mut reports, mut plans) = (Findings::new(), Findings::new());
+    for target in targets(&env.config, which)? {
+        let name = target.name();
+        match format {
+            Format::Text => reports.add(&name, once::run(env, target, &options).await),
+            Format::Json => {
+                let planned = once::plan(env, target, &options).await;
+                plans.add(&name, planned.map(|plan| serde_json::json!({"table": name, "plan": plan})));
+            }
         }
     }
     match format {
-        Format::Json => print(format, &plans, ToString::to_string)?,
-        Format::Text => print(format, &reports, ToString::to_string)?,
+        Format::Text => reports.print(format, ToString::to_string)?,
+        Format::Json => plans.print(format, ToString::to_string)?,
     }
-    Ok(DONE)
+    Ok(reports.code_or(plans.code_or(DONE)))
 }
 
 #[derive(Serialize)]
@@ -209,35 +167,41 @@ struct Ddl {
 
 async fn ddl(config: &Arc<Config>, clock: &Arc<dyn Clock>, which: &Which, dry_run: bool, format: Format) -> Result<u8> {
     let env = if dry_run { None } else { Some(Env::open(Arc::clone(config), Arc::clone(clock)).await?) };
-    let mut found = Vec::new();
-    for target in Target::select(config, which.pipeline.as_deref(), which.table.as_deref())? {
-        let definition = target.definition();
-        definition.creation()?;
-        let outcome = match &env {
-            None => "would be created unless it exists".to_owned(),
-            Some(env) => match definition.ensure(&*env.catalog).await? {
-                Created::New(_) => "created".to_owned(),
-                Created::Existing(table) => {
-                    let differences = definition.differences(table.metadata());
-                    let exists = "exists, with these columns".to_owned();
-                    [exists].into_iter().chain(differences).collect::<Vec<_>>().join("; ")
-                }
-            },
-        };
-        let statement = inspect::ddl_text(&definition, &target.output.table);
-        found.push(Ddl { table: target.name(), outcome, statement });
+    let mut found = Findings::new();
+    for target in targets(config, which)? {
+        found.add(&target.name(), ddl_of(env.as_ref(), target).await);
     }
-    print(format, &found, |one| format!("-- {}: {}\n{}", one.table, one.outcome, one.statement))?;
-    Ok(DONE)
+    found.print(format, |one: &Ddl| format!("-- {}: {}\n{}", one.table, one.outcome, one.statement))?;
+    Ok(found.code_or(DONE))
 }
 
+/// Makes the table, unless there is no catalog to make it in.
+async fn ddl_of(env: Option<&Env>, target: Target<'_>) -> Result<Ddl> {
+    let definition = target.definition();
+    definition.creation()?;
+    let outcome = match env {
+        None => "would be created unless it exists".to_owned(),
+        Some(env) => match definition.ensure(&*env.catalog).await? {
+            Created::New(_) => "created".to_owned(),
+            Created::Existing(table) => {
+                let differences = definition.differences(table.metadata());
+                let exists = "exists, with these columns".to_owned();
+                [exists].into_iter().chain(differences).collect::<Vec<_>>().join("; ")
+            }
+        },
+    };
+    let statement = inspect::ddl_text(&definition, &target.output.table);
+    Ok(Ddl { table: target.name(), outcome, statement })
+}
+
+/// A difference matters more than a table that could not be looked at.
 async fn reconcile(env: &Env, which: &Which, deep: bool, format: Format) -> Result<u8> {
-    let mut proofs = Vec::new();
-    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
-        proofs.push(prove::reconcile(env, target, deep).await?);
+    let mut found = Findings::new();
+    for target in targets(&env.config, which)? {
+        found.add(&target.name(), prove::reconcile(env, target, deep).await);
     }
-    print(format, &proofs, ToString::to_string)?;
-    Ok(if proofs.iter().all(prove::Proof::is_clean) { DONE } else { DIFFERENCE })
+    found.print(format, ToString::to_string)?;
+    Ok(if found.good().all(prove::Proof::is_clean) { found.code_or(DONE) } else { DIFFERENCE })
 }
 
 #[derive(Serialize)]
@@ -249,24 +213,18 @@ struct Checked {
 /// Everything that a run would trip over before it reads a record.
 async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, format: Format) -> Result<u8> {
     let env = if offline { None } else { Some(Env::open(Arc::clone(config), Arc::clone(clock)).await?) };
-    let (mut found, mut failure) = (Vec::new(), None);
+    let mut found = Findings::new();
     if config.deployment.access.is_some()
         && let Err(error) = access::wanted(config)
     {
-        tell(&error, Format::Text);
-        failure = Some(error.kind());
+        found.add_error(&error);
     }
     for target in Target::select(config, None, None)? {
-        match check_table(env.as_ref(), target).await {
-            Ok(text) => found.push(Checked { table: target.name(), found: text }),
-            Err(error) => {
-                tell(&error, Format::Text);
-                failure.get_or_insert(error.kind());
-            }
-        }
+        let checked = check_table(env.as_ref(), target).await;
+        found.add(&target.name(), checked.map(|found| Checked { table: target.name(), found }));
     }
-    print(format, &found, |one| format!("{}: {}", one.table, one.found))?;
-    Ok(failure.map_or(DONE, exit_code))
+    found.print(format, |one| format!("{}: {}", one.table, one.found))?;
+    Ok(found.code_or(DONE))
 }
 
 async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {

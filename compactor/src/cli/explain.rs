@@ -8,7 +8,8 @@ use firn_shared::error::Result;
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use super::commands::print;
+use super::commands::targets;
+use super::findings::Findings;
 use super::{DONE, Format, Which};
 use crate::run::Target;
 use crate::transform::Engine;
@@ -52,18 +53,22 @@ impl From<&Column> for Shown {
 
 /// Explains the tables.
 pub async fn explain(config: &Config, which: &Which, format: Format) -> Result<u8> {
-    let mut found = Vec::new();
-    for target in Target::select(config, which.pipeline.as_deref(), which.table.as_deref())? {
-        let engines = target.check_steps().await?;
-        let steps = target.output.transformations.iter().zip(engines);
-        found.push(Explained {
-            table: target.name(),
-            decoded: decoded_columns(target.output).iter().map(Shown::from).collect(),
-            steps: steps.map(|(step, engine)| explained(step, engine)).collect(),
-        });
+    let mut found = Findings::new();
+    for target in targets(config, which)? {
+        let engines = target.check_steps().await;
+        found.add(&target.name(), engines.map(|engines| of_table(target, engines)));
     }
-    print(format, &found, text)?;
-    Ok(DONE)
+    found.print(format, text)?;
+    Ok(found.code_or(DONE))
+}
+
+fn of_table(target: Target<'_>, engines: Vec<Engine>) -> Explained {
+    let steps = target.output.transformations.iter().zip(engines);
+    Explained {
+        table: target.name(),
+        decoded: decoded_columns(target.output).iter().map(Shown::from).collect(),
+        steps: steps.map(|(step, engine)| explained(step, engine)).collect(),
+    }
 }
 
 fn explained(step: &Step, Engine { name, plan }: Engine) -> ExplainedStep {

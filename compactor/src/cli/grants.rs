@@ -6,7 +6,7 @@ use firn_shared::config::Config;
 use firn_shared::error::{ErrorKind, Result};
 use firn_shared::store::Stores;
 
-use super::commands::print;
+use super::findings::print;
 use super::{DONE, Format, NOTHING_TO_DO, exit_code, tell};
 use crate::access::lake_formation::LakeFormation;
 use crate::access::managed::{self, Managed};

@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use clap::ValueEnum;
 use firn_shared::config::domain::{self, Transform};
-use firn_shared::error::{Error, Result};
+use firn_shared::error::Result;
 use firn_shared::types::LogicalType;
 use iceberg::table::Table;
 use serde_json::{Value, json};
 
-use super::commands::print;
+use super::commands::targets;
+use super::findings::Findings;
 use super::{DONE, Format, Which};
 use crate::run::{Env, Target};
 use crate::table::create::Definition;
@@ -27,23 +28,17 @@ pub enum What {
     Offsets,
 }
 
-/// Shows a table.
+/// Shows tables; one that does not exist yet has nothing to show.
 pub async fn inspect(env: &Env, which: &Which, what: What, format: Format) -> Result<u8> {
-    let mut found = Vec::new();
-    for target in Target::select(&env.config, which.pipeline.as_deref(), which.table.as_deref())? {
-        let table = env.catalog.load(&target.ident()).await?;
-        let table =
-            table.ok_or_else(|| Error::config(format!("there is no table {} yet; run first", target.name())))?;
-        let rows = match what {
-            What::Snapshots => snapshots(&table),
-            What::Files => files(&table).await?,
-            What::Offsets => consumed(&table)?,
-        };
-        found.push(json!({"table": target.name(), "found": rows}));
+    let mut found = Findings::new();
+    for target in targets(&env.config, which)? {
+        let shown = show(env, target, what).await;
+        found.add(&target.name(), shown.map(|rows| json!({"table": target.name(), "found": rows})));
     }
-    print(format, &found, |one| {
+    found.print(format, |one| {
         let mut text = one["table"].as_str().unwrap_or_default().to_owned();
-        for row in one["found"].as_array().into_iter().flatten() {
+        let Some(rows) = one["found"].as_array() else { return format!("{text}: no table yet") };
+        for row in rows {
             let cells = row.as_object().into_iter().flatten().map(|(name, value)| match value {
                 Value::String(text) => format!("{name} {text}"),
                 other => format!("{name} {other}"),
@@ -52,7 +47,17 @@ pub async fn inspect(env: &Env, which: &Which, what: What, format: Format) -> Re
         }
         text
     })?;
-    Ok(DONE)
+    Ok(found.code_or(DONE))
+}
+
+/// `None` when there is no table yet.
+async fn show(env: &Env, target: Target<'_>, what: What) -> Result<Option<Vec<Value>>> {
+    let Some(table) = env.catalog.load(&target.ident()).await? else { return Ok(None) };
+    Ok(Some(match what {
+        What::Snapshots => snapshots(&table),
+        What::Files => files(&table).await?,
+        What::Offsets => consumed(&table)?,
+    }))
 }
 
 fn snapshots(table: &Table) -> Vec<Value> {

@@ -1,13 +1,15 @@
 //! `compactor run | reprocess | maintain | plan | ddl | reconcile | erase | check | test | pii | grants | config show |
 //! inspect | bench | completions`.
 //!
-//! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found is printed
-//! on standard output, for people or as JSON; logs and errors go to standard error. The exit code follows from the kind
+//! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found, or why it
+//! did not, is collected table by table ([`findings`]) and printed on standard output, for people or as JSON; logs and errors
+//! go to standard error. The exit code follows from the kind
 //! of the first failure: see [`exit_code`].
 
 mod commands;
 mod erase;
 mod explain;
+mod findings;
 mod grants;
 mod inspect;
 mod pii;
@@ -279,3 +281,6 @@ fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
         .map_err(|e| Error::unavailable("cannot start the runtime").with_source(e))?;
     runtime.block_on(commands::command(cli.command, cli.output, config, Arc::new(SystemClock)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use firn_shared::error::Result;
 
-use super::commands::print;
+use super::findings::print;
 use super::{DONE, Format, NOTHING_TO_DO, PERSONAL_DATA};
 use crate::run::{Env, Target};
 use crate::scan::{Bounds, Confidence, render, scan};

@@ -13,6 +13,7 @@ use iceberg::table::Table;
 use super::journal::Journal;
 use super::tables::erasing;
 use crate::maintain::expire;
+use crate::maintain::files_stay;
 use crate::maintain::names::{named, statistics, unnamed};
 use crate::maintain::retention::Retention;
 use crate::run::Env;
@@ -28,12 +29,18 @@ const AT_ONCE: usize = 16;
 /// Whether a table can be erased from. Branches and tags keep snapshots on purpose: whoever made them must let go first.
 ///
 /// # Errors
-/// `Config`, naming them; or the format version, when rows have identities that a rewrite would lose.
+/// `Config`, naming them; or the format version, when rows have identities that a rewrite would lose; or the property that
+/// keeps old files from being deleted.
 pub fn check(table: &Table) -> Result<()> {
     let (ident, metadata) = (table.identifier(), table.metadata());
     if metadata.format_version() != FormatVersion::V2 {
         let version = metadata.format_version();
         return Err(Error::config(format!("{ident} has format {version}; only from format v2 can be erased here")));
+    }
+    if let Some(why) = files_stay(metadata) {
+        return Err(Error::config(format!(
+            "{ident} cannot be erased from: {why}, so that old files stay; unset it when nobody else names them, then erase"
+        )));
     }
     let others: Vec<String> = refs::all(metadata)?.into_keys().filter(|name| name != MAIN_BRANCH).collect();
     if others.is_empty() {

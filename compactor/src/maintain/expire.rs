@@ -34,6 +34,8 @@ pub struct Expired {
     pub files: BTreeMap<Kind, usize>,
     /// Files that could not be deleted; `orphans` finds them.
     pub left_behind: usize,
+    /// Why nothing was looked at.
+    pub skipped: Option<String>,
 }
 
 /// Expires snapshots of a table.
@@ -43,6 +45,9 @@ pub struct Expired {
 pub async fn expire(env: &Env, subject: &Subject, dry_run: bool) -> Result<Expired> {
     let judged = |table: &Table| judge(table.metadata(), &subject.settings, subject.keeps_last_load, env.clock.now());
     let table = super::load(env, subject).await?;
+    if let Some(why) = super::files_stay(table.metadata()) {
+        return Ok(Expired { skipped: Some(why.to_owned()), ..Expired::default() });
+    }
     let retention = judged(&table)?;
     let mut report = Expired { snapshots: retention.expired(), refs: retention.refs.clone(), ..Expired::default() };
     for verdict in retention.verdicts.values().filter(|v| **v != Verdict::Old) {

@@ -27,6 +27,7 @@ use clap::ValueEnum;
 use firn_shared::config::domain::{Maintenance, Mode};
 use firn_shared::error::{Error, Result};
 use iceberg::TableIdent;
+use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use serde::Serialize;
 
@@ -123,6 +124,13 @@ impl Subject {
 async fn load(env: &Env, subject: &Subject) -> Result<Table> {
     let table = env.catalog.load(&subject.ident).await?;
     table.ok_or_else(|| Error::conflict(format!("{} was dropped meanwhile", subject.ident)))
+/// Why no file of a table may be deleted, if so: the owner says that others may name them, as of a table that was made from
+/// the files of another one (Iceberg, "Table properties").
+pub(crate) fn files_stay(metadata: &TableMetadata) -> Option<&'static str> {
+    let enabled = metadata.properties().get("gc.enabled").is_none_or(|text| text.eq_ignore_ascii_case("true"));
+    (!enabled).then_some("gc.enabled is false")
+}
+
 }
 
 /// Maintains a table; `None` when it does not exist yet.

@@ -45,6 +45,8 @@ pub struct Orphans {
     pub left_behind: usize,
     /// Directories of the table outside of its location, which are not looked into.
     pub elsewhere: Vec<String>,
+    /// Why nothing was looked at.
+    pub skipped: Option<String>,
 }
 
 /// What a file is, and so what becomes of it.
@@ -123,6 +125,9 @@ pub async fn orphans(env: &Env, subject: &Subject, delete: bool) -> Result<Orpha
             "the listing of {} shows files and none of the metadata that {} names; its location may be written in another \
              way, nothing was deleted",
             places.join(", "),
+    if let Some(why) = super::files_stay(table.metadata()) {
+        return Ok(Orphans { skipped: Some(why.to_owned()), ..Orphans::default() });
+    }
             subject.ident
         )));
     }

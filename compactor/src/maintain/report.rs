@@ -134,6 +134,9 @@ impl fmt::Display for Merged {
 
 impl fmt::Display for Expired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.skipped {
+            return write!(f, "skipped: {why}");
+        }
         let kept = counts(&self.kept, super::retention::Verdict::says);
         write!(f, "{} snapshots go; of the others: {kept}", self.snapshots.len())?;
         if !self.refs.is_empty() {
@@ -152,6 +155,9 @@ impl fmt::Display for Expired {
 
 impl fmt::Display for Orphans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = &self.skipped {
+            return write!(f, "skipped: {why}");
+        }
         write!(
             f,
             "{} files: {}",

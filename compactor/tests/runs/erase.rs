@@ -274,6 +274,20 @@ async fn a_branch_that_keeps_old_rows_is_named_before_anything_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_keeps_its_old_files_is_named_before_anything_changes() {
+    let bed = Bed::protected(&with_subjects(false));
+    bed.land(0, &events(0..6)).await;
+    bed.run(&Faults::none()).await.unwrap();
+    let updates = [("gc.enabled".to_owned(), "false".to_owned())].into();
+    let env = bed.env(&Faults::none()).await;
+    let set = vec![iceberg::TableUpdate::SetProperties { updates }];
+    env.catalog.commit(&bed.table().await.unwrap(), set, Vec::new()).await.unwrap();
+    let error = erase(&bed, &Faults::none(), "1").await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("gc.enabled is false"), "{error}");
+    assert_eq!(mails(&bed).await, [2, 2, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_landing_sealed_is_erased_by_its_key() {
     let bed = Bed::protected(&with_subjects(true));
     let env = bed.env(&Faults::none()).await;

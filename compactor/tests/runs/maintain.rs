@@ -293,3 +293,22 @@ async fn young_and_foreign_files_and_those_of_others_are_no_orphans() {
     assert_eq!((gone.deleted, exist()), (2, [false, false, true, true]), "{gone:?}");
     landed.check(&bed).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_whose_files_others_may_name_keeps_all_of_them() {
+    let (bed, landed) = small_files(3).await;
+    let property =
+        |value: &str| TableUpdate::SetProperties { updates: [("gc.enabled".to_owned(), value.to_owned())].into() };
+    commit(&bed, vec![property("false")]).await;
+    let left = bed.dir.path().join("lake/d/t/data/left.parquet");
+    std::fs::write(&left, b"x").unwrap();
+    let report = bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
+    let (expire, orphans) = (report.expire.clone().unwrap(), report.orphans.clone().unwrap());
+    assert_eq!((expire.snapshots.len(), orphans.deleted, left.exists()), (0, 0, true));
+    assert_eq!(report.to_string().matches("skipped: gc.enabled is false").count(), 2, "{report}");
+    assert_eq!(bed.table().await.unwrap().metadata().snapshots().count(), 4, "those of the runs and of the compaction");
+    commit(&bed, vec![property("TRUE")]).await;
+    let report = bed.maintain(&Faults::none(), &bed.subject()).await.unwrap();
+    assert!(!report.expire.unwrap().snapshots.is_empty() && !left.exists());
+    landed.check(&bed).await;
+}

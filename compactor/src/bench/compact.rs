@@ -95,7 +95,8 @@ async fn measure(options: &Compact) -> Result<CompactFigures> {
     fill(&env, &to, &ident, options).await?;
     let mut settings = MaintenanceOptions::default().resolve(128_000_000);
     (settings.min_files, settings.delete_share) = (2, 0.0);
-    let subject = Subject { ident, settings, zstd_level: 3, keeps_last_load: false, others: Vec::new() };
+    let subject =
+        Subject { ident, settings, zstd_level: 3, keeps_last_load: false, remembers: false, others: Vec::new() };
     let only = Options { only: [Part::Compact].into(), ..Options::default() };
     let begun = Begun::now()?;
     let report = maintain(&env, &subject, &only).await?.context("the table was just made")?;

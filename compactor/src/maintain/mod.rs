@@ -87,6 +87,8 @@ pub struct Subject {
     pub zstd_level: i32,
     /// Whether the snapshot of the last whole load stays: it alone says which records the table holds.
     pub keeps_last_load: bool,
+    /// Whether its runs remember deletes.
+    pub remembers: bool,
     /// Places of other tables, in which nothing is looked for.
     pub others: Vec<String>,
 }
@@ -105,25 +107,23 @@ impl Subject {
         for pipeline in target.config.pipelines.values() {
             for output in &pipeline.outputs {
                 let other = Target { config: target.config, pipeline, output };
-                all.extend([other.location(), other.quarantine()?.location]);
+                let quarantine = other.quarantine()?;
+                all.extend([(other.ident(), other.location()), (quarantine.ident, quarantine.location)]);
             }
         }
-        let subject = |ident: TableIdent, location: &str, keeps_last_load| {
-            let others = all.iter().filter(|other| *other != location).cloned().collect();
-            Self { ident, settings, zstd_level, keeps_last_load, others }
+        let subject = |ident: TableIdent, keeps_last_load, remembers| {
+            let others =
+                all.iter().filter(|(other, _)| *other != ident).map(|(_, location)| location.clone()).collect();
+            Self { ident, settings, zstd_level, keeps_last_load, remembers, others }
         };
-        let (quarantine, load) = (target.quarantine()?, matches!(table.mode, Mode::TruncateLoad { .. }));
+        let load = matches!(table.mode, Mode::TruncateLoad { .. });
         Ok(vec![
-            subject(target.ident(), &target.location(), load),
-            subject(quarantine.ident.clone(), &quarantine.location, false),
+            subject(target.ident(), load, table.mode.upsert().is_some()),
+            subject(target.quarantine()?.ident, false, false),
         ])
     }
 }
 
-/// The table as it is now.
-async fn load(env: &Env, subject: &Subject) -> Result<Table> {
-    let table = env.catalog.load(&subject.ident).await?;
-    table.ok_or_else(|| Error::conflict(format!("{} was dropped meanwhile", subject.ident)))
 /// Why no file of a table may be deleted, if so: the owner says that others may name them, as of a table that was made from
 /// the files of another one (Iceberg, "Table properties").
 pub(crate) fn files_stay(metadata: &TableMetadata) -> Option<&'static str> {
@@ -131,6 +131,10 @@ pub(crate) fn files_stay(metadata: &TableMetadata) -> Option<&'static str> {
     (!enabled).then_some("gc.enabled is false")
 }
 
+/// The table as it is now.
+async fn load(env: &Env, subject: &Subject) -> Result<Table> {
+    let table = env.catalog.load(&subject.ident).await?;
+    table.ok_or_else(|| Error::conflict(format!("{} was dropped meanwhile", subject.ident)))
 }
 
 /// Maintains a table; `None` when it does not exist yet.

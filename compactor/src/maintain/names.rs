@@ -175,6 +175,14 @@ fn remembered<'a>(snapshots: impl Iterator<Item = &'a SnapshotRef>) -> Result<Ve
     Ok(lists.collect::<Result<Vec<_>>>()?.concat())
 }
 
+/// Whether the table has a list of remembered deletes, whatever its pipeline says now.
+///
+/// # Errors
+/// `Data` when a list cannot be read.
+pub fn remembers(metadata: &TableMetadata) -> Result<bool> {
+    Ok(!remembered(metadata.snapshots())?.is_empty() || !state_of_property(metadata)?.is_empty())
+}
+
 /// Those that the table's property remembers, whether it counts now or not.
 fn state_of_property(metadata: &TableMetadata) -> Result<Vec<Remembered>> {
     let Some(text) = metadata.properties().get(offsets::STATE_PROPERTY) else { return Ok(Vec::new()) };

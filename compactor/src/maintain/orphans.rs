@@ -1,9 +1,9 @@
 //! Files that nothing names: listed, and deleted when asked to.
 //!
-//! Only the directories that writers of Iceberg use are looked into (`data` and `metadata` of the table, and our
-//! remembered deletes), only what has the name of a table's file is taken, and only when it is old: a younger file may
-//! belong to a commit in flight. The table is read again after the listing, so that nothing is deleted that became part of
-//! it meanwhile.
+//! Only the directories that writers of Iceberg use are looked into (`data` and `metadata` of the table), only what has the
+//! name of a table's file is taken, and only when it is old: a younger file may belong to a commit in flight. Where deletes
+//! are remembered lies beside the table, and may be another table's place: of it only what has the name of such an object is
+//! taken. The table is read again after the listing, so that nothing is deleted that became part of it meanwhile.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use iceberg::table::Table;
 use serde::Serialize;
 
 use super::Subject;
-use super::names::{Names, named};
+use super::names::{Names, named, remembers};
 use crate::run::Env;
 use crate::upsert::remember;
 
@@ -76,11 +76,40 @@ impl Verdict {
     }
 }
 
-/// Judges one file.
-fn judge(url: &str, modified: DateTime<Utc>, names: &Names, before: DateTime<Utc>) -> Verdict {
-    if names.contains(url) {
+/// A directory to look into.
+#[derive(Debug)]
+struct Place {
+    /// With trailing slash.
+    url: String,
+    holds: Holds,
+}
+
+/// What writers put into a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// Files of the table, at any depth.
+    Files,
+    /// Its metadata, at any depth.
+    Metadata,
+    /// Remembered deletes, side by side.
+    Deletes,
+}
+
+impl Holds {
+    /// Whether a file may be a writer's, by its name below the directory.
+    fn may_hold(self, name: &str) -> bool {
+        match self {
+            Self::Files | Self::Metadata => ENDINGS.iter().any(|ending| name.ends_with(ending)),
+            Self::Deletes => remember::is_object(name),
+        }
+    }
+}
+
+/// Judges one file by its name below `place`.
+fn judge(place: &Place, name: &str, modified: DateTime<Utc>, names: &Names, before: DateTime<Utc>) -> Verdict {
+    if names.contains(&format!("{}{name}", place.url)) {
         Verdict::Named
-    } else if !ENDINGS.iter().any(|ending| url.ends_with(ending)) {
+    } else if !place.holds.may_hold(name) {
         Verdict::Foreign
     } else if modified >= before {
         Verdict::Young
@@ -96,26 +125,30 @@ fn judge(url: &str, modified: DateTime<Utc>, names: &Names, before: DateTime<Utc
 /// the table names; else as catalog and stores say.
 pub async fn orphans(env: &Env, subject: &Subject, delete: bool) -> Result<Orphans> {
     let table = super::load(env, subject).await?;
+    if let Some(why) = super::files_stay(table.metadata()) {
+        return Ok(Orphans { skipped: Some(why.to_owned()), ..Orphans::default() });
+    }
     let age = chrono::TimeDelta::from_std(subject.settings.orphans_after).unwrap_or(chrono::TimeDelta::MAX);
     let before = env.clock.now().checked_sub_signed(age).unwrap_or(DateTime::<Utc>::MIN_UTC);
     let memory = env.config.deployment.compactor.delete_memory_location.as_ref();
-    let places = places(&table, subject, remember::directory(memory, &table))?;
+    let memory = (subject.remembers || remembers(table.metadata())?).then(|| remember::directory(memory, &table));
+    let places = places(&table, subject, memory)?;
     let names = named(&table).await?;
     let mut report = Orphans { elsewhere: elsewhere(&table), ..Orphans::default() };
     let (mut found, mut metadata_shown): (Vec<(String, u64)>, bool) = (Vec::new(), false);
     for place in &places {
         let mut of_place = BTreeMap::new();
-        look(env, place, |url, meta| {
-            let verdict = judge(&url, meta.modified, &names, before);
+        look(env, place, |name, meta| {
+            let verdict = judge(place, name, meta.modified, &names, before);
             *of_place.entry(verdict).or_default() += 1;
             if verdict == Verdict::Orphan && found.len() < ORPHANS_MAX {
-                found.push((url, meta.size));
+                found.push((format!("{}{name}", place.url), meta.size));
             }
         })
         .await?;
         // The current metadata file is always there: where the listing does not show it, names are not what they seem.
         let shown = count(&of_place, Verdict::Named) > 0;
-        metadata_shown |= shown && place.ends_with("/metadata/");
+        metadata_shown |= shown && place.holds == Holds::Metadata;
         for (verdict, files) in of_place {
             *report.files.entry(verdict).or_default() += files;
         }
@@ -124,10 +157,7 @@ pub async fn orphans(env: &Env, subject: &Subject, delete: bool) -> Result<Orpha
         return Err(Error::data(format!(
             "the listing of {} shows files and none of the metadata that {} names; its location may be written in another \
              way, nothing was deleted",
-            places.join(", "),
-    if let Some(why) = super::files_stay(table.metadata()) {
-        return Ok(Orphans { skipped: Some(why.to_owned()), ..Orphans::default() });
-    }
+            places.iter().map(|place| place.url.as_str()).collect::<Vec<_>>().join(", "),
             subject.ident
         )));
     }
@@ -150,12 +180,18 @@ fn count(of: &BTreeMap<Verdict, usize>, verdict: Verdict) -> usize {
     of.get(&verdict).copied().unwrap_or_default()
 }
 
-/// Directories to look into, with trailing slash; `memory` is that of remembered deletes.
-fn places(table: &Table, subject: &Subject, memory: String) -> Result<Vec<String>> {
+/// Directories to look into; `memory` is that of remembered deletes.
+fn places(table: &Table, subject: &Subject, memory: Option<String>) -> Result<Vec<Place>> {
     let location = table.metadata().location().trim_end_matches('/');
-    let places = vec![format!("{location}/data/"), format!("{location}/metadata/"), memory];
+    let mut places = vec![
+        Place { url: format!("{location}/data/"), holds: Holds::Files },
+        Place { url: format!("{location}/metadata/"), holds: Holds::Metadata },
+    ];
+    places.extend(memory.map(|url| Place { url, holds: Holds::Deletes }));
     for (place, other) in places.iter().flat_map(|place| subject.others.iter().map(move |other| (place, other))) {
-        if format!("{other}/").starts_with(place.as_str()) || other.trim_end_matches('/') == location {
+        // Beside the table another one may lie: its files are told by their names.
+        let inside = place.holds != Holds::Deletes && format!("{other}/").starts_with(place.url.as_str());
+        if inside || other.trim_end_matches('/') == location {
             return Err(Error::config(format!(
                 "cannot look for orphans of {}: another table has its place at {other}; give each table a location of its own",
                 subject.ident
@@ -176,15 +212,16 @@ fn elsewhere(table: &Table) -> Vec<String> {
         .collect()
 }
 
-/// Shows every file below a directory.
-async fn look(env: &Env, place: &str, mut see: impl FnMut(String, ObjectMeta)) -> Result<()> {
-    let (store, prefix) = env.stores.resolve(place).await?;
+/// Shows the files of a directory, by their names below it.
+async fn look(env: &Env, place: &Place, mut see: impl FnMut(&str, &ObjectMeta)) -> Result<()> {
+    let (store, prefix) = env.stores.resolve(&place.url).await?;
+    let depth = if place.holds == Holds::Deletes { Depth::One } else { Depth::All };
     let mut after: Option<String> = None;
     loop {
-        let page = store.list(&prefix, after.as_deref(), Depth::All).await?;
-        for meta in page.objects {
-            if let Some(rest) = meta.key.strip_prefix(&prefix) {
-                see(format!("{place}{rest}"), meta);
+        let page = store.list(&prefix, after.as_deref(), depth).await?;
+        for meta in &page.objects {
+            if let Some(name) = meta.key.strip_prefix(&prefix) {
+                see(name, meta);
             }
         }
         match page.next {
@@ -219,8 +256,9 @@ mod tests {
         names.insert("s3a://lake/t/data/live.parquet");
         let before = DateTime::<Utc>::UNIX_EPOCH;
         let old = before - chrono::TimeDelta::seconds(1);
+        let place = Place { url: "s3://lake/t/".to_owned(), holds: Holds::Files };
         let check = |name: &str, at, expected| {
-            assert_eq!(judge(&format!("s3://lake/t/{name}"), at, &names, before), expected, "{name}");
+            assert_eq!(judge(&place, name, at, &names, before), expected, "{name}");
         };
         check("data/live.parquet", old, Verdict::Named);
         check("data/left.parquet", old, Verdict::Orphan);
@@ -229,5 +267,19 @@ mod tests {
         check("metadata/snap-1.avro", old, Verdict::Orphan);
         check("metadata/version-hint.text", old, Verdict::Foreign);
         check("data/README", old, Verdict::Foreign);
+    }
+
+    #[test]
+    fn beside_a_table_only_objects_of_remembered_deletes_are_orphans() {
+        let place = Place { url: "s3://lake/t_deletes/".to_owned(), holds: Holds::Deletes };
+        let (names, before) = (Names::default(), DateTime::<Utc>::UNIX_EPOCH);
+        let old = before - chrono::TimeDelta::seconds(1);
+        let check = |name: &str, expected| assert_eq!(judge(&place, name, old, &names, before), expected, "{name}");
+        let object = format!("{}-0.parquet", firn_shared::ids::RunId::new());
+        check(&object, Verdict::Orphan);
+        // A table `t_deletes` has these.
+        check(&format!("data/{object}"), Verdict::Foreign);
+        check("metadata/00001-x.metadata.json", Verdict::Foreign);
+        check("part-0.parquet", Verdict::Foreign);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use firn_shared::config::domain::{Output, PayloadFormat, Pipeline, StoreUrl};
+use firn_shared::config::domain::{Output, PayloadFormat, Pipeline};
 use firn_shared::config::{Config, columns_after};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{PipelineName, TableName};
@@ -99,9 +99,7 @@ impl<'a> Target<'a> {
     /// URL of the table's directory.
     #[must_use]
     pub fn location(&self) -> String {
-        let table = &self.output.table;
-        let under = |url: &StoreUrl| format!("{url}/{}/{}", table.database, table.name);
-        table.location.as_ref().map_or_else(|| under(&self.config.deployment.warehouse), ToString::to_string)
+        self.output.table.location_in(&self.config.deployment.warehouse)
     }
 
     /// The table's columns, provenance included when it is on.

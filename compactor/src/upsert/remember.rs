@@ -37,6 +37,10 @@ use crate::write::conform;
 
 /// Beside the table's own directory.
 const SUFFIX: &str = "_deletes";
+/// What objects are called behind run and number.
+const ENDING: &str = ".parquet";
+/// Characters of a run's identity.
+const RUN_CHARS: usize = 36;
 /// An object holds about this many bytes of keys at most, before encoding.
 pub const OBJECT_BYTES: usize = 16 << 20;
 /// An object of more deletes is not merged with others.
@@ -78,6 +82,15 @@ pub fn directory(place: Option<&StoreUrl>, table: &Table) -> String {
         Some(place) => format!("{place}/{}-{}/", table.identifier(), table.metadata().uuid()),
         None => format!("{}{SUFFIX}/", table.metadata().location().trim_end_matches('/')),
     }
+}
+
+/// Whether an object of this name, directly in a [`directory`], may be one that a run wrote there. The directory lies beside
+/// the table, where another table may have its own files.
+pub fn is_object(name: &str) -> bool {
+    let Some(run) = name.get(..RUN_CHARS) else { return false };
+    let rest = name[RUN_CHARS..].strip_prefix('-').and_then(|rest| rest.strip_suffix(ENDING));
+    let is_run = uuid::Uuid::try_parse(run).is_ok_and(|run| run.get_version_num() == 7);
+    is_run && rest.is_some_and(|number| !number.is_empty() && !number.contains('/'))
 }
 
 /// What a table remembers, so that what comes late changes nothing.
@@ -143,7 +156,7 @@ impl Object {
         number: &str,
         at: DateTime<Utc>,
     ) -> Result<Remembered> {
-        let url = format!("{directory}{run}-{number}.parquet");
+        let url = format!("{directory}{run}-{number}{ENDING}");
         let bytes = self.writer.into_inner().map_err(unwritable)?;
         let (store, key) = stores.resolve(&url).await?;
         let put = store.put(&key, Bytes::from(bytes), PutMode::Create).await;
@@ -360,6 +373,27 @@ pub type List = Vec<Remembered>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_a_run_writes_is_an_object_of_remembered_deletes() {
+        let run = RunId::new();
+        for name in [format!("{run}-0.parquet"), format!("{run}-2-merged-1.parquet")] {
+            assert!(is_object(&name), "{name}");
+        }
+        for name in [
+            "left.parquet".to_owned(),
+            "936da01f-9abd-4d9d-80c7-02af85c822a8-0.parquet".to_owned(),
+            "00000-0-0193f1f2-7d3c-7aaa-8000-000000000000-00001.parquet".to_owned(),
+            format!("{run}.parquet"),
+            format!("{run}-.parquet"),
+            format!("{run}-0.orc"),
+            format!("data/{run}-0.parquet"),
+            format!("{run}-0/x.parquet"),
+            "ä".repeat(30),
+        ] {
+            assert!(!is_object(&name), "{name}");
+        }
+    }
 
     #[test]
     fn deletes_count_until_their_memory_ends() {

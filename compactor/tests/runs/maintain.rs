@@ -295,6 +295,32 @@ async fn young_and_foreign_files_and_those_of_others_are_no_orphans() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_lies_beside_under_the_name_of_remembered_deletes_loses_nothing() {
+    let (bed, landed) = small_files(1).await;
+    let beside = bed.dir.path().join("lake/d/t_deletes");
+    let run = firn_shared::ids::RunId::new();
+    let theirs =
+        [format!("data/{run}-0.parquet"), "data/part-0.parquet".to_owned(), "metadata/v1.metadata.json".to_owned()];
+    for name in &theirs {
+        let path = beside.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, b"x").unwrap();
+    }
+    std::fs::write(beside.join("part-1.parquet"), b"x").unwrap();
+    // Whether the table's own runs remember deletes or not.
+    for remembers in [false, true] {
+        let mut subject = bed.subject();
+        subject.remembers = remembers;
+        let report = bed.maintain(&Faults::none(), &subject).await.unwrap().orphans.unwrap();
+        assert!(
+            beside.join("part-1.parquet").exists() && theirs.iter().all(|name| beside.join(name).exists()),
+            "{report:?}"
+        );
+    }
+    landed.check(&bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_whose_files_others_may_name_keeps_all_of_them() {
     let (bed, landed) = small_files(3).await;
     let property =

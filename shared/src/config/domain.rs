@@ -434,6 +434,15 @@ pub struct Table {
     pub maintenance: MaintenanceOptions,
 }
 
+impl Table {
+    /// URL of its directory, in a deployment with this warehouse.
+    #[must_use]
+    pub fn location_in(&self, warehouse: &StoreUrl) -> String {
+        let under = || format!("{warehouse}/{}/{}", self.database, self.name);
+        self.location.as_ref().map_or_else(under, ToString::to_string)
+    }
+}
+
 /// What a table may not have, because Athena does not read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AthenaGuard {

@@ -203,7 +203,7 @@ pub(super) fn check_texts(
         let pipeline = check::pipeline(&file, &yaml, known);
         files.push((file, yaml, pipeline));
     }
-    check::across(&files);
+    check::across(&files, deployment.as_ref().map(|deployment| &deployment.warehouse));
     let mut built = Vec::new();
     for (file, _, pipeline) in files {
         let name = file.path.clone();

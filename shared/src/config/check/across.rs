@@ -6,12 +6,14 @@ use super::File;
 use crate::config::domain::{Pipeline, StoreUrl, TopicSelector};
 use crate::config::wire::PipelineYaml;
 
-/// Reports pipelines of one name, topics read twice, and tables written twice. Works on what could be read, so that
-/// problems elsewhere hide nothing.
-pub(in crate::config) fn across(files: &[(File, PipelineYaml, Option<Pipeline>)]) {
+/// Reports pipelines of one name, topics read twice, tables written twice and tables of one place. Works on what could be
+/// read, so that problems elsewhere hide nothing.
+pub(in crate::config) fn across(files: &[(File, PipelineYaml, Option<Pipeline>)], warehouse: Option<&StoreUrl>) {
+    if let Some(warehouse) = warehouse {
+        places(files, warehouse);
+    }
     let mut names: BTreeMap<&str, String> = BTreeMap::new();
     let mut tables: BTreeMap<String, String> = BTreeMap::new();
-    let mut locations: Vec<(&StoreUrl, String)> = Vec::new();
     for (i, (file, yaml, pipeline)) in files.iter().enumerate() {
         if let Some(name) = &yaml.name
             && let Some(first) = names.insert(name, file.place("name"))
@@ -33,14 +35,6 @@ pub(in crate::config) fn across(files: &[(File, PipelineYaml, Option<Pipeline>)]
             }
         }
         let Some(pipeline) = pipeline else { continue };
-        for (n, output) in pipeline.outputs.iter().enumerate() {
-            let path = format!("outsourcingUnit[{n}].table.s3Location");
-            let Some(location) = &output.table.location else { continue };
-            if let Some((_, first)) = locations.iter().find(|(other, _)| other == &location) {
-                file.report(&path, format!("another table lives there, see {first}"));
-            }
-            locations.push((location, file.place(&path)));
-        }
         for (other_file, _, other) in &files[..i] {
             let Some(other) = other.as_ref().filter(|other| other.ingestion.cluster == pipeline.ingestion.cluster)
             else {
@@ -54,6 +48,23 @@ pub(in crate::config) fn across(files: &[(File, PipelineYaml, Option<Pipeline>)]
                 );
                 file.report("ingestionUnit.kafka.topic", message);
             }
+        }
+    }
+}
+
+/// Reports tables that live where another one does. Of those that share a name, which is reported already, only places that
+/// are written out count.
+fn places(files: &[(File, PipelineYaml, Option<Pipeline>)], warehouse: &StoreUrl) {
+    let mut seen: Vec<(String, bool, String)> = Vec::new();
+    for (file, _, pipeline) in files {
+        for (n, output) in pipeline.iter().flat_map(|pipeline| pipeline.outputs.iter().enumerate()) {
+            let (location, named) = (output.table.location_in(warehouse), output.table.location.is_some());
+            let path = format!("outsourcingUnit[{n}].table.{}", if named { "s3Location" } else { "tableName" });
+            let first = seen.iter().find(|(other, other_named, _)| *other == location && (named || *other_named));
+            if let Some((.., first)) = first {
+                file.report(&path, format!("another table lives at {location}, see {first}"));
+            }
+            seen.push((location, named, file.place(&path)));
         }
     }
 }

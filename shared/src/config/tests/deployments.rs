@@ -109,7 +109,15 @@ fn pipelines_are_checked_against_each_other() {
     let pattern = other.replace("topic: shop.orders", "topic: {regex: 'shop\\..*'}");
     let apart = other.replace("topic: shop.orders", "topic: x");
     let twin = apart.replace("name: second", "name: orders").replace("tableName: second", "tableName: orders");
-    let cases = [("same topic", &other), ("pattern", &pattern), ("apart", &apart), ("same name and table", &twin)];
+    let inside =
+        apart.replace("tableName: second\n", "tableName: second\n      s3Location: /data/tables/shop/orders\n");
+    let cases = [
+        ("same topic", &other),
+        ("pattern", &pattern),
+        ("apart", &apart),
+        ("same name and table", &twin),
+        ("where another lies by default", &inside),
+    ];
     let answers = cases.map(|(case, second)| {
         let answer =
             check(FIRN, &[PIPELINE, second]).map_or_else(|problems| problems.to_string(), |_| "passes".to_owned());
@@ -125,6 +133,8 @@ fn pipelines_are_checked_against_each_other() {
     # same name and table
     b.yaml:1:7: name: pipeline `orders` is there already, at a.yaml:1:7
     b.yaml:12:18: outsourcingUnit[0].table.tableName: table `shop.orders` is written already, at a.yaml:12:18; a table has one writer
+    # where another lies by default
+    b.yaml:13:19: outsourcingUnit[0].table.s3Location: another table lives at file:///data/tables/shop/orders, see a.yaml:12:18
     "#);
 }
 

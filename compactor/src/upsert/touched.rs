@@ -15,8 +15,8 @@ use iceberg::spec::{
 };
 use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 
-use crate::table::error;
 use crate::table::scan::{fields_may_hold, widest};
+use crate::table::{calendar, error};
 
 /// More different partition values than this are not listed; then the field prunes nothing.
 const VALUES_MAX: usize = 16 * 1024;
@@ -130,15 +130,14 @@ impl Touched {
             column.list(&array)?;
         }
         for field in &mut self.fields {
-            let Some(values) = &mut field.values else { continue };
+            let Some(mut values) = field.values.take() else { continue };
             let array = array(&self.columns[field.column])?;
-            let transformed = field.function.transform(array).map_err(|e| error("cannot partition a key", e))?;
-            let literals = arrow_primitive_to_literal(&transformed, &field.r#type);
-            let literals = literals.map_err(|e| error("cannot read a partition value", e))?;
-            values.extend(literals.iter().map(|literal| literal.as_ref().map(widest)));
-            if values.len() > VALUES_MAX {
-                field.values = None;
+            for transformed in field.transformed(array)? {
+                let literals = arrow_primitive_to_literal(&transformed, &field.r#type);
+                let literals = literals.map_err(|e| error("cannot read a partition value", e))?;
+                values.extend(literals.iter().map(|literal| literal.as_ref().map(widest)));
             }
+            field.values = Some(values).filter(|values| values.len() <= VALUES_MAX);
         }
         Ok(())
     }
@@ -191,6 +190,19 @@ impl Touched {
                     .and_then(|f| f.values.as_ref())
                     .is_none_or(|values| values.contains(&value.map(widest)))
             })
+    }
+}
+
+impl Field {
+    /// The partition values of keys. Of days there are two columns: older files may lie where the crate counted their times
+    /// before 1970.
+    fn transformed(&self, array: ArrayRef) -> Result<Vec<ArrayRef>> {
+        let by_crate = |array| self.function.transform(array).map_err(|e| error("cannot partition a key", e));
+        Ok(match calendar::values(self.transform, &array)? {
+            Some(days) if self.transform == Transform::Day => vec![days, by_crate(array)?],
+            Some(values) => vec![values],
+            None => vec![by_crate(array)?],
+        })
     }
 }
 
@@ -275,22 +287,28 @@ mod tests {
     const BUCKETS: u32 = 8;
 
     fn metadata() -> TableMetadata {
-        let column = ColumnName::new("id").unwrap();
-        let definition = Definition {
+        built(&definition("long", domain::Transform::Bucket(BUCKETS)))
+    }
+
+    fn built(definition: &Definition) -> TableMetadata {
+        let built = TableMetadataBuilder::from_table_creation(definition.creation().unwrap());
+        built.unwrap().build().unwrap().metadata
+    }
+
+    fn definition(r#type: &str, transform: domain::Transform) -> Definition {
+        Definition {
             ident: TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned()),
             location: "file:///t".to_owned(),
             columns: vec![TableColumn {
                 name: "id".to_owned(),
-                r#type: "long".parse().unwrap(),
+                r#type: r#type.parse().unwrap(),
                 required: true,
                 doc: None,
             }],
-            partition_by: vec![Partition { column, transform: domain::Transform::Bucket(BUCKETS) }],
+            partition_by: vec![Partition { column: ColumnName::new("id").unwrap(), transform }],
             sort_by: Vec::new(),
             properties: BTreeMap::new(),
-        };
-        let built = TableMetadataBuilder::from_table_creation(definition.creation().unwrap());
-        built.unwrap().build().unwrap().metadata
+        }
     }
 
     fn manifest(spec: i32, buckets: Option<(i32, i32)>) -> ManifestFile {
@@ -340,6 +358,20 @@ mod tests {
         assert!(touched.may_be_named_by(&metadata, &manifest(9, Some((0, 0)))));
         touched.fields[0].values = None;
         assert!((0..BUCKETS as i32).all(|n| touched.may_be_named_by(&metadata, &manifest(0, Some((n, n))))));
+    }
+
+    #[test]
+    fn the_last_second_of_a_day_before_1970_is_looked_for_in_both_days_that_files_may_have() {
+        let column = ColumnName::new("at").unwrap();
+        let mut definition = definition("timestamptz", domain::Transform::Day);
+        definition.columns[0].name = "at".to_owned();
+        definition.partition_by[0].column = column;
+        let metadata = built(&definition);
+        let mut touched = Touched::new(&metadata, &["at".to_owned()]).unwrap();
+        let at = arrow_array::TimestampMicrosecondArray::from(vec![-86_400_500_000]).with_timezone("+00:00");
+        touched.add(&RecordBatch::try_from_iter([("at", Arc::new(at) as _)]).unwrap()).unwrap();
+        let days = [-2, -1].map(|day| Some(widest(&Literal::date(day))));
+        assert_eq!(touched.fields[0].values, Some(days.into()));
     }
 
     fn file(bucket: Option<i32>, ids: Option<(i64, i64)>) -> DataFile {

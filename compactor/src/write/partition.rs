@@ -1,18 +1,20 @@
 //! Batches split by the table's partition spec.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow_array::{Array, ArrayRef, RecordBatch, StructArray, UInt32Array};
 use arrow_row::{RowConverter, SortField};
+use arrow_schema::{DataType, Fields};
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::EventHour;
-use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal};
+use iceberg::arrow::{PartitionValueCalculator, arrow_struct_to_literal, type_to_arrow_type};
 use iceberg::spec::{
-    Literal, PartitionSpec, PartitionSpecRef, PrimitiveLiteral, PrimitiveType, Schema, SchemaRef, Struct, Transform,
+    Literal, PartitionField, PartitionSpec, PartitionSpecRef, PrimitiveLiteral, PrimitiveType, Schema, SchemaRef,
+    Struct, StructType, Transform, Type,
 };
 
-use crate::table::error;
+use crate::table::{calendar, error};
 
 /// A partition value in a path is cut to this many characters.
 const PATH_VALUE_MAX: usize = 64;
@@ -22,7 +24,7 @@ pub(super) struct Splitter {
     schema: SchemaRef,
     spec: PartitionSpecRef,
     /// `None` for unpartitioned tables.
-    values: Option<(PartitionValueCalculator, RowConverter)>,
+    values: Option<(Values, RowConverter)>,
 }
 
 /// The rows of one partition.
@@ -40,19 +42,18 @@ impl Splitter {
         if spec.is_unpartitioned() {
             return Ok(Self { schema, spec, values: None });
         }
-        let calculator = PartitionValueCalculator::try_new(&spec, &schema);
-        let calculator = calculator.map_err(|e| error("cannot partition rows", e))?;
-        let field = SortField::new(calculator.partition_arrow_type().clone());
+        let values = Values::new(&spec, &schema)?;
+        let field = SortField::new(DataType::Struct(values.fields.clone()));
         let converter = RowConverter::new(vec![field]).map_err(|e| Error::bug("partition values").with_source(e))?;
-        Ok(Self { schema, spec, values: Some((calculator, converter)) })
+        Ok(Self { schema, spec, values: Some((values, converter)) })
     }
 
     /// The batch by partition, in order of first appearance.
     pub fn split(&mut self, batch: &RecordBatch) -> Result<Vec<Part>> {
-        let Some((calculator, converter)) = &mut self.values else {
+        let Some((calculated, converter)) = &mut self.values else {
             return Ok(vec![Part { key: Vec::new(), value: Struct::empty(), batch: batch.clone() }]);
         };
-        let values = calculator.calculate(batch).map_err(|e| error("cannot compute partition values", e))?;
+        let values = calculated.of(batch)?;
         let failed = |e: arrow_schema::ArrowError| Error::bug(format!("cannot group rows: {e}")).with_source(e);
         let rows = converter.convert_columns(std::slice::from_ref(&values)).map_err(failed)?;
         let mut parts: Vec<(Vec<u8>, Vec<u32>)> = Vec::new();
@@ -72,7 +73,7 @@ impl Splitter {
             parts[part].1.push(number as u32);
         }
         let whole = parts.len() == 1;
-        let value_of = |row: u32| partition_value(calculator, &values, row as usize);
+        let value_of = |row: u32| partition_value(&calculated.r#type, &values, row as usize);
         let part = |(key, numbers): (Vec<u8>, Vec<u32>)| {
             let value = value_of(numbers[0])?;
             let batch = if whole {
@@ -91,15 +92,60 @@ impl Splitter {
     }
 }
 
+/// Partition values of rows.
+struct Values {
+    transforms: Vec<Transform>,
+    r#type: StructType,
+    fields: Fields,
+    /// Finds the source columns, and applies the transforms that are not of the calendar.
+    calculator: PartitionValueCalculator,
+}
+
+impl Values {
+    fn new(spec: &PartitionSpec, schema: &Schema) -> Result<Self> {
+        let failed = |e| error("cannot partition rows", e);
+        let r#type = spec.partition_type(schema).map_err(failed)?;
+        let DataType::Struct(fields) = type_to_arrow_type(&Type::Struct(r#type.clone())).map_err(failed)? else {
+            return Err(Error::bug("the type of a partition is not a struct"));
+        };
+        let calculator = PartitionValueCalculator::try_new(&sources(spec)?, schema).map_err(failed)?;
+        Ok(Self { transforms: spec.fields().iter().map(|field| field.transform).collect(), r#type, fields, calculator })
+    }
+
+    fn of(&self, batch: &RecordBatch) -> Result<ArrayRef> {
+        let found = self.calculator.calculate(batch).map_err(|e| error("cannot compute partition values", e))?;
+        let found = found.as_struct_opt().ok_or_else(|| Error::bug("partition values are not a struct"))?;
+        let value = |(transform, column): (&Transform, &ArrayRef)| {
+            Ok(calendar::values(*transform, column)?.unwrap_or_else(|| Arc::clone(column)))
+        };
+        let columns = self.transforms.iter().zip(found.columns()).map(value).collect::<Result<Vec<_>>>()?;
+        let values = StructArray::try_new_with_length(self.fields.clone(), columns, None, batch.num_rows());
+        Ok(Arc::new(values.map_err(|e| Error::bug("partition values of another type").with_source(e))?))
+    }
+}
+
+/// The spec with the source column itself where the calendar makes the value.
+fn sources(spec: &PartitionSpec) -> Result<PartitionSpec> {
+    let of_calendar =
+        |transform| matches!(transform, Transform::Year | Transform::Month | Transform::Day | Transform::Hour);
+    let field = |field: &PartitionField| {
+        let transform = if of_calendar(field.transform) { Transform::Identity } else { field.transform };
+        PartitionField { transform, ..field.clone() }
+    };
+    // The builder would refuse two fields of one source.
+    let fields: Vec<PartitionField> = spec.fields().iter().map(field).collect();
+    let spec = serde_json::json!({"spec-id": spec.spec_id(), "fields": fields});
+    serde_json::from_value(spec).map_err(|e| Error::bug("a partition spec is not its own JSON").with_source(e))
+}
+
 /// Directory of a partition, for people: `created_at_hour=2026-11-22-07/id_bucket=3`.
 pub(super) fn partition_path(spec: &PartitionSpec, schema: &Schema, value: &Struct) -> String {
     let Ok(types) = spec.partition_type(schema) else { return String::new() };
     let segment = |((field, r#type), value): ((_, &iceberg::spec::NestedFieldRef), Option<&Literal>)| {
-        let field: &iceberg::spec::PartitionField = field;
-        let value = match calendar(field.transform, value) {
-            Some(text) => text,
-            None => field.transform.to_human_string(&r#type.field_type, value),
-        };
+        let field: &PartitionField = field;
+        let text = r#type.field_type.as_primitive_type().zip(value);
+        let text = text.and_then(|(r#type, value)| calendar::text(field.transform, r#type, value));
+        let value = text.unwrap_or_else(|| field.transform.to_human_string(&r#type.field_type, value));
         format!("{}={}", plain(&field.name), plain(&value))
     };
     let segments: Vec<String> = spec.fields().iter().zip(types.fields()).zip(value.iter()).map(segment).collect();
@@ -121,24 +167,9 @@ pub(super) fn retyped(spec: &PartitionSpec, schema: &Schema, value: &Struct) -> 
     value.iter().zip(types.fields()).map(field).collect()
 }
 
-/// Years, months and hours since 1970 as people write them; the crate writes the bare number.
-fn calendar(transform: Transform, value: Option<&Literal>) -> Option<String> {
-    let Some(Literal::Primitive(PrimitiveLiteral::Int(number))) = value else { return None };
-    let month = |months: i32| format!("{:04}-{:02}", 1970 + months.div_euclid(12), months.rem_euclid(12) + 1);
-    match transform {
-        Transform::Year => Some((1970 + number).to_string()),
-        Transform::Month => Some(month(*number)),
-        Transform::Hour => {
-            let hour = EventHour::from_epoch_hours(i64::from(*number)).start();
-            Some(hour.format("%Y-%m-%d-%H").to_string())
-        }
-        _ => None,
-    }
-}
-
-fn partition_value(calculator: &PartitionValueCalculator, values: &ArrayRef, row: usize) -> Result<Struct> {
+fn partition_value(r#type: &StructType, values: &ArrayRef, row: usize) -> Result<Struct> {
     debug_assert!(values.as_struct_opt().is_some());
-    let literals = arrow_struct_to_literal(&values.slice(row, 1), calculator.partition_type());
+    let literals = arrow_struct_to_literal(&values.slice(row, 1), r#type);
     match literals.map_err(|e| error("cannot read a partition value", e))?.into_iter().next().flatten() {
         Some(Literal::Struct(value)) => Ok(value),
         _ => Err(Error::bug("a partition value is not a struct")),

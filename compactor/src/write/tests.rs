@@ -199,6 +199,21 @@ proptest! {
 }
 
 #[test]
+fn a_time_that_no_calendar_reaches_ends_no_run() {
+    let times = [i64::MIN, i64::MAX, -DAY - 500_000, -1];
+    let rows: Vec<Row> = times.iter().map(|at| (0, Some(*at), None, None)).collect();
+    for transform in [Transform::Identity, Transform::Day, Transform::Month, Transform::Year] {
+        let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
+        let spec = spec(&definition(dir.path(), &[("at", transform)], &[]), &runtime);
+        let files = write(spec, &[batch(&rows)]);
+        assert!(
+            files.len() >= 3 && files.iter().all(|file| file.file.partition().fields()[0].is_some()),
+            "{transform:?}"
+        );
+    }
+}
+
+#[test]
 fn bucket_values_are_those_of_the_specification() {
     // Appendix B of the Iceberg specification: bucket(34L) hashes to 2017239379.
     let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());

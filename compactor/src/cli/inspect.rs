@@ -68,7 +68,7 @@ fn snapshots(table: &Table) -> Vec<Value> {
             "snapshot": snapshot.snapshot_id(),
             "at": chrono::DateTime::from_timestamp_millis(snapshot.timestamp_ms()).map(|t| t.to_rfc3339()),
             "operation": snapshot.summary().operation.as_str(),
-            "scope": of(crate::run::commit::SCOPE),
+            "scope": of(offsets::SCOPE),
             "addedRecords": of("added-records"),
             "deletedRecords": of("deleted-records"),
             "totalRecords": of("total-records"),

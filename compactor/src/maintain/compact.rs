@@ -26,7 +26,7 @@ use super::choose::{Candidate, Choice, Verdict, choose};
 use super::{ATTEMPTS, Subject};
 use crate::execute::{Budget, SLICE_BYTES_MIN};
 use crate::run::Env;
-use crate::run::commit::SCOPE;
+use crate::table::offsets::SCOPE;
 use crate::table::read::batches;
 use crate::table::scan::{All, LiveFile, PartitionKey, Reader, Tracked, live, live_deletes};
 use crate::table::{Change, Committer, NewFile};

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{ATTEMPTS, Subject};
 use crate::run::Env;
-use crate::run::commit::SCOPE;
+use crate::table::offsets::SCOPE;
 use crate::table::scan::{PartitionOrder, load_all, manifests, partition_order};
 use crate::table::{Change, Committer, MERGE_BYTES};
 

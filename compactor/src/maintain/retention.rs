@@ -15,9 +15,9 @@ use serde::Serialize;
 
 use crate::plan::position::Position;
 use crate::reconcile::account::Account;
-use crate::run::commit::{SCOPE, SCOPE_NEW};
 use crate::table::error;
 use crate::table::offsets;
+use crate::table::offsets::{SCOPE, SCOPE_NEW};
 use crate::table::refs::{self, Head};
 use crate::upsert::remember::Memory;
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::{Env, Target, commit};
 use crate::diff::{self, By, Diff, Turnover};
-use crate::table::refs::Head;
+use crate::table::refs::{self, Head};
 use crate::table::{Committed, Committer};
 
 /// The branch unless another is named.
@@ -96,7 +96,7 @@ pub(super) async fn compare(
 ///
 /// # Errors
 /// `Conflict` when the table or its quarantine has moved on since the branch was made: then compare again; `Config` when
-/// there is no table; else as the catalog says, and doing it again is safe.
+/// there is no table, or the branch is not ours; else as the catalog says, and doing it again is safe.
 pub async fn publish(env: &Env, target: Target<'_>, branch: &str) -> Result<BranchReport> {
     let Some((table, snapshot)) = find(env, target, branch).await? else { return Ok(nothing(target, branch)) };
     main_unmoved(target, &table, branch)?;
@@ -136,10 +136,24 @@ fn nothing(target: Target<'_>, branch: &str) -> BranchReport {
     BranchReport { table: target.name(), branch: branch.to_owned(), outcome: End::NothingToDo, snapshot: None }
 }
 
+/// Whether `branch` of a table and its quarantine may be made anew, published or dropped; asked before anything is done.
+///
+/// # Errors
+/// `Config` when one of them has a tag of this name, or a branch that no `reprocess` made.
+pub(super) async fn check(env: &Env, target: Target<'_>, branch: &str) -> Result<()> {
+    for ident in [target.ident(), target.quarantine()?.ident] {
+        if let Some(table) = env.catalog.load(&ident).await? {
+            refs::check_ours(&ident, table.metadata(), branch)?;
+        }
+    }
+    Ok(())
+}
+
 /// The table and the head of its branch; `None` when there is no such branch.
 async fn find(env: &Env, target: Target<'_>, branch: &str) -> Result<Option<(Table, i64)>> {
     let table = env.catalog.load(&target.ident()).await?;
     let table = table.ok_or_else(|| Error::config(format!("there is no table {} yet; run first", target.name())))?;
+    check(env, target, branch).await?;
     let head = Head::of(table.metadata(), Some(branch)).expected;
     Ok(head.map(|head| (table, head)))
 }

@@ -15,7 +15,7 @@ use crate::diff::{Turnover, Which};
 use crate::execute::Execution;
 use crate::plan::{Plan, Scope};
 use crate::reconcile::account::Account;
-use crate::table::offsets::State;
+use crate::table::offsets::{SCOPE, SCOPE_NEW, SCOPE_REPROCESS, State};
 use crate::table::overwrite::{self, Removal};
 use crate::table::read::{self, Rows};
 use crate::table::validate::Expect;
@@ -23,16 +23,10 @@ use crate::table::{Change, Committed, Committer, NewFile};
 use crate::upsert::{self, Buckets, Upserting};
 use crate::write::{OPEN_FILES_MAX, WriteSpec};
 
-/// Summary key: what the commit was for.
-pub const SCOPE: &str = "firn.scope";
 /// Summary key: the snapshot of the quarantine's branch that goes with a snapshot on the table's.
 pub const QUARANTINE: &str = "firn.quarantine-snapshot";
-/// [`SCOPE`] of a run over new records.
-pub const SCOPE_NEW: &str = "new";
 /// [`SCOPE`] of a run that found nothing new, and marks a date as complete: it is no load.
 const SCOPE_MARK: &str = "mark";
-/// How [`SCOPE`] of a run over hours begins; they follow.
-pub const SCOPE_HOURS: &str = "reprocess ";
 
 /// The rows that a run replaces. A `reprocess` leaves those past its position alone: they belong to a run that was
 /// planned later.
@@ -249,7 +243,7 @@ fn change(execution: &Execution, plan: &Plan, ident: &TableIdent, add: Vec<NewFi
     let scope = match plan.scope {
         Scope::New if plan.is_empty() => SCOPE_MARK.to_owned(),
         Scope::New => SCOPE_NEW.to_owned(),
-        Scope::Hours { from, to } => format!("{SCOPE_HOURS}{from}..{to}"),
+        Scope::Hours { from, to } => format!("{SCOPE_REPROCESS}{from}..{to}"),
     };
     Change {
         commit_id: format!("{}-{}", execution.run, ident.name()),

@@ -151,6 +151,9 @@ fn commit_size(env: &Env, target: Target<'_>, options: &Options) -> Option<u64> 
 }
 
 async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Option<Position>) -> Result<Prepared> {
+    if let Some(branch) = &options.branch {
+        branch::check(env, target, branch).await?;
+    }
     let conversion = target.conversion(env).await?;
     let raw = env.raw().await?;
     let table = env.catalog.load(&target.ident()).await?;
@@ -237,7 +240,7 @@ async fn or_erased(env: &Env, target: Target<'_>, marks: &Marks, error: Error) -
 
 /// Leaves out what earlier loads consumed: a later load replaced it.
 fn only_last_load(plan: &mut Plan, table: &Table) -> Result<()> {
-    let base = offsets::base_of(table.metadata(), commit::SCOPE, commit::SCOPE_NEW)?.ok_or_else(|| {
+    let base = offsets::base_of(table.metadata(), offsets::SCOPE, offsets::SCOPE_NEW)?.ok_or_else(|| {
         Error::data(format!(
             "cannot reprocess {}: the snapshot of its last load has expired, so which records belong to it is unknown",
             table.identifier()

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use iceberg::table::Table;
 use serde::Serialize;
 
-use super::{Env, Target, commit};
+use super::{Env, Target};
 use crate::execute::Events;
 use crate::plan::position::Position;
 use crate::plan::read::topics;

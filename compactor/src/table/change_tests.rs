@@ -310,9 +310,14 @@ async fn a_branch_is_invisible_until_it_is_published_and_main_must_not_have_move
         let error = committer.fast_forward(&bed.ident, branch).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains(why), "{error}");
     }
+    // What a reprocess made is dropped, and nothing else.
+    let error = committer.drop_branch(&bed.ident, "other").await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("no reprocess made"), "{error}");
+    let summary = [(offsets::SCOPE.to_owned(), format!("{}a..b", offsets::SCOPE_REPROCESS))].into();
+    commit(&bed, "ours", &Change { summary, ..on("ours", bed.files(&rows(91..92)).await) }).await.unwrap();
     for _ in 0..2 {
-        let table = committer.drop_branch(&bed.ident, "other").await.unwrap();
-        assert!(table.metadata().snapshot_for_ref("other").is_none());
+        let table = committer.drop_branch(&bed.ident, "ours").await.unwrap();
+        assert!(table.metadata().snapshot_for_ref("ours").is_none());
     }
     assert_eq!(committer.drop_branch(&bed.ident, "main").await.unwrap_err().kind(), ErrorKind::Config);
     assert_eq!(ids(&bed).await.len(), 14);

@@ -167,7 +167,7 @@ impl Committer {
     /// Removes `branch`, if there is one; its snapshots stay until they expire.
     ///
     /// # Errors
-    /// `Config` for `main`; else as the catalog says.
+    /// `Config` for `main`, for tags and for branches that no `reprocess` made; else as the catalog says.
     pub async fn drop_branch(&self, ident: &TableIdent, branch: &str) -> Result<Table> {
         self.step(ident, |table| refs::drop(ident, table.metadata(), branch)).await
     }

@@ -36,6 +36,12 @@ pub const BASE_POSITION: &str = "firn.base-position";
 pub const ACCOUNT: &str = "firn.account";
 /// Summary key: the commit's identity; the answer to "did it land?".
 pub const COMMIT_ID: &str = "firn.commit-id";
+/// Summary key: what the commit was for.
+pub const SCOPE: &str = "firn.scope";
+/// Its value for a run over new records.
+pub const SCOPE_NEW: &str = "new";
+/// Its value for a `reprocess` begins with this.
+pub const SCOPE_REPROCESS: &str = "reprocess ";
 /// Table property: the [`State`] of our last snapshot.
 pub const STATE_PROPERTY: &str = "firn.state";
 /// Summary key: the position before the last load, where the snapshot of that load was removed.

@@ -80,6 +80,22 @@ pub fn all(metadata: &TableMetadata) -> Result<BTreeMap<String, SnapshotReferenc
     }
 }
 
+/// Whether `branch` may be made anew or dropped: a `reprocess` made it, or there is no such reference.
+///
+/// # Errors
+/// `Config` when it is a tag, or a branch whose head somebody else made.
+pub fn check_ours(ident: &TableIdent, metadata: &TableMetadata, branch: &str) -> Result<()> {
+    let Some(head) = metadata.snapshot_for_ref(branch) else { return Ok(()) };
+    let is_branch = all(metadata)?.get(branch).is_some_and(SnapshotReference::is_branch);
+    let scope = head.summary().additional_properties.get(offsets::SCOPE);
+    let what = match scope {
+        _ if !is_branch => "a tag",
+        Some(scope) if scope.starts_with(offsets::SCOPE_REPROCESS) => return Ok(()),
+        _ => "a branch whose newest snapshot no reprocess made",
+    };
+    Err(Error::config(format!("`{branch}` of {ident} is {what}, and stays as it is; name another branch")))
+}
+
 /// A change of metadata alone.
 pub(crate) struct Step {
     pub updates: Vec<TableUpdate>,
@@ -134,13 +150,14 @@ pub(super) fn fast_forward(
 /// Removes a branch; `None` when there is none. Its snapshots stay until they expire.
 ///
 /// # Errors
-/// `Config` for `main`.
+/// `Config` for `main`, and as [`check_ours`].
 pub(super) fn drop(ident: &TableIdent, metadata: &TableMetadata, branch: &str) -> Result<Option<Step>> {
     if branch == MAIN_BRANCH {
         return Err(Error::config(format!("{MAIN_BRANCH} of {ident} cannot be dropped")));
     }
     let head = Head::of(metadata, Some(branch));
     let Some(id) = head.expected else { return Ok(None) };
+    check_ours(ident, metadata, branch)?;
     let uuid = TableRequirement::UuidMatch { uuid: metadata.uuid() };
     let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: branch.to_owned(), snapshot_id: Some(id) };
     let updates = vec![TableUpdate::RemoveSnapshotRef { ref_name: branch.to_owned() }];

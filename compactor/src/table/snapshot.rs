@@ -17,7 +17,7 @@ use iceberg::{TableRequirement, TableUpdate};
 
 use super::offsets::{self, State};
 use super::producer::Producer;
-use super::refs::Head;
+use super::refs::{self, Head};
 use super::scan::Tracked;
 use super::validate::Expect;
 use super::{NewFile, error};
@@ -33,7 +33,7 @@ pub struct Change {
     pub commit_id: String,
     /// The branch it is for; `None` is `main`. A branch that does not exist starts at `main`.
     pub branch: Option<String>,
-    /// The branch begins anew at `main`, whatever was on it before.
+    /// The branch begins anew at `main`, whatever an earlier `reprocess` left on it.
     pub anew: bool,
     /// Data and delete files that come in.
     pub add: Vec<NewFile>,
@@ -99,7 +99,8 @@ pub struct Staged {
 /// Writes manifests and manifest list of `change` on top of `table`.
 ///
 /// # Errors
-/// `Conflict` when a file to remove is not live any more; else what the store says.
+/// `Conflict` when a file to remove is not live any more; `Config` when a branch that begins anew is not ours; else what the
+/// store says.
 pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Result<Staged> {
     if table.metadata().format_version() == FormatVersion::V1 {
         return Err(version_refused(table));
@@ -109,6 +110,9 @@ pub async fn produce(table: &Table, change: &Change, now: DateTime<Utc>) -> Resu
         return Err(Error::bug(format!("cannot commit {}: file {twice} would come in twice", table.identifier())));
     }
     let metadata = table.metadata();
+    if let (Some(branch), true) = (&change.branch, change.anew) {
+        refs::check_ours(table.identifier(), metadata, branch)?;
+    }
     let head = change.head(metadata);
     let parent = head.snapshot.map(|s| s.snapshot_id());
     let mut producer = Producer::new(table);

@@ -7,6 +7,8 @@ use firn_compactor::run::branch::{BRANCH, End};
 use firn_compactor::run::{Outcome, RunReport};
 use firn_shared::error::ErrorKind;
 use firn_shared::store::{Fault, Faults};
+use iceberg::TableUpdate;
+use iceberg::spec::{SnapshotReference, SnapshotRetention};
 
 use crate::bed::{Bed, Fate, Landed, PIPELINE, Place, event};
 
@@ -134,6 +136,42 @@ async fn a_discarded_branch_leaves_no_trace() {
         assert_eq!(bed.discard(&Faults::none()).await.unwrap().outcome, outcome);
         assert_eq!(branches(&bed).await, 0);
         landed.check(&bed).await;
+    }
+}
+
+/// Makes `name` a tag, or a branch, of the table's or the quarantine's current snapshot.
+async fn refer(bed: &Bed, quarantine: bool, name: &str, retention: SnapshotRetention) {
+    let ident = if quarantine { bed.target().quarantine().unwrap().ident } else { bed.target().ident() };
+    let env = bed.env(&Faults::none()).await;
+    let table = env.catalog.load(&ident).await.unwrap().unwrap();
+    let reference = SnapshotReference { snapshot_id: table.metadata().current_snapshot_id().unwrap(), retention };
+    let updates = vec![TableUpdate::SetSnapshotRef { ref_name: name.to_owned(), reference }];
+    env.catalog.commit(&table, updates, Vec::new()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tag_and_a_branch_of_somebody_else_are_left_as_they_are() {
+    for quarantine in [false, true] {
+        for (retention, what) in [
+            (SnapshotRetention::Tag { max_ref_age_ms: None }, "is a tag"),
+            (SnapshotRetention::branch(None, None, None), "no reprocess made"),
+        ] {
+            let (mut bed, landed) = converted(PIPELINE).await;
+            bed.reconfigure(&changed());
+            refer(&bed, quarantine, BRANCH, retention).await;
+            let faults = Faults::at_write(u64::MAX, Fault::CrashAfter);
+            let errors = [
+                bed.diff(&faults, FROM, TO).await.unwrap_err(),
+                bed.publish(&faults).await.unwrap_err(),
+                bed.discard(&faults).await.unwrap_err(),
+            ];
+            for error in errors {
+                assert!(error.kind() == ErrorKind::Config && error.to_string().contains(what), "{error}");
+            }
+            assert!(faults.log().is_empty(), "nothing is converted or committed: {:?}", faults.log());
+            assert_eq!(branches(&bed).await, 1);
+            landed.check(&bed).await;
+        }
     }
 }
 

@@ -38,6 +38,9 @@ const REFUSED: [StatusCode; 9] = [
     StatusCode::TOO_MANY_REQUESTS,
 ];
 
+/// The specification's status for a token whose time is over; a server that says so has done nothing.
+const TOKEN_TIMED_OUT: u16 = 419;
+
 /// How we prove who we are.
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -87,6 +90,13 @@ struct Refusal {
     error: Error,
 }
 
+impl Refusal {
+    /// Whether the token is not good, or not any more: 419 is the specification's `AuthenticationTimeoutResponse`.
+    fn is_of_token(&self) -> bool {
+        self.status.is_some_and(|status| status == StatusCode::UNAUTHORIZED || status.as_u16() == TOKEN_TIMED_OUT)
+    }
+}
+
 impl RestCatalog {
     /// Asks the server for its settings; `uri` is without `/v1`.
     ///
@@ -129,7 +139,7 @@ impl RestCatalog {
         let first = self.request(method.clone(), path, body).await;
         let bytes = match first {
             // Refused before anything was done, so that sending again is safe even for a commit.
-            Err(r) if r.status == Some(StatusCode::UNAUTHORIZED) && self.access.credential.is_some() => {
+            Err(r) if r.is_of_token() && self.access.credential.is_some() => {
                 *self.token.lock().await = None;
                 self.request(method, path, body).await?
             }
@@ -295,7 +305,11 @@ impl Catalog for RestCatalog {
             Err(Refusal { status: Some(StatusCode::CONFLICT), error }) => {
                 Ok(CommitOutcome::Conflict(error.to_string()))
             }
-            Err(Refusal { status: Some(status), error }) if REFUSED.contains(&status) => Err(error),
+            Err(Refusal { status: Some(status), error })
+                if REFUSED.contains(&status) || status.as_u16() == TOKEN_TIMED_OUT =>
+            {
+                Err(error)
+            }
             Err(Refusal { error, .. }) => Ok(CommitOutcome::Unknown(error)),
         }
     }
@@ -358,6 +372,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_token_whose_time_is_over_is_fetched_again() {
+        for status in [401, 419] {
+            let token = |token: &str| (200, json!({"access_token": token}).to_string());
+            let answers = [
+                token("first"),
+                (200, "{}".to_owned()),
+                (status, String::new()),
+                token("second"),
+                (404, String::new()),
+            ];
+            let uri = server(answers.to_vec()).await;
+            let file_io = crate::table::storage::file_io(&Stores::new(S3Options::default()));
+            let credential = Some(Secret::new("client:secret".to_owned()));
+            let access = Access { credential, token: None, scope: "catalog".to_owned() };
+            let catalog = RestCatalog::connect(&uri, None, access, file_io).await.unwrap();
+            let ident = TableIdent::new(NamespaceIdent::new("d".to_owned()), "t".to_owned());
+            assert!(catalog.load(&ident).await.unwrap().is_none(), "{status}");
+        }
+    }
+
+    #[tokio::test]
     async fn only_an_answer_that_refuses_the_request_says_that_nothing_was_committed() {
         let whole = |location: Option<&str>| {
             let location = location.map(|l| json!({"metadata-location": l, "metadata": metadata()}));
@@ -375,6 +410,7 @@ mod tests {
             ((503, String::new()), "unknown"),
             ((409, String::new()), "conflict"),
             ((400, String::new()), "refused"),
+            ((419, String::new()), "refused"),
             ((404, String::new()), "refused"),
         ];
         let answers = cases.iter().map(|(answer, _)| answer.clone());

@@ -102,34 +102,25 @@ impl Committer {
             // A crash from here to the swap leaves manifests that nothing names: orphan removal takes them. The data
             // files of the change are in the same case until the swap.
             let staged = produce(&base, change, self.clock.now()).await?;
-            let (updates, requirements) = (staged.updates.clone(), staged.requirements.clone());
-            match self.catalog.commit(&base, updates, requirements).await {
+            match self.swap(&base, &staged, attempt).await {
                 // A crash after the swap leaves the new table, complete; the next run finds its offsets in it.
-                Ok(CommitOutcome::Committed(table)) => {
-                    return Ok(Committed { table, snapshot_id: staged.snapshot_id, attempts: attempt });
+                Swapped::Yes(table) => {
+                    let (table, snapshot_id) = (*table, staged.snapshot_id);
+                    return Ok(Committed { table, snapshot_id, attempts: attempt });
                 }
-                Ok(CommitOutcome::Conflict(why)) => {
-                    tracing::warn!(table = %ident, attempt, why, "commit lost a race");
-                    last = Error::conflict(format!(
-                        "cannot commit {ident}: {why} (attempt {attempt} of {}); run again, nothing was lost",
-                        self.attempts
-                    ));
+                Swapped::No(e) => {
                     refused.0.push(staged);
+                    last = e;
+                }
+                Swapped::Never(e) => {
+                    refused.0.push(staged);
+                    last = e;
+                    break;
                 }
                 // The files stay: the table may name them already, or soon.
-                Ok(CommitOutcome::Unknown(e)) => {
-                    tracing::warn!(table = %ident, attempt, error = %e, "outcome of a commit is unknown, looking");
+                Swapped::Unknown(e) => {
                     *in_doubt = true;
-                    last = Error::unavailable(format!("cannot tell whether the commit to {ident} landed; run again"))
-                        .with_source(e);
-                }
-                Err(e) => {
-                    refused.0.push(staged);
-                    let again = e.kind() == ErrorKind::Unavailable;
                     last = e;
-                    if !again {
-                        break;
-                    }
                 }
             }
         }
@@ -145,6 +136,37 @@ impl Committer {
             Some(snapshot_id) => Ok(Committed { table, snapshot_id, attempts: self.attempts }),
             None => Err(last),
         }
+    }
+
+    /// Lets the catalog swap the pointer from `base` to what was staged on it.
+    async fn swap(&self, base: &Table, staged: &Staged, attempt: u32) -> Swapped {
+        let ident = base.identifier();
+        let lost = |why: &str| {
+            tracing::warn!(table = %ident, attempt, why, "commit lost a race");
+            Error::conflict(format!(
+                "cannot commit {ident}: {why} (attempt {attempt} of {}); run again, nothing was lost",
+                self.attempts
+            ))
+        };
+        match self.catalog.commit(base, staged.updates.clone(), staged.requirements.clone()).await {
+            Ok(CommitOutcome::Committed(table)) => Swapped::Yes(Box::new(table)),
+            Ok(CommitOutcome::Conflict(why)) => Swapped::No(lost(&why)),
+            Ok(CommitOutcome::Unknown(e)) => {
+                tracing::warn!(table = %ident, attempt, error = %e, "outcome of a commit is unknown, looking");
+                let text = format!("cannot tell whether the commit to {ident} landed; run again");
+                Swapped::Unknown(Error::unavailable(text).with_source(e))
+            }
+            Err(e) if e.kind() == ErrorKind::Unavailable => Swapped::No(e),
+            Err(e) if self.is_outrun(ident, staged).await => Swapped::No(lost(&e.to_string()).with_source(e)),
+            Err(e) => Swapped::Never(e),
+        }
+    }
+
+    /// Whether the sequence number of what was staged is taken: a commit to another branch, which the requirements say nothing
+    /// of, makes it invalid, and servers refuse it as such.
+    async fn is_outrun(&self, ident: &TableIdent, staged: &Staged) -> bool {
+        let table = self.load(ident).await;
+        table.is_ok_and(|table| table.metadata().last_sequence_number() >= staged.sequence_number)
     }
 
     /// Makes the head of `branch` that of `main`: what was committed to the branch becomes visible at once.
@@ -212,6 +234,16 @@ impl Committer {
         let table = self.catalog.load(ident).await?;
         table.ok_or_else(|| Error::config(format!("no table {ident} in {}; run ddl first", self.catalog.describe())))
     }
+}
+
+/// How a swap went.
+enum Swapped {
+    Yes(Box<Table>),
+    /// Somebody else was faster, or the catalog does not answer: worth another attempt.
+    No(Error),
+    /// The catalog does not want it.
+    Never(Error),
+    Unknown(Error),
 }
 
 /// Attempts that the catalog refused, and whose files are still there. A gateway may have repeated a request that was

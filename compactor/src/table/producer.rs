@@ -46,6 +46,8 @@ pub(super) struct Producer<'a> {
     pub summary: SnapshotSummaryCollector,
     /// Everything written.
     pub files: Vec<String>,
+    /// Manifests of the parent that are not part of the snapshot as they were, because files of theirs went.
+    rewritten: HashSet<String>,
 }
 
 /// Entries that go out.
@@ -107,7 +109,7 @@ impl<'a> Producer<'a> {
             snapshot_id = draw();
         }
         let summary = SnapshotSummaryCollector::default();
-        Self { table, snapshot_id, attempt: Uuid::new_v4(), summary, files: Vec::new() }
+        Self { table, snapshot_id, attempt: Uuid::new_v4(), summary, files: Vec::new(), rewritten: HashSet::new() }
     }
 
     /// All manifests of the snapshot.
@@ -280,6 +282,7 @@ impl<'a> Producer<'a> {
         if goes.is_empty() {
             return Ok(Some(Next::Same(manifest)));
         }
+        self.rewritten.insert(manifest.manifest_path.clone());
         let (schema, spec) = (loaded.metadata().schema(), loaded.metadata().partition_spec());
         let key = (spec.spec_id(), manifest.content == ManifestContentType::Data, loaded.metadata().schema_id());
         let shared = if stays.is_empty() { marks.0.remove(&key) } else { None };
@@ -307,7 +310,8 @@ impl<'a> Producer<'a> {
         Ok(Some(Next::write(writer)))
     }
 
-    /// Merges the manifests `asked` for; else, where a spec has many small ones of one content, the smallest of them.
+    /// Merges the manifests `asked` for; else, where a spec has many small ones of one content, the smallest of them. What this
+    /// snapshot itself has written without some of its files stays as it is.
     async fn merge(&mut self, manifests: Vec<ManifestFile>, asked: &[Vec<String>]) -> Result<Vec<ManifestFile>> {
         let bins = if asked.is_empty() { self.many_small(&manifests) } else { asked.to_vec() };
         let mut by_path: HashMap<String, ManifestFile> = HashMap::new();
@@ -321,7 +325,7 @@ impl<'a> Producer<'a> {
             }
         }
         for bin in &bins {
-            let found = bin.iter().map(|path| {
+            let found = bin.iter().filter(|path| !self.rewritten.contains(*path)).map(|path| {
                 by_path.remove(path).ok_or_else(|| {
                     let table = self.table.identifier();
                     Error::conflict(format!(

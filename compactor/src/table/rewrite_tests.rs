@@ -115,6 +115,25 @@ async fn a_merge_says_the_offsets_again_and_needs_the_manifests_it_was_planned_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merge_of_deletes_that_match_nothing_any_more_is_done_and_they_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::new(dir.path(), None).await;
+    bed.append(&rows(0..5)).await;
+    let remove = live(&bed.table().await, None, &All).await.unwrap().into_iter().map(|file| file.data).collect();
+    let Change { add, .. } = bed.deletion(|row| row.id < 3).await;
+    // The data file goes at the moment at which its deletes come.
+    bed.commit(Change { add, remove, ..Change::default() }).await;
+    let add = bed.files(&rows(5..10)).await;
+    let kept = bed.table().await;
+    let list = manifests::list(&kept, kept.metadata().current_snapshot().unwrap()).await.unwrap();
+    let merge = list.into_iter().filter(manifests::has_live).map(|m| vec![m.manifest_path]).collect::<Vec<_>>();
+    assert_eq!(merge.len(), 1, "that of the deletes");
+    let table = commit(&bed, "merge", &Change { add, merge, ..Change::default() }).await.unwrap().table;
+    let list = manifests::list(&table, table.metadata().current_snapshot().unwrap()).await.unwrap();
+    assert_eq!((list.iter().filter(|m| manifests::has_live(m)).count(), bed.rows().await.len()), (1, 5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offsets_never_go_back_whoever_commits() {
     let dir = tempfile::tempdir().unwrap();
     let mut bed = Bed::new(dir.path(), None).await;

@@ -14,13 +14,18 @@ use super::leaf::unquoted;
 use super::number;
 use super::reject::{Fault, RejectKind, kind_of};
 
+/// The most digits that a scale may stand for: what Postgres allows behind the point.
+const SCALE_MAX: u32 = 16_383;
+
 /// Whether a value of this form has to be written out for a column of this type.
 pub(super) fn is_encoded(format: &Format, logical: &LogicalType) -> bool {
     use LogicalType as L;
     let number = matches!(logical, L::Int | L::Long | L::Float | L::Double | L::Decimal { .. });
     match format {
         Format::Time(_) => false,
-        Format::Base64 { .. } | Format::VariableScale => number || *logical == L::String,
+        Format::Base64 { .. } | Format::ConnectDecimal { .. } | Format::VariableScale => {
+            number || *logical == L::String
+        }
         Format::Bits => number || matches!(logical, L::Boolean | L::String),
         Format::ZeroOne => *logical == L::Boolean,
         Format::JsonText => *logical == L::Json,
@@ -36,7 +41,16 @@ pub(super) fn write_out(
     out: &mut String,
 ) -> Result<(), Fault> {
     match format {
-        Format::Base64 { scale } => decimal(&bytes(raw, scratch)?, *scale, out),
+        Format::Base64 { scale } => decimal(&bytes(raw, scratch)?, i32::from(*scale), out),
+        Format::ConnectDecimal { .. } if raw.text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
+            out.push_str(raw.text);
+            Ok(())
+        }
+        Format::ConnectDecimal { scale } => {
+            let scale =
+                scale.ok_or_else(|| Fault::new(RejectKind::BadFormat, "the schema gives the number no scale"))?;
+            decimal(&bytes(raw, scratch)?, scale, out)
+        }
         Format::VariableScale => {
             let (scale, value) = variable_scale(raw, scratch)?;
             decimal(&bytes(value, scratch)?, scale, out)
@@ -66,8 +80,11 @@ fn bytes(raw: Raw<'_>, scratch: &mut String) -> Result<Vec<u8>, Fault> {
     bytes.map_err(|_| Fault::new(RejectKind::BadFormat, "expected base64, found other text"))
 }
 
-/// Big-endian two's complement with `scale` digits after the point.
-fn decimal(bytes: &[u8], scale: u8, out: &mut String) -> Result<(), Fault> {
+/// Big-endian two's complement with `scale` digits after the point; where that is negative, with so many zeros before it.
+fn decimal(bytes: &[u8], scale: i32, out: &mut String) -> Result<(), Fault> {
+    if scale.unsigned_abs() > SCALE_MAX {
+        return Err(Fault::new(RejectKind::OutOfRange, format!("a number of scale {scale} is not written out")));
+    }
     let negative = bytes.first().is_some_and(|b| *b >= 0x80);
     let fill = if negative { 0xff } else { 0 };
     let significant = bytes.iter().position(|b| *b != fill).unwrap_or(bytes.len());
@@ -83,17 +100,20 @@ fn decimal(bytes: &[u8], scale: u8, out: &mut String) -> Result<(), Fault> {
     if negative {
         out.push('-');
     }
-    let start = out.len();
-    let written = write!(out, "{:0width$}", value.unsigned_abs(), width = usize::from(scale) + 1);
+    let (start, scale, digits) = (out.len(), scale, scale.unsigned_abs() as usize);
+    let width = if scale > 0 { digits + 1 } else { 1 };
+    let written = write!(out, "{:0width$}", value.unsigned_abs());
     debug_assert!(written.is_ok() && out.len() > start, "writing to a String cannot fail");
     if scale > 0 {
-        out.insert(out.len() - usize::from(scale), '.');
+        out.insert(out.len() - digits, '.');
+    } else if value != 0 {
+        out.extend(std::iter::repeat_n('0', digits));
     }
     Ok(())
 }
 
 /// The parts of `{"scale": 2, "value": "<base64>"}`.
-fn variable_scale<'a>(raw: Raw<'a>, scratch: &mut String) -> Result<(u8, Raw<'a>), Fault> {
+fn variable_scale<'a>(raw: Raw<'a>, scratch: &mut String) -> Result<(i32, Raw<'a>), Fault> {
     let shape = || Fault::wrong_type("{scale, value}", kind_of(raw.text));
     if !raw.text.starts_with('{') {
         return Err(shape());
@@ -106,7 +126,7 @@ fn variable_scale<'a>(raw: Raw<'a>, scratch: &mut String) -> Result<(u8, Raw<'a>
             let key = cursor.any_key()?;
             let found = cursor.raw()?;
             match super::text::unquote(key, scratch) {
-                "scale" => scale = number::int(found.text.as_bytes()).ok().and_then(|scale| u8::try_from(scale).ok()),
+                "scale" => scale = number::int(found.text.as_bytes()).ok(),
                 "value" => value = Some(found),
                 _ => {}
             }
@@ -115,8 +135,7 @@ fn variable_scale<'a>(raw: Raw<'a>, scratch: &mut String) -> Result<(u8, Raw<'a>
             }
         }
     }
-    let scale = scale.filter(|scale| *scale <= 38);
-    scale.zip(value).ok_or_else(|| Fault::new(RejectKind::BadFormat, "expected a scale from 0 to 38 and a value"))
+    scale.zip(value).ok_or_else(|| Fault::new(RejectKind::BadFormat, "expected a scale and a value"))
 }
 
 /// Base64 of bytes, the lowest first; true and false pass for one bit.
@@ -194,6 +213,23 @@ mod tests {
     }
 
     #[test]
+    fn every_scale_of_a_connect_decimal_is_written_out() {
+        let decimal = |scale| Format::ConnectDecimal { scale: Some(scale) };
+        let check = |format: &Format, raw: &str, expected: &str| {
+            assert_eq!(written(format, &LogicalType::String, raw).as_deref(), Some(expected), "{format:?} {raw}");
+        };
+        check(&decimal(2), "\"ew==\"", "1.23");
+        check(&decimal(-3), "\"ew==\"", "123000");
+        check(&decimal(-3), "\"hQ==\"", "-123000");
+        check(&decimal(-3), "\"AA==\"", "0");
+        check(&decimal(40), "\"AQ==\"", &format!("0.{}1", "0".repeat(39)));
+        check(&Format::VariableScale, r#"{"scale":-2,"value":"AQ=="}"#, "100");
+        // `decimal.format=NUMERIC`.
+        check(&decimal(2), "1.23", "1.23");
+        check(&decimal(2), "-5", "-5");
+    }
+
+    #[test]
     fn what_is_not_of_the_form_is_refused() {
         let string = LogicalType::String;
         for (format, raw) in [
@@ -201,7 +237,12 @@ mod tests {
             (Format::Base64 { scale: 2 }, "\"1.5\""),
             (Format::Base64 { scale: 2 }, "\"AQAAAAAAAAAAAAAAAAAAAAAA\""),
             (Format::VariableScale, "\"AQ==\""),
-            (Format::VariableScale, r#"{"scale":-1,"value":"AQ=="}"#),
+            (Format::VariableScale, r#"{"scale":-16384,"value":"AQ=="}"#),
+            (Format::VariableScale, r#"{"scale":2147483647,"value":"AQ=="}"#),
+            (Format::ConnectDecimal { scale: Some(16_384) }, "\"AQ==\""),
+            (Format::ConnectDecimal { scale: None }, "\"AQ==\""),
+            (Format::ConnectDecimal { scale: Some(2) }, "\"1.5\""),
+            (Format::ConnectDecimal { scale: Some(2) }, "true"),
             (Format::VariableScale, r#"{"scale":2}"#),
             (Format::Bits, "7"),
             (Format::Bits, "\"AQEBAQEBAQEBAQEBAQEBAQEB\""),

@@ -145,6 +145,7 @@ impl fmt::Display for Format {
         match self {
             Self::Time(format) => format.fmt(f),
             Self::Base64 { scale } => write!(f, "base64({scale})"),
+            Self::ConnectDecimal { .. } => f.write_str("connectDecimal"),
             named => f.write_str(ENCODED.iter().find(|(_, format)| format == named).map_or("", |(name, _)| *name)),
         }
     }

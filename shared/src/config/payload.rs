@@ -30,6 +30,12 @@ pub enum Format {
         /// Digits after the point.
         scale: u8,
     },
+    /// The same with whatever scale a Connect schema says, `None` when it says none; with `decimal.format=NUMERIC` the
+    /// converter writes JSON numbers. Known from the schema only.
+    ConnectDecimal {
+        /// Digits after the point; negative for zeros before it.
+        scale: Option<i32>,
+    },
     /// A number as `{"scale": 2, "value": "<base64>"}` (`io.debezium.data.VariableScaleDecimal`).
     VariableScale,
     /// A number as base64 of its bytes, lowest first (`io.debezium.data.Bits`).

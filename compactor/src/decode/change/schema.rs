@@ -117,7 +117,7 @@ fn described(wire: Wire) -> Described {
 }
 
 /// The form of values of a semantic type (Debezium documentation, "Data type mappings" of each connector).
-fn format(name: &str, scale: Option<u8>) -> Option<Format> {
+fn format(name: &str, scale: Option<i32>) -> Option<Format> {
     use TimeFormat::{EpochDays, EpochMicros, EpochMillis, EpochNanos, Rfc3339};
     Some(match name {
         "io.debezium.time.Date" | "org.apache.kafka.connect.data.Date" => Format::Time(EpochDays),
@@ -128,7 +128,7 @@ fn format(name: &str, scale: Option<u8>) -> Option<Format> {
         "io.debezium.time.MicroTime" | "io.debezium.time.MicroTimestamp" => Format::Time(EpochMicros),
         "io.debezium.time.NanoTime" | "io.debezium.time.NanoTimestamp" => Format::Time(EpochNanos),
         "io.debezium.time.ZonedTimestamp" | "io.debezium.time.ZonedTime" => Format::Time(Rfc3339),
-        "org.apache.kafka.connect.data.Decimal" => Format::Base64 { scale: scale.filter(|scale| *scale <= 38)? },
+        "org.apache.kafka.connect.data.Decimal" => Format::ConnectDecimal { scale },
         "io.debezium.data.VariableScaleDecimal" => Format::VariableScale,
         "io.debezium.data.Bits" => Format::Bits,
         "io.debezium.data.Json" => Format::JsonText,

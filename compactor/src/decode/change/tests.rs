@@ -321,16 +321,39 @@ fn a_schema_counts_for_its_own_records_only() {
         with(micros, "1000005"),
         with("of.my.own", "6"),
     ];
-    let lines: Vec<Line> = records
-        .into_iter()
-        .map(|text| Line {
-            key: RawValue::from_string("null".into()).unwrap(),
-            value: RawValue::from_string(text).unwrap(),
-        })
-        .collect();
-    let (_, rows) = decode(PayloadFormat::Debezium, &columns, &[], &lines);
+    let (_, rows) = decode(PayloadFormat::Debezium, &columns, &[], &keyless(records));
     let values: Vec<Value> = rows.iter().map(|row| row.3[0].clone()).collect();
     assert_eq!(json!(values), json!([1_000_001, 1_000_002, 1_000_000, 1_000_003, 1_004_000, 1_000_005, 6_000_000]));
+}
+
+fn keyless(records: impl IntoIterator<Item = String>) -> Vec<Line> {
+    let raw = |text: String| RawValue::from_string(text).unwrap();
+    records.into_iter().map(|text| Line { key: raw("null".to_owned()), value: raw(text) }).collect()
+}
+
+#[test]
+fn a_decimal_of_any_scale_is_its_digits_or_refused_and_never_base64() {
+    let columns = [formed("amount", "string", "")];
+    let with = |parameters: &str, value: &str| {
+        let amount = format!(
+            r#"{{"type":"bytes","name":"org.apache.kafka.connect.data.Decimal"{parameters},"field":"amount"}}"#
+        );
+        format!(r#"{{"schema":{{"type":"struct","fields":[{amount}]}},"payload":{{"amount":{value}}}}}"#)
+    };
+    let scale = |scale: &str| format!(r#","parameters":{{"scale":"{scale}"}}"#);
+    let records = [
+        with(&scale("2"), "\"ew==\""),
+        with(&scale("-2"), "\"ew==\""),
+        with(&scale("40"), "\"AQ==\""),
+        with(&scale("2"), "1.23"),
+        with(&scale("99999"), "\"ew==\""),
+        with("", "\"ew==\""),
+    ];
+    let (outcomes, rows) = decode(PayloadFormat::Debezium, &columns, &[], &keyless(records));
+    let values: Vec<Value> = rows.iter().map(|row| row.3[0].clone()).collect();
+    assert_eq!(json!(values), json!(["1.23", "12300", format!("0.{}1", "0".repeat(39)), "1.23"]));
+    let refused = |reason| Err(("$.payload.amount".to_owned(), reason));
+    assert_eq!(outcomes[4..], [refused(RejectKind::OutOfRange), refused(RejectKind::BadFormat)]);
 }
 
 #[test]

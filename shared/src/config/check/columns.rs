@@ -197,7 +197,9 @@ pub(super) fn misplaced(format: &Format, r#type: &LogicalType) -> Option<&'stati
     let number = matches!(r#type, L::Int | L::Long | L::Float | L::Double | L::Decimal { .. } | L::String);
     let (fits, rule) = match format {
         Format::Time(_) => (takes_time(r#type), "only dates and times have a time format"),
-        Format::Base64 { .. } | Format::VariableScale => (number, "only numbers and strings are read from such bytes"),
+        Format::Base64 { .. } | Format::ConnectDecimal { .. } | Format::VariableScale => {
+            (number, "only numbers and strings are read from such bytes")
+        }
         Format::Bits => (number || *r#type == L::Boolean, "only numbers, strings and booleans are read from bits"),
         Format::ZeroOne => (*r#type == L::Boolean, "only booleans are 0 and 1"),
         Format::JsonText => (*r#type == L::Json, "only json is JSON text"),

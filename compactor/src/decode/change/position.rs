@@ -7,10 +7,11 @@
 //! | --- | --- |
 //! | `MySQL`, `MariaDB` | binlog file number, position, snapshot before stream, row, time |
 //! | Postgres | LSN, snapshot before stream, time |
-//! | SQL Server | commit LSN, snapshot before stream, change LSN |
+//! | SQL Server, Informix | commit LSN, snapshot before stream, change LSN |
 //! | Oracle | SCN, snapshot before stream, time |
 //! | `MongoDB` | time, snapshot before stream, ordinal |
 //! | any other | time, snapshot before stream |
+//! | none that says a position or a time | all are equal, so that Kafka's order decides |
 //! | DynamoDB | sequence number, else time |
 //!
 //! A log position comes before the time: a snapshot's rows bear the time at which their table was read, but the position
@@ -91,17 +92,18 @@ impl<'a> Source<'a> {
             pad(self.row.map_or("", bare), 10, out);
             pad(time.map_or("", bare), 15, out);
         } else if let Some(commit) = self.commit_lsn {
-            // `00000027:00000ac0:0002`, hexadecimal digits of fixed width as SQL Server gives them.
-            out.extend_from_slice(bare(commit).as_bytes());
+            write_lsn(bare(commit), out);
             out.push(rank);
-            out.extend_from_slice(self.change_lsn.map_or("", bare).as_bytes());
+            write_lsn(self.change_lsn.map_or("", bare), out);
         } else if let Some(number) = self.lsn.or(self.scn) {
             pad(bare(number), 20, out);
             out.push(rank);
             pad(time.map_or("", bare), 15, out);
         } else {
             pad(time.map_or("", bare), 15, out);
-            out.push(rank);
+            // A row of a snapshot comes before changes of the same time. Without a time nothing says so: one read again after
+            // a change is the newer one.
+            out.push(if time.is_none() && self.ord.is_none() { b'1' } else { rank });
             if let Some(ord) = self.ord {
                 pad(bare(ord), 10, out);
             }
@@ -112,6 +114,15 @@ impl<'a> Source<'a> {
 /// The text of a string or number, without quotes.
 pub(super) fn bare(raw: Raw<'_>) -> &str {
     raw.text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw.text)
+}
+
+/// Appends an LSN: `00000027:00000ac0:0002`, hexadecimal digits of fixed width, of SQL Server, a number of Informix.
+fn write_lsn(lsn: &str, out: &mut Vec<u8>) {
+    if !lsn.is_empty() && lsn.bytes().all(|b| b.is_ascii_digit()) {
+        pad(lsn, 20, out);
+    } else {
+        out.extend_from_slice(lsn.as_bytes());
+    }
 }
 
 /// Appends a number, zeros before it up to `width` digits; what is no such number is zero.
@@ -165,10 +176,24 @@ mod tests {
             server("\"00000028:00000000:0001\"", "\"00000027:00000aa0:0001\""),
         ];
         assert!(ascending.is_sorted_by(|a, b| a < b), "{ascending:#?}");
+        let informix = |commit, change| version(change == "null", &[("commit_lsn", commit), ("change_lsn", change)]);
+        let ascending = [
+            informix("\"99\"", "null"),
+            informix("\"99\"", "\"98\""),
+            informix("\"99\"", "\"100\""),
+            informix("\"277026004984\"", "\"7\""),
+        ];
+        assert!(ascending.is_sorted_by(|a, b| a < b), "{ascending:#?}");
         let mongo = |ts, ord| version(false, &[("ts_ms", ts), ("ord", ord)]);
         let ascending = [mongo("1000", "9"), mongo("1000", "10"), mongo("2000", "1")];
         assert!(ascending.is_sorted_by(|a, b| a < b), "{ascending:#?}");
         assert_eq!(version(false, &[]), "0000000000000071");
+    }
+
+    #[test]
+    fn without_position_and_time_a_row_of_a_snapshot_is_as_old_as_a_change() {
+        assert_eq!(written(true, &[]), written(false, &[]));
+        assert!(version(true, &[]) < version(false, &[]), "there is a time");
     }
 
     fn written(snapshot: bool, fields: &[(&str, String)]) -> String {

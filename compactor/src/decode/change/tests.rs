@@ -357,6 +357,14 @@ fn a_decimal_of_any_scale_is_its_digits_or_refused_and_never_base64() {
 }
 
 #[test]
+fn a_flattened_row_without_position_and_time_is_ordered_by_kafka_alone() {
+    let columns = [formed("id", "long", "")];
+    let row = |op: &str| format!(r#"{{"id":1,"__op":"{op}","__deleted":"false"}}"#);
+    let (_, rows) = decode(PayloadFormat::Debezium, &columns, &["id"], &keyless([row("u"), row("r")]));
+    assert!(rows[0].1.is_some() && rows[0].1 == rows[1].1, "a snapshot made again is not older: {rows:?}");
+}
+
+#[test]
 fn dynamodb_items_keep_every_digit() {
     let columns = [
         formed("pk", "string", ""),

@@ -1,6 +1,6 @@
 //! One bucket: its rows and what the table knows of their keys, to the rows that stay and the rows that go.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -16,7 +16,8 @@ use super::bucket::Bucket;
 use super::frames::{SharedFile, lock};
 use super::kept::{self, Source};
 use super::key::Keys;
-use super::resolve::{Incoming, Known, newest, newest_of, resolve};
+use super::known::{Held, Table, by_mark, is_unversioned};
+use super::resolve::{Incoming, Known, Resolution, newest, newest_of, resolve};
 use super::shuffle::{DELETE, SILENT, deletes};
 use super::soften::soften;
 use super::truncate::Truncations;
@@ -61,8 +62,6 @@ pub struct Merged {
     pub deletes: Vec<RecordBatch>,
     /// Rows of the table that go, and all others of their key with them.
     pub outdated: Places,
-    /// Their keys, with [`FILE`].
-    pub outdated_keys: Vec<RecordBatch>,
     /// Rows of the table that go by themselves: of their key, others may stand.
     pub displaced: Places,
     /// Rows of the table that a truncate took and that stay, marked.
@@ -81,17 +80,58 @@ pub struct Merged {
     pub restored: Counts,
 }
 
-/// Resolves one bucket. Memory: its distinct keys, twice.
+/// Resolves one bucket; `gone` is given the keys of the table's rows that go with all others of their key, with [`FILE`].
+/// Memory: its distinct keys, twice.
 ///
 /// # Errors
-/// `Unavailable` for spilled files that cannot be read, `Bug` for those that are not what was written.
-pub fn merge(keys: &Keys, bucket: &Bucket, rules: Rules<'_>, bytes_max: usize) -> Result<Merged> {
+/// `Unavailable` for spilled files that cannot be read, `Bug` for those that are not what was written; and those of `gone`.
+pub fn merge(
+    keys: &Keys,
+    bucket: &Bucket,
+    rules: Rules<'_>,
+    bytes_max: usize,
+    mut gone: impl FnMut(&RecordBatch) -> Result<()>,
+) -> Result<Merged> {
     let mut merged = Merged::default();
-    let known = Table::of(bucket)?;
-    if let Some(replaced) = &known.rows_replaced {
+    let known = Table::of(keys, bucket, bytes_max, |replaced| {
         count(replaced, 0..replaced.num_rows(), &mut merged.replaced_by)?;
         places(replaced, 0..replaced.num_rows(), &mut merged.displaced);
+        Ok(())
+    })?;
+    let (incoming, own_rows) = incoming(keys, bucket, (&known, rules), bytes_max, &mut merged)?;
+    let Decided { mut resolution, lost, sources } = decide(keys, &known, incoming.as_ref(), rules)?;
+    match (known.again, &known.rows) {
+        (Some(file), _) => {
+            for batch in lock(file).read()? {
+                let Some(standing) = by_mark(&batch?)?.0 else { continue };
+                let of = keys.keys(&standing)?;
+                let outdated = (0..of.num_rows()).filter(|row| lost.contains(of.row(*row).data()));
+                let outdated = outdated.map(|row| row as u32).collect();
+                leave(&standing, outdated, (keys, rules), &mut merged, &mut gone)?;
+            }
+        }
+        (None, Some(standing)) => leave(standing, resolution.outdated, (keys, rules), &mut merged, &mut gone)?,
+        (None, None) => {}
     }
+    if let Some(incoming) = &incoming {
+        // What was recalled and lost is superseded as before.
+        resolution.superseded.retain(|row| *row < own_rows);
+        count(incoming, numbers(&resolution.superseded), &mut merged.superseded)?;
+        resolution.winners.retain(|row| !sources.contains_key(row));
+        mark(incoming, &sources, own_rows, keys, &mut merged)?;
+        enter(incoming, resolution.winners, own_rows, (keys, rules), &mut merged)?;
+    }
+    Ok(merged)
+}
+
+/// Rows of the run, then those of earlier runs that count again; and how many are the run's own.
+fn incoming(
+    keys: &Keys,
+    bucket: &Bucket,
+    (known, rules): (&Table<'_>, Rules<'_>),
+    bytes_max: usize,
+    merged: &mut Merged,
+) -> Result<(Option<RecordBatch>, u32)> {
     let limits = (bytes_max, rules.soft);
     let own = load(keys, &bucket.incoming, limits, &mut merged.superseded)?;
     let recalled = match &bucket.recalled {
@@ -109,12 +149,22 @@ pub fn merge(keys: &Keys, bucket: &Bucket, rules: Rules<'_>, bytes_max: usize) -
         }
         None => None,
     };
-    // Rows from this number on are not the run's own.
     let own_rows = own.as_ref().map_or(0, RecordBatch::num_rows) as u32;
     let both: Vec<RecordBatch> = own.into_iter().chain(recalled).collect();
-    let incoming = both.first().map(|first| concat(&first.schema(), &both)).transpose()?;
-    drop(both);
-    let arriving = comparable(keys, incoming.as_ref())?;
+    Ok((both.first().map(|first| concat(&first.schema(), &both)).transpose()?, own_rows))
+}
+
+/// Who wins, and what follows.
+struct Decided {
+    resolution: Resolution,
+    /// Keys of which all rows of the table go.
+    lost: HashSet<Vec<u8>>,
+    /// Whose values winners keep that mark their key as deleted.
+    sources: BTreeMap<u32, Source>,
+}
+
+fn decide(keys: &Keys, known: &Table<'_>, incoming: Option<&RecordBatch>, rules: Rules<'_>) -> Result<Decided> {
+    let arriving = comparable(keys, incoming)?;
     let table = comparable(keys, known.rows.as_ref())?;
     let (versioned, unversioned) = match &known.deletes {
         Some(deletes) => split(deletes, |deletes| Ok(is_unversioned(deletes)))?,
@@ -122,7 +172,7 @@ pub fn merge(keys: &Keys, bucket: &Bucket, rules: Rules<'_>, bytes_max: usize) -
     };
     let versioned = comparable(keys, versioned.as_ref())?;
     let unversioned = ordered(keys, unversioned.as_ref())?;
-    let origins = incoming.as_ref().map_or_else(|| Ok(keys.no_ties()), |incoming| keys.ties(incoming))?;
+    let origins = incoming.map_or_else(|| Ok(keys.no_ties()), |incoming| keys.ties(incoming))?;
     let mut resolution = resolve(
         Incoming { keys: &arriving.0, versions: &arriving.1 },
         Known { keys: &table.0, versions: &table.1, with: &arriving.1 },
@@ -131,58 +181,48 @@ pub fn merge(keys: &Keys, bucket: &Bucket, rules: Rules<'_>, bytes_max: usize) -
             Known { keys: &unversioned.0, versions: &unversioned.1, with: &origins },
         ],
     );
-    let taken = known.rows.as_ref().map(|rows| rules.truncations.over(keys, rows)).transpose()?;
-    let taken = taken.map(|over| over.iter().map(Option::is_some).collect::<Vec<_>>());
-    if let Some(incoming) = incoming.as_ref().filter(|_| !rules.soft) {
-        // What came before a truncate is no row, however new it is.
-        let over = rules.truncations.over(keys, incoming)?;
-        let (lost, left) = resolution.winners.into_iter().partition(|row| over[*row as usize].is_some());
-        resolution.winners = left;
-        resolution.superseded.extend::<Vec<u32>>(lost);
-    }
     let mut sources = BTreeMap::new();
-    if let Some(incoming) = incoming.as_ref().filter(|_| rules.soft) {
-        let of_table = [known.rows.as_ref(), known.rows_replaced.as_ref()];
-        sources = kept::sources(keys, (incoming, &arriving), &resolution.winners, of_table)?;
+    if let Some(incoming) = incoming {
+        if rules.soft {
+            let of_table = [known.rows.as_ref(), known.rows_replaced.as_ref()];
+            sources = kept::sources(keys, (incoming, &arriving), &resolution.winners, of_table)?;
+        } else {
+            // What came before a truncate is no row, however new it is.
+            let over = rules.truncations.over(keys, incoming)?;
+            let (lost, left) = resolution.winners.into_iter().partition(|row| over[*row as usize].is_some());
+            resolution.winners = left;
+            resolution.superseded.extend::<Vec<u32>>(lost);
+        }
     }
-    drop((arriving, table, versioned, unversioned, origins));
-    if let Some(standing) = &known.rows {
-        leave(standing, &taken.unwrap_or_default(), resolution.outdated, (keys, rules.soft), &mut merged)?;
-    }
-    merged.outdated_keys.retain(|batch| batch.num_rows() > 0);
-    if let Some(incoming) = &incoming {
-        // What was recalled and lost is superseded as before.
-        resolution.superseded.retain(|row| *row < own_rows);
-        count(incoming, numbers(&resolution.superseded), &mut merged.superseded)?;
-        resolution.winners.retain(|row| !sources.contains_key(row));
-        mark(incoming, &sources, own_rows, keys, &mut merged)?;
-        enter(incoming, resolution.winners, own_rows, (keys, rules), &mut merged)?;
-    }
-    Ok(merged)
+    let outdated = resolution.outdated.iter().filter(|_| known.again.is_some());
+    let lost = outdated.map(|row| table.0.row(*row as usize).data().to_vec()).collect();
+    Ok(Decided { resolution, lost, sources })
 }
 
-/// Rows of the table that have a newer version now, or that a truncate took.
+/// Rows of the table that have a newer version now, by number, or that a truncate took.
 fn leave(
     standing: &RecordBatch,
-    taken: &[bool],
     outdated: Vec<u32>,
-    (keys, soft): (&Keys, bool),
+    (keys, rules): (&Keys, Rules<'_>),
     merged: &mut Merged,
+    gone: &mut impl FnMut(&RecordBatch) -> Result<()>,
 ) -> Result<()> {
+    let over = rules.truncations.over(keys, standing)?;
     let newer: HashSet<u32> = outdated.iter().copied().collect();
-    let taken = (0u32..).zip(taken).filter(|(row, taken)| **taken && !newer.contains(row));
+    let taken = (0u32..).zip(&over).filter(|(row, over)| over.is_some() && !newer.contains(row));
     let taken: Vec<u32> = taken.map(|(row, _)| row).collect();
-    if soft {
+    if rules.soft {
         places(standing, numbers(&taken), &mut merged.softened);
     } else {
         places(standing, numbers(&taken), &mut merged.displaced);
         count(standing, numbers(&taken), &mut merged.outdated_by)?;
     }
+    if outdated.is_empty() {
+        return Ok(());
+    }
     count(standing, numbers(&outdated), &mut merged.outdated_by)?;
     places(standing, numbers(&outdated), &mut merged.outdated);
-    let gone = take(standing, outdated)?;
-    merged.outdated_keys.push(key_columns(&gone, keys)?);
-    Ok(())
+    gone(&key_columns(&take(standing, outdated)?, keys)?)
 }
 
 /// Incoming rows that won and mark their key as deleted: they keep the values of another row.
@@ -249,65 +289,6 @@ fn enter(
     Ok(())
 }
 
-/// What the table knows of the keys of a bucket.
-struct Table {
-    rows: Option<RecordBatch>,
-    rows_replaced: Option<RecordBatch>,
-    deletes: Option<RecordBatch>,
-    deletes_replaced: Option<RecordBatch>,
-}
-
-impl Table {
-    fn of(bucket: &Bucket) -> Result<Self> {
-        let (rows, rows_replaced) = by_mark(all(&bucket.rows)?)?;
-        let (deletes, deletes_replaced) = by_mark(all(&bucket.deletes)?)?;
-        Ok(Self { rows, rows_replaced, deletes, deletes_replaced })
-    }
-
-    /// Keys whose newest version was replaced and did not come back as new or newer: an earlier version may count again.
-    /// When deletes were forgotten, also keys of which the run has a version newer than anything known: what had kept it
-    /// out may be one of those. With soft deletes, also keys that the run marks as deleted in place of a row that was
-    /// replaced, and of which it has another version: the newest values may be in none of them.
-    fn wanted_again(
-        &self,
-        keys: &Keys,
-        own: Option<&RecordBatch>,
-        (forgotten, soft): (bool, bool),
-    ) -> Result<HashSet<Vec<u8>>> {
-        let replaced = [&self.rows_replaced, &self.deletes_replaced].map(Option::as_ref);
-        let mut wanted = orphaned(keys, replaced, own)?;
-        if let (Some(own), Some(rows)) = (own.filter(|_| soft), &self.rows_replaced) {
-            let (of, marked) = (keys.keys(own)?, kept::marked(own));
-            let of_mark = |mark: bool| -> HashSet<&[u8]> {
-                (0..of.num_rows()).filter(|row| marked[*row] == mark).map(|row| of.row(row).data()).collect()
-            };
-            let (deleted, others) = (of_mark(true), of_mark(false));
-            let replaced = keys.keys(rows)?;
-            let of_both = replaced.iter().filter(|key| deleted.contains(key.data()) && others.contains(key.data()));
-            wanted.extend(of_both.map(|key| key.data().to_vec()));
-        }
-        if let Some(own) = own.filter(|_| forgotten) {
-            let mut known: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-            for batch in [&self.rows, &self.deletes].into_iter().flatten().chain(replaced.into_iter().flatten()) {
-                let (of, versions) = comparable(keys, Some(batch))?;
-                for (key, version) in of.iter().zip(versions.iter()) {
-                    let newest = known.entry(key.data().to_vec()).or_default();
-                    if newest.as_slice() < version.data() {
-                        *newest = version.data().to_vec();
-                    }
-                }
-            }
-            let (of, versions) = comparable(keys, Some(own))?;
-            let new = of
-                .iter()
-                .zip(versions.iter())
-                .filter(|(key, version)| known.get(key.data()).is_none_or(|newest| newest.as_slice() < version.data()));
-            wanted.extend(new.map(|(key, _)| key.data().to_vec()));
-        }
-        Ok(wanted)
-    }
-}
-
 /// Keys of which earlier versions may count again.
 ///
 /// # Errors
@@ -318,39 +299,12 @@ pub fn orphans(
     bytes_max: usize,
     (forgotten, soft): (bool, bool),
 ) -> Result<HashSet<Vec<u8>>> {
-    let known = Table::of(bucket)?;
+    let known = Table::of(keys, bucket, bytes_max, |_| Ok(()))?;
     if !forgotten && known.rows_replaced.is_none() && known.deletes_replaced.is_none() {
         return Ok(HashSet::new());
     }
     let own = load(keys, &bucket.incoming, (bytes_max, soft), &mut Counts::new())?;
     known.wanted_again(keys, own.as_ref(), (forgotten, soft))
-}
-
-fn orphaned(keys: &Keys, replaced: [Option<&RecordBatch>; 2], own: Option<&RecordBatch>) -> Result<HashSet<Vec<u8>>> {
-    let (own_keys, own_versions) = comparable(keys, own)?;
-    let mut newest: HashMap<&[u8], &[u8]> = HashMap::with_capacity(own_keys.num_rows());
-    for (key, version) in own_keys.iter().zip(own_versions.iter()) {
-        let slot = newest.entry(key.data()).or_insert(version.data());
-        *slot = (*slot).max(version.data());
-    }
-    let mut found = HashSet::new();
-    for replaced in replaced.into_iter().flatten() {
-        let (of, versions) = comparable(keys, Some(replaced))?;
-        for (key, version) in of.iter().zip(versions.iter()) {
-            if newest.get(key.data()).is_none_or(|newest| *newest < version.data()) {
-                found.insert(key.data().to_vec());
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Rows that stand, and rows that are replaced.
-fn by_mark(batch: Option<RecordBatch>) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {
-    match batch {
-        Some(batch) => split(&batch, |batch| Ok(batch[REPLACED].as_boolean().clone())),
-        None => Ok((None, None)),
-    }
 }
 
 /// The newest row of each key in the bucket, and with soft deletes the newest that is none. Buckets are read in parts and
@@ -361,20 +315,12 @@ fn load(
     (bytes_max, soft): (usize, bool),
     superseded: &mut Counts,
 ) -> Result<Option<RecordBatch>> {
-    let (mut held, mut bytes, mut limit) = (Vec::new(), 0, bytes_max);
+    let mut reduce = |batches: &[RecordBatch]| reduce(keys, batches, soft, superseded);
+    let mut held = Held::new(bytes_max);
     for batch in lock(file).read()? {
-        let batch = batch?;
-        bytes += batch.get_array_memory_size();
-        held.push(batch);
-        if bytes > limit && held.len() > 1 {
-            let reduced = reduce(keys, &std::mem::take(&mut held), soft, superseded)?;
-            bytes = reduced.get_array_memory_size();
-            // What did not shrink is not tried again before it has doubled.
-            limit = limit.max(bytes * 2);
-            held.push(reduced);
-        }
+        held.add(batch?, &mut reduce)?;
     }
-    if held.is_empty() { Ok(None) } else { reduce(keys, &held, soft, superseded).map(Some) }
+    if held.batches.is_empty() { Ok(None) } else { reduce(&held.batches).map(Some) }
 }
 
 fn reduce(keys: &Keys, batches: &[RecordBatch], soft: bool, superseded: &mut Counts) -> Result<RecordBatch> {
@@ -411,31 +357,17 @@ fn ordered(keys: &Keys, batch: Option<&RecordBatch>) -> Result<(Rows, Rows)> {
     }
 }
 
-/// Which remembered deletes have no version.
-fn is_unversioned(deletes: &RecordBatch) -> BooleanArray {
-    let positions = deletes[POSITION].as_primitive::<Int64Type>();
-    positions.values().iter().map(|position| Some(*position == UNVERSIONED)).collect()
-}
-
-fn all(file: &SharedFile) -> Result<Option<RecordBatch>> {
-    let batches = lock(file).read()?.collect::<Result<Vec<_>>>()?;
-    match batches.first() {
-        Some(first) => concat(&first.schema(), &batches).map(Some),
-        None => Ok(None),
-    }
-}
-
-fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+pub fn concat(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
     arrow_select::concat::concat_batches(schema, batches).map_err(|e| Error::bug("cannot join rows").with_source(e))
 }
 
-fn take(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
+pub fn take(batch: &RecordBatch, rows: Vec<u32>) -> Result<RecordBatch> {
     arrow_select::take::take_record_batch(batch, &UInt32Array::from(rows))
         .map_err(|e| Error::bug("cannot take rows").with_source(e))
 }
 
 /// Rows that are not marked, and rows that are; `None` for none.
-fn split(
+pub fn split(
     batch: &RecordBatch,
     marks: impl Fn(&RecordBatch) -> Result<BooleanArray>,
 ) -> Result<(Option<RecordBatch>, Option<RecordBatch>)> {

@@ -20,7 +20,8 @@
 //! the touched rows (merge on read) or files (copy on write).
 //!
 //! **Memory**: a bucket's distinct keys at a time and thread; what does not fit lies on local disk, and a bucket that is
-//! larger than its share is split ([`bucket`]).
+//! larger than its share is split ([`bucket`]). One that cannot be split, because its rows are of one key, is reduced as it is
+//! read ([`known`]).
 
 mod apply;
 mod bucket;
@@ -28,6 +29,7 @@ mod filter;
 mod frames;
 mod kept;
 pub mod key;
+mod known;
 mod lookup;
 mod merge;
 pub mod remember;
@@ -43,6 +45,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 use firn_shared::config::domain::{StoreUrl, Upsert, WriteStrategy};
 use firn_shared::error::{Error, Result};
@@ -399,12 +402,10 @@ impl Stage<'_> {
                     return Ok((Work::Parts(parts), writer));
                 }
                 let rules = Rules { truncations: &truncations, soft, forgotten, everything };
-                let mut merged = merge(shuffle.keys(), &bucket, rules, bytes_max as usize)?;
+                let gone = |keys: &RecordBatch| by_key.as_ref().map_or(Ok(()), |file| lock(file).append(keys));
+                let mut merged = merge(shuffle.keys(), &bucket, rules, bytes_max as usize, gone)?;
                 for rows in merged.rows.drain(..) {
                     writer.write(&rows)?;
-                }
-                for keys in merged.outdated_keys.drain(..) {
-                    by_key.as_ref().map_or(Ok(()), |file| lock(file).append(&keys))?;
                 }
                 merged.marks.drain(..).try_for_each(|rows| lock(&to).append(&rows))?;
                 Ok((Work::Merged(Box::new(merged)), writer))

@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use super::bucket::Bucket;
 use super::frames::lock;
 use super::key::{LEVELS_MAX, bucket};
-use super::merge::{Merged, Places, Rules, known_schema, merge};
+use super::merge::{Merged, Places, Rules, UNVERSIONED, known_schema, merge};
 use super::shuffle::Shuffle;
 use super::truncate::Truncations;
 use crate::execute::Rows;
@@ -74,11 +74,16 @@ fn rows(of: &[(i64, Offset)]) -> RecordBatch {
 
 /// What the table knows, each row of file 0 at its number.
 fn known(of: &[(i64, Offset)]) -> RecordBatch {
+    known_at(of, (0..of.len() as i64).collect(), vec![false; of.len()])
+}
+
+/// What the table knows, at these positions of file 0, and what of it the run replaces.
+fn known_at(of: &[(i64, Offset)], positions: Vec<i64>, replaced: Vec<bool>) -> RecordBatch {
     let batch = rows(of);
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(UInt32Array::from(vec![0; of.len()])));
-    columns.push(Arc::new(Int64Array::from_iter_values(0..of.len() as i64)));
-    columns.push(Arc::new(BooleanArray::from(vec![false; of.len()])));
+    columns.push(Arc::new(Int64Array::from(positions)));
+    columns.push(Arc::new(BooleanArray::from(replaced)));
     RecordBatch::try_new(known_schema(batch.schema_ref()), columns).unwrap()
 }
 
@@ -117,7 +122,7 @@ fn outcome(shuffle: &Arc<Shuffle>, mut waiting: Vec<Bucket>, bytes_max: u64) -> 
             continue;
         }
         parts += 1;
-        let mut merged = merge(shuffle.keys(), &bucket, rules, 1 << 20).unwrap();
+        let mut merged = merge(shuffle.keys(), &bucket, rules, bytes_max.min(1 << 20) as usize, |_| Ok(())).unwrap();
         for batch in merged.rows.drain(..) {
             let offsets = batch[provenance::COLUMN].as_struct().column_by_name(provenance::OFFSET).unwrap().clone();
             let (ids, offsets) = (batch["id"].as_primitive::<Int64Type>(), offsets.as_primitive::<Int64Type>());
@@ -159,6 +164,78 @@ proptest! {
             prop_assert_eq!(plain(&found), plain(&expected));
         }
     }
+}
+
+/// A file of these rows, each a batch.
+fn spilled(shuffle: &Shuffle, rows: &RecordBatch) -> super::SharedFile {
+    let file = shuffle.scratch(1).remove(0);
+    (0..rows.num_rows()).for_each(|row| lock(&file).append(&rows.slice(row, 1)).unwrap());
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn a_key_of_many_rows_comes_to_the_same_however_few_of_them_are_held(
+        incoming in prop::collection::vec((0..4i64, 0..90u64), 0..8),
+        recalled in prop::collection::vec((0..4i64, 0..90u64), 0..8),
+        table in prop::collection::vec((0..4i64, 0..90u64, any::<bool>()), 0..60),
+        deletes in prop::collection::vec((0..4i64, 0..90u64, any::<bool>(), any::<bool>()), 0..30),
+        (soft, forgotten) in (any::<bool>(), any::<bool>()),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let shuffle = shuffle(1, dir.path());
+        let mut incoming = incoming;
+        incoming.sort_unstable_by_key(|row| row.1);
+        incoming.dedup_by_key(|row| row.1);
+        let mut bucket = buckets(&shuffle, &incoming, &[]).remove(0);
+        let of: Vec<_> = table.iter().map(|row| (row.0, row.1)).collect();
+        let replaced = table.iter().map(|row| row.2).collect();
+        bucket.rows = spilled(&shuffle, &known_at(&of, (0..of.len() as i64).collect(), replaced));
+        let of: Vec<_> = deletes.iter().map(|row| (row.0, row.1)).collect();
+        let unversioned = deletes.iter().map(|row| i64::from(row.3) * UNVERSIONED).collect();
+        bucket.deletes = spilled(&shuffle, &known_at(&of, unversioned, deletes.iter().map(|row| row.2).collect()));
+        let earlier = self::shuffle(1, dir.path());
+        bucket.recalled = Some(Arc::clone(&buckets(&earlier, &recalled, &[])[0].incoming));
+        let truncations = Truncations::newest(shuffle.keys(), []).unwrap();
+        let rules = Rules { truncations: &truncations, soft, forgotten, everything: false };
+        let outcome = |bytes_max: usize| {
+            let mut gone = Vec::new();
+            let merged = merge(shuffle.keys(), &bucket, rules, bytes_max, |keys| {
+                gone.extend(keys["id"].as_primitive::<Int64Type>().values().iter().copied());
+                Ok(())
+            });
+            let mut merged = merged.unwrap();
+            let rows = [&mut merged.rows, &mut merged.deletes, &mut merged.marks].map(std::mem::take);
+            (rows, format!("{merged:?}"), gone)
+        };
+        prop_assert_eq!(outcome(1), outcome(usize::MAX));
+        let wanted = |bytes_max| super::merge::orphans(shuffle.keys(), &bucket, bytes_max, (forgotten, soft)).unwrap();
+        prop_assert_eq!(wanted(1), wanted(usize::MAX));
+    }
+}
+
+#[test]
+fn rows_of_one_key_are_no_longer_held_than_they_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let shuffle = shuffle(1, dir.path());
+    let mut bucket = buckets(&shuffle, &[(1, 1_000_000)], &[]).remove(0);
+    let file = shuffle.scratch(1).remove(0);
+    for from in 0..50 {
+        lock(&file).append(&known(&(0..1000).map(|n| (1, from * 1000 + n)).collect::<Vec<_>>())).unwrap();
+    }
+    bucket.rows = file;
+    let known = super::known::Table::of(shuffle.keys(), &bucket, SHARE as usize, |_| Ok(())).unwrap();
+    assert_eq!((known.rows.unwrap().num_rows(), known.again.is_some()), (1, true));
+    // All of them go, though only one of them is held.
+    let truncations = Truncations::newest(shuffle.keys(), []).unwrap();
+    let rules = Rules { truncations: &truncations, soft: false, forgotten: false, everything: false };
+    let (mut gone, mut most) = (0, 0);
+    let merged = merge(shuffle.keys(), &bucket, rules, SHARE as usize, |keys| {
+        (gone, most) = (gone + keys.num_rows(), most.max(keys.num_rows()));
+        Ok(())
+    });
+    assert_eq!((gone, most, merged.unwrap().outdated_by.values().sum::<u64>()), (50_000, 1000, 50_000));
 }
 
 #[test]

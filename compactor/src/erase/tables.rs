@@ -223,7 +223,7 @@ fn next(table: &Table, found: Vec<LiveFile>) -> Option<Vec<LiveFile>> {
 
 /// Whether rows of a file lose something. Few columns first: most files hold nothing of the subject.
 async fn holds(first: &Reader, whole: &Reader, erase: &dyn Erase, file: &LiveFile) -> Result<bool> {
-    let file = LiveFile { data: file.data.clone(), deletes: Vec::new() };
+    let file = LiveFile::whole(file.data.clone());
     let (mut batches, mut may_hold) = (first.rows(&file).await?, false);
     while let (false, Some(live)) = (may_hold, batches.try_next().await?) {
         may_hold = erase.may_be_in(&live.batch)?;

@@ -177,7 +177,7 @@ impl Plan {
     fn useless(&self, batch: &[Group]) -> Vec<Arc<Tracked>> {
         let gone: HashSet<&str> = batch.iter().flat_map(|g| &g.files).map(LiveFile::path).collect();
         let stay = self.files.iter().filter(|file| !gone.contains(file.path()));
-        let used: HashSet<&str> = stay.flat_map(|file| &file.deletes).map(|delete| delete.path()).collect();
+        let used: HashSet<&str> = stay.flat_map(LiveFile::deletes).map(|delete| delete.path()).collect();
         self.deletes.iter().filter(|delete| !used.contains(delete.path())).cloned().collect()
     }
 }
@@ -185,7 +185,7 @@ impl Plan {
 /// The files as [`choose`] wants them. What a delete file deletes is shared among the data files that it applies to.
 fn candidates(files: &[LiveFile], ours: &HashSet<i64>) -> Vec<Candidate<PartitionKey>> {
     let mut uses: HashMap<&str, u64> = HashMap::new();
-    for delete in files.iter().flat_map(|file| &file.deletes) {
+    for delete in files.iter().flat_map(LiveFile::deletes) {
         *uses.entry(delete.path()).or_default() += 1;
     }
     let share = |delete: &Arc<Tracked>| delete.file().record_count().div_ceil(uses[delete.path()]);
@@ -193,8 +193,8 @@ fn candidates(files: &[LiveFile], ours: &HashSet<i64>) -> Vec<Candidate<Partitio
         partition: file.data.key(),
         bytes: file.file().file_size_in_bytes(),
         rows: file.file().record_count(),
-        delete_files: file.deletes.len(),
-        deleted_rows: file.deletes.iter().map(share).sum(),
+        delete_files: file.deletes().count(),
+        deleted_rows: file.deletes().map(share).sum(),
         fresh: file.data.snapshot_id().is_some_and(|id| ours.contains(&id)),
     };
     files.iter().map(candidate).collect()

@@ -133,7 +133,7 @@ async fn count_rows(table: &Table) -> Result<u64> {
     let reader = Reader::new(table, &[])?;
     let mut rows = 0;
     for file in live(table, None, &All).await? {
-        if file.deletes.is_empty() {
+        if file.deletes().next().is_none() {
             rows += file.file().record_count();
             continue;
         }

@@ -69,7 +69,7 @@ async fn a_rewrite_loses_against_a_delete_of_its_rows() {
     assert_eq!((summary(&table, "added-delete-files"), summary(&table, "total-position-deletes")), ("1", "1"));
     let input = files(&bed).await.remove(0);
     loses(&bed, &change, input.path(), "which is being replaced").await;
-    loses(&bed, &change, input.deletes[0].path(), "was added meanwhile").await;
+    loses(&bed, &change, input.deletes().next().unwrap().path(), "was added meanwhile").await;
     assert_eq!(ids(&bed).await, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
 }
 
@@ -219,7 +219,7 @@ async fn a_rewrite_keeps_its_sequence_number_so_that_later_equality_deletes_stil
     let table = commit(&bed, "materialise", &change).await.unwrap().table;
     assert_eq!(ids(&bed).await, [0, 1, 2, 5, 6, 7, 8, 9]);
     assert_eq!((summary(&table, "removed-delete-files"), summary(&table, "total-delete-files")), ("1", "0"));
-    assert!(files(&bed).await.iter().all(|f| f.deletes.is_empty()));
+    assert!(files(&bed).await.iter().all(|f| f.deletes().next().is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,8 +241,8 @@ async fn position_deletes_go_with_their_only_file_and_stay_with_others() {
     let table = bed.delete_rows(|row| gone.contains(&row.id)).await;
     assert_eq!(summary(&table, "total-delete-files"), "3");
     let lone = files(&bed).await.into_iter().find(|f| f.path() == lone.path()).unwrap();
-    let own = lone.deletes.iter().filter(|d| d.file().referenced_data_file().as_deref() == Some(lone.path()));
-    assert_eq!((lone.deletes.len(), own.count()), (2, 1));
+    let own = lone.deletes().filter(|d| d.file().referenced_data_file().as_deref() == Some(lone.path()));
+    assert_eq!((lone.deletes().count(), own.count()), (2, 1));
     let before = ids(&bed).await;
     let reader = scan::Reader::new(&table, &["id"]).unwrap();
     let batches: Vec<scan::LiveBatch> =
@@ -254,7 +254,7 @@ async fn position_deletes_go_with_their_only_file_and_stay_with_others() {
     assert_eq!((summary(&table, "removed-delete-files"), summary(&table, "total-delete-files")), ("1", "2"));
     assert_eq!(ids(&bed).await.len(), before.len() - kept);
     // A delete file may also be named itself.
-    let delete = files(&bed).await.into_iter().find_map(|f| f.deletes.first().cloned()).unwrap();
+    let delete = files(&bed).await.into_iter().find_map(|f| f.deletes().next().cloned()).unwrap();
     let change = Change { remove: vec![delete.as_ref().clone()], ..Change::default() };
     let table = commit(&bed, "undelete", &change).await.unwrap().table;
     assert_eq!(summary(&table, "total-delete-files"), "1");

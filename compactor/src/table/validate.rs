@@ -123,7 +123,7 @@ async fn no_new_deletes(
     }
     let index = DeleteIndex::new(deletes);
     for file in files {
-        if let Some(delete) = index.of(file).first() {
+        if let Some(delete) = index.first_of(file) {
             return Err(Error::conflict(format!(
                 "cannot commit {}: {} was added meanwhile and deletes rows of {}, which is being replaced; run again",
                 table.identifier(),

@@ -85,7 +85,7 @@ impl Deletes {
     pub async fn filter(&self, file: &LiveFile) -> Result<Filter> {
         let mut gone = RoaringTreemap::new();
         let mut by_columns: HashMap<Vec<i32>, Vec<&Tracked>> = HashMap::new();
-        for delete in &file.deletes {
+        for delete in file.deletes() {
             if delete.file().content_type() == DataContentType::PositionDeletes {
                 if let Some(bitmap) = self.bitmaps(delete).await?.get(file.path()) {
                     gone |= bitmap;

@@ -22,6 +22,7 @@ use iceberg::spec::{
 };
 use iceberg::table::Table;
 
+use index::Applying;
 pub(super) use index::{DeleteIndex, only_file};
 pub use prune::{
     All, PartitionKey, PartitionKeys, PartitionOrder, Prune, fields_may_hold, partition_key, partition_order,
@@ -99,11 +100,21 @@ pub(super) fn no_number(entry: &ManifestEntry) -> Error {
 pub struct LiveFile {
     /// The data file.
     pub data: Tracked,
-    /// The delete files that apply to it.
-    pub deletes: Vec<Arc<Tracked>>,
+    applying: Applying,
 }
 
 impl LiveFile {
+    /// The data file with all its rows, also those that are deleted.
+    #[must_use]
+    pub fn whole(data: Tracked) -> Self {
+        Self { data, applying: Applying::default() }
+    }
+
+    /// The delete files that apply to it.
+    pub fn deletes(&self) -> impl Iterator<Item = &Arc<Tracked>> {
+        self.applying.iter(self.data.path())
+    }
+
     /// The data file's URL.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -129,14 +140,14 @@ pub async fn live(table: &Table, snapshot: Option<&SnapshotRef>, prune: &dyn Pru
     let Some(snapshot) = snapshot.or_else(|| table.metadata().current_snapshot()) else { return Ok(Vec::new()) };
     let mut files = Vec::new();
     let deletes = each(table, snapshot, prune, |manifest, path, entry| {
-        files.push(LiveFile { data: Tracked::data(manifest, path, entry)?, deletes: Vec::new() });
+        files.push(LiveFile::whole(Tracked::data(manifest, path, entry)?));
         Ok(())
     });
     let deletes = deletes.await?;
     if !deletes.is_empty() && !files.is_empty() {
         let index = DeleteIndex::new(delete_files(table, deletes, &files).await?);
         for file in &mut files {
-            file.deletes = index.of(&file.data);
+            file.applying = index.of(&file.data);
         }
     }
     Ok(files)

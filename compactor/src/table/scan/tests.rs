@@ -299,7 +299,7 @@ impl Bed {
         let reader = Reader::all(&table).unwrap().with_batch_rows(3).with_delete_bytes(delete_bytes);
         let mut rows = Vec::new();
         for file in live(&table, None, &All).await.unwrap() {
-            let alone = LiveFile { data: file.data.clone(), deletes: Vec::new() };
+            let alone = LiveFile::whole(file.data.clone());
             let all = reader.rows(&alone).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
             let all: HashMap<i64, Row> =
                 all.iter().flat_map(|b| b.positions.iter().copied().zip(rows_of(&b.batch))).collect();
@@ -462,4 +462,22 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(play(steps, partition));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_files_of_a_partition_share_the_list_of_their_deletes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bed = Bed::new(dir.path(), None).await;
+    let row = |id| Row { id, ..Row::default() };
+    for id in 0..3 {
+        bed.append(&[row(id), row(100 + id)]).await;
+        bed.delete_keys(&[row(id)], &["id"]).await;
+    }
+    let files = live(&bed.table().await, None, &All).await.unwrap();
+    let mut counts: Vec<usize> = files.iter().map(|file| file.deletes().count()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 2, 3]);
+    let lists: Vec<_> = files.iter().map(|file| file.applying.lists()).collect();
+    assert!(lists.iter().all(|list| list.len() == 1 && Arc::ptr_eq(list[0], lists[0][0])));
+    assert_eq!(bed.rows().await.len(), 3);
 }

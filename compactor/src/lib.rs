@@ -39,6 +39,7 @@ pub mod reconcile;
 pub mod run;
 pub mod scan;
 pub mod seam;
+mod spill;
 pub mod table;
 pub mod testing;
 pub mod transform;

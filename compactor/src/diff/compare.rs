@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::identity::Identity;
 use crate::provenance;
+use crate::spill::SpillFile;
 use crate::table::read::Origins;
-use crate::upsert::spill::SpillFile;
 
 /// Examples of each kind.
 const EXAMPLES: usize = 5;

@@ -9,8 +9,8 @@ use futures::stream::BoxStream;
 
 use super::identity::Identity;
 use crate::seam::{Cpu, Permit};
+use crate::spill::{SpillDir, SpillFile};
 use crate::upsert::key::bucket;
-use crate::upsert::spill::{SpillDir, SpillFile};
 
 /// Rows in buckets, and rows that wait until writing them is worth it.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow_array::{RecordBatch, UInt32Array};
 use firn_shared::error::{Error, Result};
 
-use super::spill::SpillFile;
+use crate::spill::SpillFile;
 
 /// A spilled file that several threads fill or read.
 pub type SharedFile = Arc<Mutex<SpillFile>>;

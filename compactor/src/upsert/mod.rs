@@ -36,7 +36,6 @@ pub mod remember;
 mod resolve;
 mod shuffle;
 mod soften;
-pub(crate) mod spill;
 mod touched;
 mod truncate;
 

@@ -16,10 +16,10 @@ use iceberg::spec::TableMetadata;
 use super::filter::KeyFilter;
 use super::frames::{Frames, SharedFile};
 use super::key::{Keys, bucket, hash};
-use super::spill::SpillDir;
 use super::touched::Touched;
 use super::truncate::Truncation;
 use crate::execute::Rows;
+use crate::spill::SpillDir;
 use crate::write::conform;
 
 /// The column that says whether a spilled row deletes its key.

@@ -5,7 +5,8 @@ use std::fmt;
 /// A record that does not fit its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// Where in the payload, list indices included: `$.payload.commits[2].sha`; `$` when the whole payload is at fault.
+    /// Where in the payload, list indices included: `$.payload.commits[2].sha`; `$` when the whole payload is at fault. Keys
+    /// of maps are data: `[*]` stands for each.
     pub path: String,
     /// What is wrong.
     pub reason: RejectKind,
@@ -120,8 +121,11 @@ pub(super) struct Trail(Vec<Segment>);
 
 #[derive(Debug)]
 enum Segment {
+    /// A field, whose name the configuration gives.
     Key(String),
     Index(usize),
+    /// A value of a map.
+    Entry,
 }
 
 impl Trail {
@@ -133,6 +137,11 @@ impl Trail {
         self.0.push(Segment::Index(index));
     }
 
+    /// A value of a map: its key is data, and stays out of paths.
+    pub fn entry(&mut self) {
+        self.0.push(Segment::Entry);
+    }
+
     /// The JSON path, spelled as [`firn_shared::config::domain::JsonPath`] spells it.
     pub fn render(&self) -> String {
         use fmt::Write;
@@ -140,6 +149,7 @@ impl Trail {
         for segment in self.0.iter().rev() {
             let written = match segment {
                 Segment::Index(i) => write!(path, "[{i}]"),
+                Segment::Entry => write!(path, "[*]"),
                 Segment::Key(k) if !k.is_empty() && k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
                     write!(path, ".{k}")
                 }

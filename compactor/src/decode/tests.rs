@@ -149,7 +149,7 @@ fn a_fault_is_located_to_the_list_index() {
     for (payload, path, reason) in [
         (r#"{"payload":{"commits":[{"sha":"a"},{"sha":1}]}}"#, "$.payload.commits[1].sha", RejectKind::WrongType),
         (r#"{"payload":{"commits":[{"sha":"a"},{}]}}"#, "$.payload.commits[1].sha", RejectKind::Missing),
-        (r#"{"payload":{"commits":[{"sha":"a","n":{"k":"v"}}]}}"#, "$.payload.commits[0].n.k", RejectKind::BadFormat),
+        (r#"{"payload":{"commits":[{"sha":"a","n":{"k":"v"}}]}}"#, "$.payload.commits[0].n[*]", RejectKind::BadFormat),
         (r#"{"payload":7}"#, "$.payload", RejectKind::WrongType),
         (r#"{"id":{"id.orig":1.5}}"#, "$.id['id.orig']", RejectKind::Inexact),
         (r"{}", "$.x.y", RejectKind::Missing),
@@ -170,8 +170,15 @@ fn a_fault_is_located_to_the_list_index() {
 
 #[test]
 fn a_refusal_never_quotes_the_payload() {
-    let columns = [column("a", "a", T::Long, false)];
-    for payload in [r#"{"a":"secret"}"#, r#"{"a":"secret""#, r#"{"a":1,"b":secret}"#, r#"{"a":"secret\ud800"}"#] {
+    let columns = [column("a", "a", T::Long, false), column("m", "m", T::Map(Box::new(T::Long)), false)];
+    for payload in [
+        r#"{"a":"secret"}"#,
+        r#"{"a":"secret""#,
+        r#"{"a":1,"b":secret}"#,
+        r#"{"a":"secret\ud800"}"#,
+        r#"{"m":{"secret":"x"}}"#,
+        r#"{"m":{"secret":"x","secret":{}}}"#,
+    ] {
         let rejected = Decoder::new(&columns).unwrap().push(payload.as_bytes()).unwrap_err();
         assert!(!format!("{rejected:?}").contains("secret"), "{rejected:?}");
     }

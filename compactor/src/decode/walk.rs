@@ -191,7 +191,7 @@ impl Walk {
             let position = map.slots.elements;
             map.keys.push_text(key, position)?;
             let mut cursor = Cursor::again(*value);
-            self.column(&mut cursor, &mut map.values, position).inspect_err(|_| self.trail.key(key))?;
+            self.column(&mut cursor, &mut map.values, position).inspect_err(|_| self.trail.entry())?;
             self.meter.bytes += key.len() + map.width;
             map.slots.elements += 1;
         }

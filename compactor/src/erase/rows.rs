@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, LargeBinaryArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
-    UInt32Array,
+    Array, ArrayRef, BinaryArray, LargeBinaryArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StringArray,
+    StructArray, UInt32Array,
 };
 use arrow_buffer::{BooleanBuffer, OffsetBuffer};
 use arrow_schema::DataType;
@@ -184,6 +184,10 @@ pub struct Rejects {
 }
 
 const PAYLOAD: &str = "payload";
+/// Where in the payload a fault lies; of rows that older versions wrote, keys of maps are in it, which are data.
+const PATH: &str = "json_path";
+/// The path of the whole payload.
+const WHOLE: &str = "$";
 
 impl Rejects {
     /// As `eraser` finds them.
@@ -205,38 +209,73 @@ impl Rejects {
         };
         Ok(if let Erased::Changed(new) = erased { Some(new) } else { None })
     }
+
+    /// Whether a path has the subject for one of its keys.
+    fn is_in_path(&self, path: &str) -> bool {
+        keys_in(path).iter().any(|key| self.eraser.subject().is_mentioned(key.as_bytes()))
+    }
+}
+
+/// The keys in a path, without the places in lists, which are nobody's numbers.
+fn keys_in(path: &str) -> Vec<String> {
+    let (mut keys, mut rest) = (Vec::new(), path.trim_start_matches('$'));
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix("['") {
+            let escaped = |at: usize| quoted[..at].bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+            let end = quoted.match_indices("']").map(|(at, _)| at).find(|at| !escaped(*at)).unwrap_or(quoted.len());
+            keys.push(quoted[..end].replace("\\'", "'").replace("\\\\", "\\"));
+            rest = quoted.get(end + 2..).unwrap_or_default();
+        } else if rest.starts_with('[') {
+            rest = rest.split_once(']').unwrap_or_default().1;
+        } else {
+            let name = rest.trim_start_matches('.');
+            let end = name.find(['.', '[']).unwrap_or(name.len());
+            keys.push(name[..end].to_owned());
+            rest = &name[end..];
+        }
+    }
+    keys
 }
 
 #[async_trait]
 impl Erase for Rejects {
     fn first_look(&self) -> Vec<String> {
-        vec![PAYLOAD.to_owned()]
+        vec![PAYLOAD.to_owned(), PATH.to_owned()]
     }
 
     fn may_be_in(&self, batch: &RecordBatch) -> Result<bool> {
         let payloads = payloads(batch)?;
-        Ok(payloads.iter().flatten().any(|payload| self.eraser.subject().may_be_in(payload)))
+        let subject = self.eraser.subject();
+        Ok(payloads.iter().flatten().any(|payload| subject.may_be_in(payload))
+            || paths(batch)?.is_some_and(|paths| paths.iter().flatten().any(|path| self.is_in_path(path))))
     }
 
     async fn apply(&self, batch: RecordBatch) -> Result<(RecordBatch, u64)> {
-        let before = payloads(&batch)?;
-        let (mut after, mut rows) = (Vec::with_capacity(before.len()), 0);
-        for payload in &before {
-            let Some(payload) = payload else {
-                after.push(None);
-                continue;
+        let (payloads_before, paths_before) = (payloads(&batch)?, paths(&batch)?);
+        let (mut payloads, mut paths, mut rows) = (Vec::new(), Vec::new(), 0);
+        for (row, payload) in payloads_before.iter().enumerate() {
+            let path = paths_before.as_ref().filter(|paths| paths.is_valid(row)).map(|paths| paths.value(row));
+            let new = match payload {
+                Some(payload) => self.payload(payload).await?,
+                None => None,
             };
-            let new = self.payload(payload).await?;
-            rows += u64::from(new.is_some());
-            after.push(Some(new.unwrap_or_else(|| payload.to_vec())));
+            let loses = new.is_some() || path.is_some_and(|path| self.is_in_path(path));
+            rows += u64::from(loses);
+            payloads.push(new.or_else(|| payload.map(<[u8]>::to_vec)));
+            paths.push(if loses { Some(WHOLE) } else { path });
         }
         let (schema, mut arrays, count) = batch.into_parts();
         let at = schema.index_of(PAYLOAD).map_err(|e| Error::bug("a quarantine without payload").with_source(e))?;
-        let after = after.iter().map(Option::as_deref);
+        let payloads = payloads.iter().map(Option::as_deref);
         arrays[at] = match arrays[at].data_type() {
-            DataType::LargeBinary => Arc::new(after.collect::<LargeBinaryArray>()),
-            _ => Arc::new(after.collect::<BinaryArray>()),
+            DataType::LargeBinary => Arc::new(payloads.collect::<LargeBinaryArray>()),
+            _ => Arc::new(payloads.collect::<BinaryArray>()),
         };
+        if let Ok(at) = schema.index_of(PATH) {
+            let text: ArrayRef = Arc::new(paths.into_iter().collect::<StringArray>());
+            let typed = arrow_cast::cast(&text, arrays[at].data_type());
+            arrays[at] = typed.map_err(|e| Error::bug("paths of the quarantine").with_source(e))?;
+        }
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(schema, arrays, &options);
         Ok((batch.map_err(|e| Error::bug("rows of the quarantine").with_source(e))?, rows))
@@ -253,6 +292,14 @@ fn payloads(batch: &RecordBatch) -> Result<LargeBinaryArray> {
     let large = column.and_then(|column| column.as_binary_opt::<i64>()).cloned();
     let small = || column.and_then(|column| column.as_binary_opt::<i32>()).map(|small| small.iter().collect());
     large.or_else(small).ok_or_else(|| Error::data("the quarantine table has no column `payload` of bytes"))
+}
+
+/// The paths, as far as the table has them.
+fn paths(batch: &RecordBatch) -> Result<Option<StringArray>> {
+    let Some(column) = batch.column_by_name(PATH) else { return Ok(None) };
+    let text = arrow_cast::cast(column, &DataType::Utf8);
+    let text = text.map_err(|e| Error::data(format!("`{PATH}` of the quarantine table is no text")).with_source(e))?;
+    Ok(Some(text.as_string().clone()))
 }
 
 /// What is in something sealed, `None` where its key is gone; and how much of it cannot be opened with the keys of this
@@ -291,6 +338,37 @@ mod tests {
 
     use super::*;
     use crate::protect::fixed;
+
+    #[test]
+    fn keys_are_told_from_places_in_lists() {
+        for (path, expected) in [
+            ("$", vec![]),
+            ("$.a.42[7].b[*]", vec!["a", "42", "b"]),
+            (r"$.m['alice@example.com'][3]['a\'b.c\\']", vec!["m", "alice@example.com", r"a'b.c\"]),
+            ("$.m['cut", vec!["m", "cut"]),
+        ] {
+            assert_eq!(keys_in(path), expected, "{path}");
+        }
+    }
+
+    /// Rows that were refused while paths still said the keys of maps.
+    #[tokio::test]
+    async fn a_path_that_says_a_key_goes_with_the_payload() {
+        let folder = tempfile::tempdir().unwrap();
+        let specs = fixed::keys(folder.path(), ["people".parse().unwrap()]).unwrap();
+        let keys = Keys::of(specs, KmsOptions::default(), Stores::new(S3Options::default()), Arc::new(SystemClock));
+        let subject = Subject::new("42", &keys, &["people".parse().unwrap()].into(), &[].into()).await.unwrap();
+        let rejects = Rejects::new(Eraser::new(subject, &[]).unwrap(), keys);
+        let payload: ArrayRef =
+            Arc::new(LargeBinaryArray::from_iter_values([&b"no JSON of 42"[..], b"no JSON of 7", b"{}", b"{}"]));
+        let paths = ["$.ages['alice@example.com']", "$.ages['bob@example.com']", "$.who.42", "$.list[42]"];
+        let path: ArrayRef = Arc::new(StringArray::from_iter_values(paths));
+        let batch = RecordBatch::try_from_iter([(PAYLOAD, payload), (PATH, path)]).unwrap();
+        assert!(rejects.may_be_in(&batch.slice(2, 1)).unwrap() && !rejects.may_be_in(&batch.slice(3, 1)).unwrap());
+        let (after, rows) = rejects.apply(batch).await.unwrap();
+        let after: Vec<_> = after.column(1).as_string::<i32>().iter().flatten().collect();
+        assert_eq!((after, rows), (vec!["$", "$.ages['bob@example.com']", "$", "$.list[42]"], 2));
+    }
 
     #[tokio::test]
     async fn what_only_looks_sealed_holds_up_nothing_and_is_counted() {

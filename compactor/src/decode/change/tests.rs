@@ -286,6 +286,25 @@ fn events_of_the_wrong_shape_are_refused_with_their_place() {
 }
 
 #[test]
+fn the_place_of_a_refused_value_of_a_map_is_said_without_its_key() {
+    let columns = [formed("id", "long", ""), formed("m", "map<string, long>", "")];
+    let item = r#"{"id":{"N":"1"},"m":{"M":{"alice@example.com":{"N":"x"}}}}"#;
+    for (format, value, path) in [
+        (PayloadFormat::Debezium, r#"{"id":1,"m":{"alice@example.com":"x"}}"#.to_owned(), "$.m[*]"),
+        (
+            PayloadFormat::Dynamodb,
+            format!(r#"{{"eventName":"INSERT","dynamodb":{{"NewImage":{item}}}}}"#),
+            "$.dynamodb.NewImage.m[*]",
+        ),
+    ] {
+        let key = RawValue::from_string("null".into()).unwrap();
+        let line = Line { key, value: RawValue::from_string(value).unwrap() };
+        let (mut outcomes, _) = decode(format, &columns, &["id"], &[line]);
+        assert_eq!(outcomes.remove(0), Err((path.to_owned(), RejectKind::BadFormat)));
+    }
+}
+
+#[test]
 fn a_row_may_look_like_an_envelope_and_a_column_may_be_called_payload() {
     let columns =
         [formed("id", "long", ""), column("p", "payload", T::Json, false), column("op", "op", T::Json, false)];

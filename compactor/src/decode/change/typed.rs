@@ -240,7 +240,7 @@ impl Walk {
                 let position = map.slots.elements;
                 map.keys.push_text(&key, position)?;
                 let taken = typed(&mut cursor).and_then(|value| self.typed_column(value, &mut map.values, position));
-                taken.inspect_err(|_| self.trail.key(&key))?;
+                taken.inspect_err(|_| self.trail.entry())?;
                 self.meter.bytes += key.len() + map.width;
                 map.slots.elements += 1;
                 if !names.insert(key) {

@@ -35,8 +35,12 @@ fn protected(name: &str) -> Result<Workspace> {
     workspace.reconfigure("landing:", &keys)?;
     let topic = format!("people.{name}");
     Kafka::shared().create_topic(&topic, 1, &[])?;
-    let columns =
-        "columns: [{name: id, type: long, required: true}, {name: email, type: string}, {name: phone, type: string}]";
+    let columns = |place: &str| {
+        let [email, phone] =
+            ["email", "phone"].map(|name| format!("{{name: {name}, type: string, path: {place}.{name}}}"));
+        format!("columns: [{{name: id, type: long, required: true}}, {email}, {phone}]")
+    };
+    let (of_people, of_patients) = (columns("$"), columns("$.patient"));
     let database = name.replace('-', "_");
     let yaml = format!(
         "name: people
@@ -49,17 +53,19 @@ outsourcingUnit:
       database: {database}
       tableName: people
       piiColumns: [{{name: email, protect: encrypt, token: true}}, {{name: phone, protect: encrypt, aad: phone}}]
-      {columns}
+      {of_people}
   - table:
       database: {database}
       tableName: patients
       piiColumns: [{{name: email, protect: encrypt, subject: id}}, {{name: phone, protect: encrypt, aad: phone, subject: id}}]
-      {columns}
+      {of_patients}
 "
     );
     workspace.pipeline("people", &yaml)?;
-    let records =
-        PEOPLE.map(|(id, email, phone)| Record::of(json!({"id": id, "email": email, "phone": phone}).to_string()));
+    let records = PEOPLE.map(|(id, email, phone)| {
+        let patient = json!({"email": email, "phone": phone});
+        Record::of(json!({"id": id, "email": email, "phone": phone, "patient": patient}).to_string())
+    });
     Kafka::shared().produce(&topic, records)?;
     workspace.land()?;
     workspace.compact()?;

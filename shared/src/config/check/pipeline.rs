@@ -58,9 +58,21 @@ pub(in crate::config) fn pipeline(file: &File, yaml: &PipelineYaml, known: Known
     if let (true, Some(ingestion)) = (whole, &ingestion) {
         protect::check_landing(file, ingestion, &outputs);
     }
+    // What landing protects is plain nowhere.
+    if !ingestion.as_ref().is_some_and(|ingestion| ingestion.protect_at_landing)
+        && whole
+        && outputs.iter().zip(yaml.outsourcing_unit.iter().flatten().flatten()).all(is_planned)
+    {
+        protect::check_neighbours(file, &outputs);
+    }
     let outputs = outputs.into_iter().map(|(_, output)| output).collect();
     let pipeline = Pipeline { name: name?, file: file.path.clone(), ingestion: ingestion?, outputs };
     whole.then_some(pipeline)
+}
+
+/// Whether every step of an output is known here, so that its columns can be followed.
+fn is_planned(((_, output), yaml): (&(String, Output), &OutputYaml)) -> bool {
+    output.transformations.len() == yaml.transformations.as_ref().map_or(0, Vec::len)
 }
 
 fn ingestion(file: &File, yaml: &IngestionYaml, clusters: Option<&[String]>) -> Option<Ingestion> {

@@ -1,6 +1,7 @@
 //! `piiColumns` and `protectAt`: that protections can be carried out, and that no plaintext is left beside them.
 
 use super::{File, columns};
+use crate::config::check::shaped_columns;
 use crate::config::domain::{
     ColumnPath, EventTime, Ingestion, JsonPath, Mask, Output, PartitionField, PathStep, PayloadFormat, Protect,
     Protection, SortField,
@@ -279,9 +280,9 @@ fn check_uses(file: &File, path: &str, yaml: &TableYaml, protections: &[Protecti
     }
 }
 
-/// Whether one place holds the other.
+/// Whether one place holds the other; what a map has for any key, a field may have for its own.
 fn overlap(a: &[PathStep], b: &[PathStep]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a == b)
+    a.iter().zip(b).all(|(a, b)| a == b || *a == PathStep::Each || *b == PathStep::Each)
 }
 
 fn steps(path: &JsonPath) -> Vec<PathStep> {
@@ -296,41 +297,111 @@ pub(super) fn check_copies(file: &File, path: &str, output: &Output, columns: &[
         let at = format!("{path}.piiColumns[{}]", index(protections, protection));
         check_erasable(file, &at, output, protection);
         let own = traces(output, &protection.path.column);
+        let what = &protection.path;
         for column in columns.iter().filter(|name| **name != protection.path.column) {
-            let declared = protections.iter().find(|other| other.path.column == **column);
-            let copy =
-                traces(output, column).into_iter().find(|other| own.iter().any(|own| copies(own, protection, other)));
-            let Some(Traced { place, same }) = copy else { continue };
-            let what = &protection.path;
-            if let Some(other) = declared {
-                if protection.is_erasable() && other.protects() && other.subject.is_none() {
-                    let at = format!("{path}.piiColumns[{}].name", index(protections, other));
-                    let message = format!(
-                        "`{}` is made of {place}, as `{what}` is, which goes when its subject is erased; give it a `subject`, \
-                         too",
-                        other.path
-                    );
-                    file.report(&at, message);
-                }
+            let there = Column { file, path, output, name: column };
+            let Some((Traced { place, same }, name)) = there.copy_of(protection, &own, &format!("`{what}`")) else {
                 continue;
-            }
+            };
             let message = if same {
                 format!("column `{column}` holds `{what}` in plain, at {place}")
             } else {
                 format!("column `{column}` is made of {place}, which `{what}` is, too")
             };
             let hint = "protect it, too, take it out with the step `drop`, or say";
-            file.report(&format!("{at}.name"), format!("{message}; {hint} `{{name: {column}, protect: keep}}`"));
+            file.report(&format!("{at}.name"), format!("{message}; {hint} `{{name: {name}, protect: keep}}`"));
         }
     }
 }
 
-/// Whether what a column was made of may give away what is protected.
-fn copies(own: &Traced, protection: &Protection, other: &Traced) -> bool {
-    let inside = if own.same { &protection.path.inside[..] } else { &[] };
-    let place: Vec<PathStep> = steps(&own.place).into_iter().chain(inside.iter().cloned()).collect();
+/// Reports columns that hold in plain what another table of the pipeline protects. Tables whose events are others have
+/// other values at the same place.
+pub(super) fn check_neighbours(file: &File, outputs: &[(String, Output)]) {
+    let apart = |a: &[String], b: &[String]| a.iter().all(|event| !b.contains(event));
+    for (i, (_, output)) in outputs.iter().enumerate() {
+        for (j, (path, other)) in outputs.iter().enumerate() {
+            let other_events = matches!((&output.events, &other.events), (Some(a), Some(b)) if apart(a, b));
+            if i == j || other_events {
+                continue;
+            }
+            for protection in output.table.protections.iter().filter(|p| p.protects()) {
+                check_neighbour(file, (output, protection), path, other);
+            }
+        }
+    }
+}
+
+/// Reports the columns of another table that hold what this one protects.
+fn check_neighbour(file: &File, (output, protection): (&Output, &Protection), path: &str, other: &Output) {
+    let own = traces(output, &protection.path.column);
+    let what = format!("`{}` of table {}.{}", protection.path, output.table.database, output.table.name);
+    for column in shaped_columns(other) {
+        let there = Column { file, path, output: other, name: &column.name };
+        let Some((Traced { place, same }, name)) = there.copy_of(protection, &own, &what) else { continue };
+        let at = other.table.columns.iter().position(|decoded| decoded.name == column.name);
+        let at = at.map_or_else(|| format!("{path}.tableName"), |i| format!("{path}.columns[{i}].name"));
+        let made = if same { "holds" } else { "is made of" };
+        let hint = format!("protect it here, too, or say `{{name: {name}, protect: keep}}` under `piiColumns`");
+        file.report(&at, format!("column `{}` {made} {what} in plain, at {place}; {hint}", column.name));
+    }
+}
+
+/// A column of an output, before its protections.
+struct Column<'a> {
+    file: &'a File,
+    /// Of the output's table.
+    path: &'a str,
+    output: &'a Output,
+    name: &'a str,
+}
+
+impl Column<'_> {
+    /// What of the column gives away what is protected while nobody says what becomes of it, and the name to say it under.
+    /// `own` is what the protected column was made of; `what` says which that is.
+    fn copy_of(&self, protection: &Protection, own: &[Traced], what: &str) -> Option<(Traced, String)> {
+        let declared: Vec<&Protection> =
+            self.output.table.protections.iter().filter(|p| p.path.column == self.name).collect();
+        for of in traces(self.output, self.name) {
+            let Some(place) = own.iter().find_map(|own| copied(own, protection, &of)) else { continue };
+            let covers = |p: &&&Protection| !of.same || overlap(&inside(&of, &p.path), &place);
+            let covering: Vec<&&Protection> = declared.iter().filter(covers).collect();
+            for other in &covering {
+                self.check_subject_too(other, protection, (&of.place, what));
+            }
+            if covering.is_empty() {
+                let rest = place.get(of.place.0.len()..).filter(|_| !declared.is_empty()).unwrap_or_default();
+                let path = ColumnPath { column: self.name.to_owned(), inside: rest.to_vec() };
+                return Some((of, path.to_string()));
+            }
+        }
+        None
+    }
+
+    /// Reports a protection without subject of what goes elsewhere when its subject is erased.
+    fn check_subject_too(&self, other: &Protection, protection: &Protection, (place, what): (&JsonPath, &str)) {
+        if protection.is_erasable() && other.protects() && other.subject.is_none() {
+            let at = format!("{}.piiColumns[{}].name", self.path, index(&self.output.table.protections, other));
+            let message = format!(
+                "`{}` is made of {place}, as {what} is, which goes when its subject is erased; give it a `subject`, too",
+                other.path
+            );
+            self.file.report(&at, message);
+        }
+    }
+}
+
+/// The place of a path into a column that was made of this.
+fn inside(of: &Traced, path: &ColumnPath) -> Vec<PathStep> {
+    let inside = if of.same { &path.inside[..] } else { &[] };
+    steps(&of.place).into_iter().chain(inside.iter().cloned()).collect()
+}
+
+/// The place of what is protected, if what a column was made of may give it away.
+fn copied(own: &Traced, protection: &Protection, other: &Traced) -> Option<Vec<PathStep>> {
+    let place = inside(own, &protection.path);
     // What lies inside of a value was taken out of it on purpose; but a function may have made the value of that, too.
-    overlap(&steps(&other.place), &place) && (other.place.0.len() <= place.len() || !own.same)
+    let gives_away = overlap(&steps(&other.place), &place) && (other.place.0.len() <= place.len() || !own.same);
+    gives_away.then_some(place)
 }
 
 /// Reports values of subjects that erasure could not find in payloads.

@@ -141,6 +141,80 @@ fn values_that_functions_make_of_protected_ones_are_not_left_in_plain() {
     }
 }
 
+/// A second table of the pipeline with these columns and what else is said of it.
+fn beside(columns: &str, more: &str) -> impl Fn(String) -> String {
+    let table = format!(
+        "  - table:\n      database: shop\n      tableName: copies\n      columns:\n        - {{name: at, type: timestamptz}}\n\
+         {columns}      partitionBy: [hour(at)]\n{more}"
+    );
+    move |pipeline: String| pipeline + &table
+}
+
+#[test]
+fn what_one_table_protects_is_not_left_in_plain_in_another() {
+    let mail = entry("name: mail, protect: encrypt, token: true, subject: id");
+    for (columns, more, expected) in [
+        (
+            "name: post, type: string, path: $.mail",
+            "",
+            "columns[1].name: column `post` holds `mail` of table shop.orders in plain, at $.mail; protect it here, too, or say \
+             `{name: post, protect: keep}`",
+        ),
+        ("name: all, type: json, path: $.mail", "", "column `all` holds `mail` of table shop.orders"),
+        (
+            "name: post, type: string, path: $.mail",
+            "    transformations:\n      - upper: {column: post, as: loud}\n      - drop: {columns: [post]}\n",
+            "tableName: column `loud` is made of `mail` of table shop.orders in plain",
+        ),
+        (
+            "name: post, type: string, path: $.mail",
+            "      piiColumns: [{name: post, protect: mask}]\n",
+            "piiColumns[0].name: `post` is made of $.mail, as `mail` of table shop.orders is, which goes when",
+        ),
+    ] {
+        let answer = pii_with(&mail, beside(&entry(columns), more));
+        assert!(answer.contains(expected) && answer.contains("a.yaml:"), "{columns} {more}\n{answer}");
+    }
+    let post = entry("name: post, type: string, path: $.mail");
+    for more in [
+        "      piiColumns: [{name: post, protect: keep}]\n",
+        "      piiColumns: [{name: post, protect: hash, subject: at_id}]\n",
+        "    events: [Shipped]\n",
+        "    transformations:\n      - drop: {columns: [post]}\n",
+    ] {
+        let columns = format!("{post}{}", entry("name: at_id, type: long, path: $.id"));
+        let answer = pii_with(&mail, beside(&columns, more));
+        assert_eq!(answer, "passes", "{more}");
+    }
+    assert_eq!(pii_with(&mail, beside(&entry("name: size, type: int"), "")), "passes");
+}
+
+/// An entry for one field says nothing of the others.
+#[test]
+fn a_struct_beside_a_protected_field_needs_that_field_protected_too() {
+    let phone = entry("name: mail, protect: encrypt");
+    let person = "name: person, type: 'struct<mail: string, phone: string>'";
+    let with = |columns: &str, entries: &str| {
+        pii_with(&(phone.clone() + entries), |pipeline| {
+            let columns = format!("      columns:\n{}{columns}", entry(person));
+            pipeline
+                .replace("- {name: mail, type: string}", "- {name: mail, type: string, path: $.person.mail}")
+                .replace("      columns:\n", &columns)
+        })
+    };
+    let answer = with("", &entry("name: person.phone, protect: mask"));
+    let expected = "column `person` holds `mail` in plain, at $.person; protect it, too, take it out with the step `drop`, or say \
+                    `{name: person.mail, protect: keep}`";
+    assert!(answer.contains(expected), "{answer}");
+    assert_eq!(
+        with("", &(entry("name: person.phone, protect: mask") + &entry("name: person.mail, protect: keep"))),
+        "passes"
+    );
+    let labels = entry("name: labels, type: 'map<string, string>'") + &entry("name: a, type: string, path: $.labels.a");
+    let answer = with(&labels, &(entry("name: person, protect: mask") + &entry("name: 'labels[]', protect: encrypt")));
+    assert!(answer.contains("column `a` holds `labels[]` in plain, at $.labels.a"), "{answer}");
+}
+
 #[test]
 fn keys_are_found_by_name_or_because_there_is_one() {
     let entry = entry("name: mail, protect: encrypt");

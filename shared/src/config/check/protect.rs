@@ -55,13 +55,10 @@ pub(super) fn protections(
         }
         if let Some(subject) = &protection.subject {
             check_subject(file, &format!("{}.subject", at(i)), subject, after);
-            if protection.protects() && is_required(after, &protection.path.column) {
-                let column = &protection.path.column;
+            if let (true, Some(what)) = (protection.protects(), required_on_the_way(after, &protection.path)) {
                 file.report(
                     &format!("{}.subject", at(i)),
-                    format!(
-                        "column `{column}` is required, and a value whose key is destroyed is null; make it optional"
-                    ),
+                    format!("{what} is required, and a value whose key is destroyed is null; make it optional"),
                 );
             }
         }
@@ -419,9 +416,28 @@ fn check_erasable(file: &File, at: &str, output: &Output, protection: &Protectio
     }
 }
 
-/// Whether a column is there and required.
-fn is_required(columns: &Columns, name: &str) -> bool {
-    columns.iter().any(|tracked| tracked.column.name == name && tracked.column.required)
+/// The column or the first field on the way to a value that is required, the value included.
+fn required_on_the_way(columns: &Columns, path: &ColumnPath) -> Option<String> {
+    let column = &columns.iter().find(|tracked| tracked.column.name == path.column)?.column;
+    if column.required {
+        return Some(format!("column `{}`", path.column));
+    }
+    let mut r#type = &column.r#type;
+    for (i, step) in path.inside.iter().enumerate() {
+        r#type = match (step, r#type) {
+            (PathStep::Each, LogicalType::List(of) | LogicalType::Map(of)) => of,
+            (PathStep::Field(name), LogicalType::Struct(fields)) => {
+                let field = fields.iter().find(|field| field.name == *name)?;
+                if field.required {
+                    let inside = path.inside[..=i].to_vec();
+                    return Some(format!("field `{}`", ColumnPath { inside, ..path.clone() }));
+                }
+                &field.r#type
+            }
+            _ => return None,
+        };
+    }
+    None
 }
 
 fn index(protections: &[Protection], one: &Protection) -> usize {

@@ -216,6 +216,28 @@ fn a_struct_beside_a_protected_field_needs_that_field_protected_too() {
 }
 
 #[test]
+fn a_value_of_a_subject_can_be_null_all_the_way() {
+    let with = |r#type: &str, path: &str| {
+        let who = entry(&format!("name: '{path}', protect: encrypt, subject: id"));
+        pii_with(&who, |pipeline| {
+            let column = entry(&format!("name: who, type: '{type}'"));
+            pipeline.replace("      columns:\n", &format!("      columns:\n{column}"))
+        })
+    };
+    for (r#type, path, field) in [
+        ("struct<mail: string not null>", "who.mail", "who.mail"),
+        ("list<struct<mail: string not null, kind: string>>", "who[].mail", "who[].mail"),
+        ("struct<home: struct<mail: string> not null>", "who.home.mail", "who.home"),
+    ] {
+        let answer = with(r#type, path);
+        let expected =
+            format!("piiColumns[0].subject: field `{field}` is required, and a value whose key is destroyed");
+        assert!(answer.contains(&expected), "{type}\n{answer}");
+    }
+    assert_eq!(with("list<struct<mail: string, kind: string not null>>", "who[].mail"), "passes");
+}
+
+#[test]
 fn keys_are_found_by_name_or_because_there_is_one() {
     let entry = entry("name: mail, protect: encrypt");
     let pipeline = PIPELINE.replace("jsonColumns: [body]", &format!("jsonColumns: [body]\n      piiColumns:\n{entry}"));

@@ -18,7 +18,7 @@ pub const ANY_KEY: &str = "*";
 /// What stands for the elements of a list.
 const ELEMENT: &str = "[]";
 /// What stands for a record's key.
-const RECORD_KEY: &str = "(key)";
+pub const RECORD_KEY: &str = "(key)";
 /// Fewer different keys are fields, however they change;
 const KEYS_MIN: u64 = 3;
 /// these, where simple values stand behind them;

@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use clap::ValueEnum;
-use firn_shared::config::columns_after;
-use firn_shared::config::domain::{JsonPath, Output, PayloadFormat, Pipeline};
+use firn_shared::config::domain::{ColumnPath, JsonPath, Output, PathStep, PayloadFormat, Pipeline};
+use firn_shared::config::protected::{Traced, traces};
+use firn_shared::config::shaped_columns;
 use serde::Serialize;
 
 use super::detect::Kind;
-use super::evidence::{ANY_KEY, Counts, Evidence};
+use super::evidence::{ANY_KEY, Counts, Evidence, RECORD_KEY};
 
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -38,9 +39,9 @@ pub struct Finding {
     pub inside: u64,
     /// Values that were seen there.
     pub values: u64,
-    /// Table columns that take it, `database.table.column`.
+    /// Columns that take it, `database.table.column`, those that are dropped included.
     pub columns: Vec<String>,
-    /// Columns among these that no `piiColumns` names; a path without columns stays in the raw zone only.
+    /// Columns among these where no `piiColumns` says what becomes of it; a path without columns stays in the raw zone only.
     pub undeclared: Vec<String>,
 }
 
@@ -128,7 +129,7 @@ fn spelled(path: &[String]) -> String {
                 push_keys(&mut text, &mut keys);
             }
             text.push_str("[]");
-        } else if key == "(key)" {
+        } else if key == RECORD_KEY {
             text.push_str(key);
         } else {
             keys.push(key.clone());
@@ -160,30 +161,41 @@ fn in_row(format: PayloadFormat, path: &[String]) -> Vec<String> {
     }
 }
 
-/// Columns that take the value at a path or something around it, and whether each is declared.
+/// Columns that take the value at a path or something around it, whatever steps made of it, and whether each is declared.
 fn columns(pipeline: &Pipeline, path: &[String]) -> Vec<(String, bool)> {
     let mut found = Vec::new();
+    if path.first().is_some_and(|key| key == RECORD_KEY) {
+        return found;
+    }
     let path = in_row(pipeline.ingestion.format, path);
+    // A key that is not shown may be any.
+    let same = |(key, own): (&String, &String)| key == own || key == ANY_KEY;
+    let takes = |of: &Traced| of.place.0.len() <= path.len() && path.iter().zip(&of.place.0).all(same);
     for output in &pipeline.outputs {
-        for column in columns_after(output) {
-            // A key that is not shown may be any.
-            let same = |(key, own): (&String, &String)| key == own || key == ANY_KEY;
-            let within = column.path.0.len() <= path.len() && path.iter().zip(&column.path.0).all(same);
-            let takes = !column.path.0.is_empty() && within;
-            if takes {
+        for column in shaped_columns(output) {
+            let taken: Vec<Traced> = traces(output, &column.name).into_iter().filter(takes).collect();
+            let inside = |of: &Traced| of.same.then(|| &path[of.place.0.len()..]);
+            if !taken.is_empty() {
                 let table = &output.table;
                 let name = format!("{}.{}.{}", table.database, table.name, column.name);
-                found.push((name, is_declared(output, &column.name)));
+                found.push((name, taken.iter().all(|of| is_declared(output, &column.name, inside(of)))));
             }
         }
     }
     found
 }
 
-/// Whether somebody has said what becomes of the column; one that holds a token is part of that.
-fn is_declared(output: &Output, column: &str) -> bool {
-    let mut protections = output.table.protections.iter();
-    protections.any(|p| p.path.column.as_str() == column || (p.token && p.token_name() == column))
+/// Whether somebody has said what becomes of what is `inside` a column, or of the column where the way into it is not known.
+fn is_declared(output: &Output, column: &str, inside: Option<&[String]>) -> bool {
+    let holds = |(step, key): (&PathStep, &String)| match step {
+        PathStep::Each => true,
+        PathStep::Field(name) => name == key,
+    };
+    let declares = |path: &ColumnPath| match inside {
+        None => path.inside.is_empty(),
+        Some(inside) => path.inside.len() <= inside.len() && path.inside.iter().zip(inside).all(holds),
+    };
+    output.table.protections.iter().any(|p| p.path.column == column && declares(&p.path))
 }
 
 /// The findings as text.

@@ -156,3 +156,42 @@ async fn refused_records_are_looked_at_and_names_for_keys_are_not_shown() {
     assert_eq!((found.objects, found.records, found.unreadable), (2, 6, 1), "one of them is no JSON");
     assert_eq!(told(&found, Confidence::Low), "$.balances['*'].phone phone High");
 }
+
+/// What an entry says of one field, it does not say of others; what a step made is followed to where it came from.
+#[tokio::test]
+async fn what_is_declared_is_told_by_the_place_in_the_payload() {
+    let payload = |i: usize| {
+        let place = format!(r#""mail":"alice{i}@example.com","phone":"+1 555 010 0199""#);
+        format!(
+            r#"{{"n":{i},"customer":{{{place}}},"friends":[{{{place}}}],"mail":"bob{i}@example.com","to":"eve{i}@example.com"}}"#
+        )
+    };
+    let payloads: Vec<String> = (0..10).map(payload).collect();
+    let of = "struct<mail: string, phone: string>";
+    let columns = format!(
+        "{{name: customer, type: '{of}'}}, {{name: friends, type: 'list<{of}>'}}, {{name: mail, type: string}}, \
+         {{name: to, type: string}}"
+    );
+    let undeclared = async |entries: &str, steps: &str| {
+        let entries = format!("{columns}]\n      piiColumns: [{entries}");
+        let steps = format!("    transformations:\n      - lower: {{column: mail}}\n{steps}");
+        let bed = Bed::with(&(pipeline(&entries) + &steps));
+        bed.land(0, &payloads.iter().map(|payload| (6, Some(payload.clone()))).collect::<Vec<_>>()).await;
+        let pipeline = bed.config.pipelines.values().next().unwrap();
+        let found = scan(&bed.env(&Faults::none()).await.raw().await.unwrap(), pipeline, BOUNDS).await.unwrap();
+        found.undeclared(Confidence::Low).map(|f| format!("{} {}", f.path, f.undeclared.join(","))).collect::<Vec<_>>()
+    };
+    let some =
+        "{name: customer.mail, protect: mask}, {name: 'friends[].mail', protect: mask}, {name: to, protect: drop}";
+    let left = ["$.mail d.t.mail", "$.customer.phone d.t.customer", "$.friends[].phone d.t.friends"];
+    let mut found = undeclared(some, "").await;
+    found.sort_unstable();
+    let mut expected = left.map(str::to_owned);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let all = "{name: customer, protect: mask}, {name: 'friends[]', protect: mask}, {name: to, protect: drop}, \
+               {name: mail, protect: mask}";
+    assert_eq!(undeclared(all, "").await, [""; 0]);
+    let copied = "      - upper: {column: mail, as: loud}\n";
+    assert_eq!(undeclared(&format!("{all}, {{name: loud, protect: keep}}"), copied).await, [""; 0]);
+}

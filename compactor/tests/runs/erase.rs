@@ -2,7 +2,6 @@
 //! runs at the same time bring anything back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
@@ -16,6 +15,7 @@ use firn_shared::crypto::KeyBytes;
 use firn_shared::error::{ErrorKind, Result};
 use firn_shared::store::{Fault, Faults};
 use futures::TryStreamExt;
+use tokio::sync::Notify;
 
 use crate::bed::Bed;
 use crate::protect::{batches, of_subject, sweep, text, token, with_subjects};
@@ -161,20 +161,22 @@ async fn a_run_at_the_same_time_loses_nothing_and_brings_nothing_back() {
         bed.land(0, &events(0..6)).await;
         bed.run(&Faults::none()).await.unwrap();
         bed.land(0, &[events(6..12), vec![of_subject(13, "\"x\"")]].concat()).await;
-        let faults = Faults::at_write(number, Fault::Delay(Duration::from_millis(1500)));
-        let over = AtomicBool::new(false);
+        let (faults, over) = (Faults::at_write(number, Fault::Hold), Notify::new());
         let running = async {
             let outcome = bed.run(&faults).await;
-            over.store(true, Ordering::Release);
+            over.notify_one();
             outcome
         };
         let erasing = async {
-            while !faults.fired() && !over.load(Ordering::Acquire) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            (faults.fired(), erase(&bed, &Faults::none(), "1").await)
+            let held = tokio::select! {
+                () = faults.held() => true,
+                () = over.notified() => false,
+            };
+            let erased = erase(&bed, &Faults::none(), "1").await;
+            faults.open();
+            (held, erased)
         };
-        let (ran, (fired, erased)) = tokio::join!(running, erasing);
+        let (ran, (held, erased)) = tokio::join!(running, erasing);
         erased.unwrap();
         if let Err(e) = ran {
             assert_eq!(e.kind(), ErrorKind::Conflict, "write {number}: {e}");
@@ -184,7 +186,7 @@ async fn a_run_at_the_same_time_loses_nothing_and_brings_nothing_back() {
         bed.prove().await;
         without_orphans(&bed).await;
         is_nowhere(&bed, &[]);
-        if !fired {
+        if !held {
             assert!(number > 8, "a run writes more than {number} times");
             break;
         }

@@ -37,6 +37,8 @@ pub enum Fault {
     ErrorAfter,
     /// It takes this much longer, and succeeds.
     Delay(Duration),
+    /// It waits until [`Faults::open`], and succeeds.
+    Hold,
     /// The process dies before it: this and every later operation fail without effect.
     CrashBefore,
     /// The process dies after it: it has its effect, nothing later has.
@@ -62,6 +64,10 @@ pub struct Faults {
     programme: Programme,
     /// Only operations that change something are counted and broken.
     writes_only: bool,
+    /// Has a permit while an operation is held up.
+    held: Semaphore,
+    /// Hands out no permit; closed as a semaphore, and so opened, when nothing is held up any more.
+    gate: Semaphore,
     state: Mutex<State>,
 }
 
@@ -71,8 +77,8 @@ enum Programme {
     At(Vec<(u64, Fault)>),
     /// Every operation fails with this probability, before or after its effect.
     Random { probability: f64 },
-    /// What changes something waits until this is closed.
-    Gate(Semaphore),
+    /// What changes something waits for the gate.
+    Gate,
 }
 
 #[derive(Debug)]
@@ -126,20 +132,26 @@ impl Faults {
     /// Operations that change something wait until [`Faults::open`], however long that takes.
     #[must_use]
     pub fn gate() -> Arc<Self> {
-        Self::build(Programme::Gate(Semaphore::new(0)), 0, true)
-    }
-
-    /// Opens the gate for everything that waits and everything that comes.
-    pub fn open(&self) {
-        if let Programme::Gate(gate) = &self.programme {
-            gate.close();
-        }
+        Self::build(Programme::Gate, 0, true)
     }
 
     fn build(programme: Programme, seed: u64, writes_only: bool) -> Arc<Self> {
         let random = StdRng::seed_from_u64(seed);
         let state = State { count: 0, dead: false, fired: false, log: Vec::new(), random };
-        Arc::new(Self { programme, writes_only, state: Mutex::new(state) })
+        let (held, gate) = (Semaphore::new(0), Semaphore::new(0));
+        Arc::new(Self { programme, writes_only, held, gate, state: Mutex::new(state) })
+    }
+
+    /// Returns when an operation has come to [`Fault::Hold`]; never, if none does.
+    pub async fn held(&self) {
+        if let Ok(permit) = self.held.acquire().await {
+            permit.forget();
+        }
+    }
+
+    /// Opens the gate for everything that waits and everything that comes.
+    pub fn open(&self) {
+        self.gate.close();
     }
 
     /// How many operations were counted.
@@ -196,12 +208,9 @@ impl Faults {
         writes: bool,
         effect: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        if let (Programme::Gate(gate), true) = (&self.programme, writes)
-            && !gate.is_closed()
-        {
+        if matches!(self.programme, Programme::Gate) && writes && !self.gate.is_closed() {
             self.state().fired = true;
-            // Nobody hands out a permit: this ends when the gate is closed as a semaphore, which opens it.
-            drop(gate.acquire().await);
+            self.wait().await;
         }
         let injected = |what: &str| Error::unavailable(format!("injected fault: {what} {operation} {key}"));
         let fault = self.next(operation, key, writes).map_err(|()| injected("the process is dead at"))?;
@@ -215,11 +224,22 @@ impl Faults {
                 tokio::time::sleep(time).await;
                 effect.await
             }
+            Some(Fault::Hold) => {
+                self.held.add_permits(1);
+                self.wait().await;
+                effect.await
+            }
             Some(Fault::ErrorBefore) => Err(injected("error before")),
             Some(Fault::CrashBefore) => Err(injected("crash before")),
             Some(Fault::ErrorAfter) => effect.await.and_then(|_| Err(injected("reply lost of"))),
             Some(Fault::CrashAfter) => effect.await.and_then(|_| Err(injected("crash after"))),
         }
+    }
+
+    /// Returns once the gate is open.
+    async fn wait(&self) {
+        // Never a permit: the semaphore is closed.
+        drop(self.gate.acquire().await);
     }
 
     /// Counts an operation and says what is to happen to it; `Err` when the process is dead.
@@ -235,7 +255,7 @@ impl Faults {
         let number = state.count;
         let fault = match &self.programme {
             Programme::At(faults) => faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault),
-            Programme::Gate(_) => None,
+            Programme::Gate => None,
             Programme::Random { probability } => {
                 let hit = state.random.random_bool(*probability);
                 let after = state.random.random_bool(0.5);
@@ -364,6 +384,21 @@ mod tests {
             assert_eq!(store.head("0").await.is_ok(), alive, "{fault:?}");
             assert_eq!(faults.log()[1].fault, Some(fault));
         }
+    }
+
+    #[tokio::test]
+    async fn a_held_operation_has_no_effect_until_the_gate_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let local: Arc<dyn Store> = Arc::new(LocalStore::new(dir.path()).unwrap());
+        let faults = Faults::at_write(2, Fault::Hold);
+        let store = faults.around(Arc::clone(&local));
+        let look = async {
+            faults.held().await;
+            let seen = local.list("", None, Depth::All).await.unwrap().objects.len();
+            faults.open();
+            seen
+        };
+        assert_eq!(tokio::join!(puts(store.as_ref(), 3), look), (3, 1));
     }
 
     #[tokio::test]

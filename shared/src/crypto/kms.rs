@@ -188,7 +188,9 @@ impl KmsProvider {
         let context = self.context_of(of);
         expect(&wrapped, (&self.name, of.version(), &context))
             .map_err(|what| Error::data(format!("{} {what}", place())))?;
-        let blob = STANDARD.decode(&wrapped.wrapped).map_err(|e| Error::data(place()).with_source(e))?;
+        let blob = STANDARD.decode(&wrapped.wrapped).map_err(|e| {
+            Error::data(format!("{} is no wrapped key of Firn: `wrapped` is not base64", place())).with_source(e)
+        })?;
         // By the configured key, not by the one that the object names: KMS refuses what any other has wrapped.
         let mut request = self.client.decrypt().key_id(&self.key_id).ciphertext_blob(Blob::new(blob));
         for (name, value) in &context {

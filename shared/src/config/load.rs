@@ -283,6 +283,7 @@ fn read_text<T: DeserializeOwned>(
         node.kind = Kind::Map(Vec::new());
     }
     let (shape, value) = shape::check(schema, &node);
+    node.wipe();
     let file = File::new(path, shape);
     for (at, message) in mistakes {
         file.report_at(at, "", message);

@@ -38,6 +38,6 @@ pub use load::{
     Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, load_with, read_tests, with_plugins, yaml_as_json,
 };
 pub use problems::{Problem, Problems};
-pub use ring::{Ring, RingKey, read_ring};
+pub use ring::{Ring, RingKey, RingStamp, read_ring, ring_stamp};
 pub(crate) use shape::join;
 pub use show::show;

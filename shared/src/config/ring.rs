@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::check::File;
 use super::env;
@@ -9,7 +10,7 @@ use super::load::read_file;
 use super::problems::Problems;
 use super::schema;
 use super::shape::join;
-use super::wire::RingYaml;
+use super::wire::{Material, RingYaml};
 use crate::crypto::KeyBytes;
 use crate::error::{Error, Result};
 use crate::ids::KeyName;
@@ -32,15 +33,20 @@ pub struct RingKey {
     pub token: Option<KeyBytes>,
 }
 
+/// A state of a key ring's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingStamp {
+    modified: SystemTime,
+    bytes: u64,
+}
+
 /// Reads a key ring; `${ENV}` is expanded in it.
 ///
 /// # Errors
 /// `Config` when others may read the file, or with everything that is wrong in it. Key material is in no message.
 pub fn read_ring(path: &Path) -> Result<Ring> {
-    let unreadable =
-        |e: std::io::Error| Error::config(format!("key ring {} cannot be read: {e}", path.display())).with_source(e);
-    only_ours(path, &std::fs::metadata(path).map_err(unreadable)?)?;
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+    ring_stamp(path)?;
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|e| unreadable(path, e))?);
     let (file, yaml) = read_file::<RingYaml>(path, &text, &schema::ring(), &env::variable);
     let ring = yaml.map(|yaml| check(&file, &yaml));
     let mut problems = Problems::default();
@@ -51,6 +57,20 @@ pub fn read_ring(path: &Path) -> Result<Ring> {
         Some(ring) if problems.is_empty() => Ok(ring),
         _ => Err(problems.finish().into()),
     }
+}
+
+/// When a key ring was changed last, and its size: while these are the same, so is what is in it.
+///
+/// # Errors
+/// `Config` when it cannot be looked at, or others may read it.
+pub fn ring_stamp(path: &Path) -> Result<RingStamp> {
+    let metadata = std::fs::metadata(path).map_err(|e| unreadable(path, e))?;
+    only_ours(path, &metadata)?;
+    Ok(RingStamp { modified: metadata.modified().map_err(|e| unreadable(path, e))?, bytes: metadata.len() })
+}
+
+fn unreadable(path: &Path, e: std::io::Error) -> Error {
+    Error::config(format!("key ring {} cannot be read: {e}", path.display())).with_source(e)
 }
 
 #[cfg(unix)]
@@ -70,8 +90,8 @@ fn only_ours(_: &Path, _: &std::fs::Metadata) -> Result<()> {
 }
 
 fn check(file: &File, yaml: &RingYaml) -> Ring {
-    let material = |path: &str, text: &String| {
-        let key = KeyBytes::from_base64(text);
+    let material = |path: &str, text: &Material| {
+        let key = KeyBytes::from_base64(text.expose());
         if key.is_none() {
             file.report(path, "is not base64 of 32 bytes; `openssl rand -base64 32` makes one");
         }

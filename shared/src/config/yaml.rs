@@ -10,6 +10,7 @@ use serde_yaml::{Mapping, Number, Value};
 use yaml_rust2::Event;
 use yaml_rust2::parser::Parser;
 use yaml_rust2::scanner::{Marker, TScalarStyle};
+use zeroize::Zeroize;
 
 /// Collections may be nested this deep.
 const DEPTH_MAX: usize = 64;
@@ -32,6 +33,18 @@ impl From<&Marker> for Position {
 pub(super) struct Node {
     pub(super) at: Position,
     pub(super) kind: Kind,
+}
+
+impl Node {
+    /// Wipes the texts: what was read may hold passwords and keys.
+    pub(super) fn wipe(&mut self) {
+        match &mut self.kind {
+            Kind::Text { text, .. } => text.zeroize(),
+            Kind::List(items) => items.iter_mut().for_each(Self::wipe),
+            Kind::Map(entries) => entries.iter_mut().for_each(|entry| entry.value.wipe()),
+            _ => {}
+        }
+    }
 }
 
 /// What a value is.

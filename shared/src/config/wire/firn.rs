@@ -1,9 +1,11 @@
 //! `firn.yaml`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use super::{AccessYaml, MaintenanceYaml, wire, words};
 
@@ -269,6 +271,35 @@ pub(in crate::config) enum OneOrMany {
     Many(Vec<String>),
 }
 
+/// Key material as text: not printable, wiped when dropped.
+#[derive(Clone)]
+pub(in crate::config) struct Material(Zeroizing<String>);
+
+impl Material {
+    /// The text, for the one call that needs it.
+    pub(in crate::config) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Material {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Material {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
+    }
+}
+
+impl Serialize for Material {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
 wire! {
     /// A key ring.
     struct RingYaml {
@@ -276,14 +307,17 @@ wire! {
         #[schemars(required)]
         keys: Option<BTreeMap<String, Option<RingKeyYaml>>>,
         /// Seed of the Ed25519 key that signs certificates of erasure: base64 of 32 bytes.
-        signing: Option<String>,
+        #[schemars(with = "Option<String>")]
+        signing: Option<Material>,
     }
     /// A key of a ring.
     struct RingKeyYaml {
         /// Versions by number, each base64 of 32 bytes; the largest number seals, the others open what they sealed.
         #[schemars(required)]
-        versions: Option<BTreeMap<String, String>>,
+        #[schemars(with = "Option<BTreeMap<String, String>>")]
+        versions: Option<BTreeMap<String, Material>>,
         /// The secret behind tokens and hashes: base64 of 32 bytes. It never changes.
-        token: Option<String>,
+        #[schemars(with = "Option<String>")]
+        token: Option<Material>,
     }
 }

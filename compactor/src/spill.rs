@@ -1,49 +1,109 @@
 //! Batches on local disk, so that the size of a run is not bounded by memory.
 //!
 //! A file is a sequence of frames, each a length and a zstd frame of an Arrow IPC stream with one batch: nothing is
-//! held open between frames, so that thousands of files cost no memory. Spilled data is never read by another run; the
-//! directory is removed with the [`SpillDir`].
+//! held open between frames, so that thousands of files cost no memory. Spilled data is never read by another run, nor by
+//! another user; the directory is removed with the [`SpillDir`]. A process that is killed leaves it behind: it held a lock
+//! there (`flock`), so whoever spills next can tell that nobody needs the directory, and removes it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
+use firn_shared::clock::{Clock, SystemClock};
 use firn_shared::error::{Error, Result};
 
 /// Fast, and JSON-like columns still shrink by half and more.
 const LEVEL: i32 = 1;
+/// What the names of all directories begin with.
+const PREFIX: &str = "firn-";
+/// The file in a directory whose lock the process holds.
+const LOCK: &str = "lock";
+/// A directory is looked at when its lock is so old: right after it was made, nobody has the lock yet.
+const YOUNG: Duration = Duration::from_mins(1);
 
 /// A directory of spilled files that goes when it is dropped.
 #[derive(Debug)]
-pub struct SpillDir(PathBuf);
+pub struct SpillDir {
+    path: PathBuf,
+    lock: File,
+}
 
 impl SpillDir {
-    /// A new directory below `parent`, which is made when it is missing.
+    /// A new directory `firn-{name}` below `parent`, which is made when it is missing; those of dead processes go.
     ///
     /// # Errors
     /// `Config`, naming the directory that cannot be made.
     pub fn new(parent: &Path, name: &str) -> Result<Self> {
-        let path = parent.join(name);
-        std::fs::create_dir_all(&path).map_err(|e| {
+        let path = parent.join(format!("{PREFIX}{name}"));
+        let make = || {
+            std::fs::create_dir_all(parent)?;
+            DirBuilder::new().mode(0o700).create(&path)?;
+            let lock = private().create_new(true).write(true).open(path.join(LOCK))?;
+            lock.lock()?;
+            Ok(lock)
+        };
+        let lock = make().map_err(|e: std::io::Error| {
             Error::config(format!("cannot spill to {} (compactor.tempDir): {e}", path.display())).with_source(e)
         })?;
-        Ok(Self(path))
+        remove_abandoned(parent, YOUNG);
+        Ok(Self { path, lock })
     }
 
     /// The file of this name, empty at first.
     pub fn file(&self, name: &str) -> SpillFile {
-        SpillFile { path: self.0.join(name), bytes: 0, rows: 0 }
+        SpillFile { path: self.path.join(name), bytes: 0, rows: 0 }
     }
 }
 
 impl Drop for SpillDir {
     fn drop(&mut self) {
-        // What stays behind is garbage in a directory for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
+        // What stays behind is removed by whoever spills next.
+        let _ = std::fs::remove_dir_all(&self.path);
+        let _ = self.lock.unlock();
     }
+}
+
+/// Removes what processes of this machine have left behind that were killed, and says how many directories went.
+pub fn sweep(parent: &Path) -> u64 {
+    remove_abandoned(parent, YOUNG)
+}
+
+fn remove_abandoned(parent: &Path, young: Duration) -> u64 {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if is_ours && is_abandoned(&entry.path(), young) {
+            match std::fs::remove_dir_all(entry.path()) {
+                Ok(()) => removed += 1,
+                // Of another user, say, or somebody else was faster.
+                Err(e) => {
+                    tracing::warn!(directory = %entry.path().display(), error = %e, "spilled rows cannot be removed");
+                }
+            }
+        }
+    }
+    removed
+}
+
+/// Whether nobody holds the lock, of a directory whose lock is no longer young.
+fn is_abandoned(dir: &Path, young: Duration) -> bool {
+    let old = |file: &File| {
+        let at = file.metadata().and_then(|of| of.modified()).map(chrono::DateTime::from);
+        at.is_ok_and(|at| (SystemClock.now() - at).to_std().is_ok_and(|age| age >= young))
+    };
+    File::open(dir.join(LOCK)).is_ok_and(|lock| old(&lock) && lock.try_lock().is_ok())
+}
+
+/// Files for nobody else's eyes.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
 }
 
 /// A file of batches; removed when it is dropped.
@@ -90,7 +150,7 @@ impl SpillFile {
         let plain = encode().map_err(|e| Error::bug("cannot spill a batch").with_source(e))?;
         let write = || -> std::io::Result<()> {
             let packed = zstd::bulk::compress(&plain, LEVEL)?;
-            let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+            let mut file = private().create(true).append(true).open(&self.path)?;
             file.write_all(&(packed.len() as u64).to_le_bytes())?;
             file.write_all(&(plain.len() as u64).to_le_bytes())?;
             file.write_all(&packed)
@@ -188,6 +248,31 @@ mod tests {
         drop(file);
         drop(dir);
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_process_spilled_is_for_nobody_else_and_goes_with_the_next() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let [alive, killed] = ["alive", "killed"].map(|name| SpillDir::new(parent.path(), name).unwrap());
+        let mut file = killed.file("a");
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3));
+        file.append(&RecordBatch::try_from_iter([("n", column)]).unwrap()).unwrap();
+        for (path, mode) in [(&killed.path, 0o700), (&file.path, 0o600)] {
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{}", path.display());
+        }
+        std::fs::create_dir(parent.path().join("others")).unwrap();
+        assert_eq!(remove_abandoned(parent.path(), Duration::ZERO), 0, "both are at work");
+        // A killed process drops nothing, but the kernel takes its locks.
+        killed.lock.unlock().unwrap();
+        std::mem::forget((file, killed));
+        assert_eq!(sweep(parent.path()), 0, "it may be about to take the lock");
+        assert_eq!(remove_abandoned(parent.path(), Duration::ZERO), 1);
+        let mut left: Vec<_> =
+            std::fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["firn-alive", "others"]);
+        drop(alive);
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub async fn diff(
     (temp, run, cpu): (&Path, RunId, &Cpu),
 ) -> Result<Diff> {
     let identity = Arc::new(Identity::new(by.clone(), &Reader::all(table)?)?);
-    let dir = crate::spill::SpillDir::new(temp, &format!("firn-{run}-diff"))?;
+    let dir = crate::spill::SpillDir::new(temp, &format!("{run}-diff"))?;
     let permit = cpu.permit(cpu.memory()).await?;
     let buckets = buckets(turnover, permit.bytes());
     let side = |name: &str| Side::new(&dir, (name, buckets), (permit.bytes() / BUCKET_SHARE) as usize);

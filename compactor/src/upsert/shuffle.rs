@@ -64,7 +64,7 @@ impl Shuffle {
         let mut fields: Vec<_> =
             table.fields().iter().map(|f| Arc::new(f.as_ref().clone().with_nullable(true))).collect();
         fields.extend([DELETE, SILENT].map(|name| Arc::new(Field::new(name, DataType::Boolean, false))));
-        let dir = SpillDir::new(parent, &format!("firn-{run}"))?;
+        let dir = SpillDir::new(parent, &run.to_string())?;
         let count = raw_bytes.div_ceil((memory / BUCKET_SHARE).max(1)).clamp(1, BUCKETS_MAX);
         let buckets = (0..count).map(|n| Arc::new(Mutex::new(dir.file(&format!("incoming-{n}"))))).collect();
         let names: Vec<String> = keys.names().to_vec();

@@ -24,27 +24,25 @@ mod rows;
 mod snapshots;
 mod tables;
 mod turn;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use firn_shared::config::domain::{Output, Pipeline, Protect, Protection};
-use firn_shared::config::protected::protected;
 use firn_shared::crypto::KeyBytes;
-use firn_shared::crypto::erase::{Eraser, Subject};
-use firn_shared::crypto::payload::Protected;
-use firn_shared::error::{Error, Result};
-use firn_shared::ids::{KeyName, Offset, PipelineName, RunId};
+use firn_shared::error::Result;
+use firn_shared::ids::{KeyName, Offset, PipelineName};
 use iceberg::TableIdent;
 use serde::{Deserialize, Serialize};
 
-use crate::maintain;
-use crate::run::{Env, Target};
+use crate::run::Env;
 pub use certificate::{Certificate, public_key, verify};
 use journal::Journal;
 use turn::Turn;
+use whole::Whole;
+pub use whole::as_written;
 
 /// What was found, and done unless it was only looked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +66,13 @@ pub struct Report {
     pub tables: BTreeMap<String, TableErased>,
     /// Objects of keys that were destroyed, or would be.
     pub keys: BTreeSet<String>,
+    /// Raw topics, `cluster/topic`, that no pipeline reads; they were not looked through.
+    #[serde(default)]
+    pub unread: BTreeSet<String>,
+    /// Keys that tables have been sealed with and that `firn.yaml` does not have any more; the subject's key of such a name
+    /// was not looked for.
+    #[serde(default)]
+    pub unknown_keys: BTreeSet<KeyName>,
 }
 
 /// What became of a pipeline's raw objects.
@@ -119,6 +124,8 @@ pub struct TableErased {
     /// Rows with something in them that is sealed, or looks like it, and that no key here opens; they were looked through
     /// as they are.
     pub unopened: u64,
+    /// Columns that the pipeline does not have and no run has protected; they stay as they are.
+    pub foreign: Vec<String>,
 }
 
 impl Report {
@@ -139,9 +146,11 @@ pub async fn look(env: &Env, subject: &str) -> Result<Report> {
     let whole = Whole::of(env, subject).await?;
     let mut journal = Journal::of_dry_run(Report { dry_run: true, ..whole.report() });
     let mut looked = raw::Looked::default();
-    for (pipeline, eraser) in whole.pipelines()? {
-        raw::Work::new(env, pipeline, eraser, whole.run).await?.erase(None, &mut journal, &mut looked).await?;
+    whole.say(journal.report());
+    for (pipeline, parts) in whole.pipelines()? {
+        raw::Work::new(env, pipeline, parts, whole.run).await?.erase(None, &mut journal, &mut looked).await?;
     }
+    journal.report().unread = whole.unread(&looked).await?;
     for (work, _) in whole.tables()? {
         work.look(&mut journal).await?;
     }
@@ -167,15 +176,14 @@ pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report,
     let mut journal = Journal::open(Arc::clone(&store), &whole.subject, whole.report()).await?;
     let mut turn = Turn::take(store, Arc::clone(&env.clock), whole.run, journal.who()).await?;
     let mut looked = raw::Looked::default();
-    for (pipeline, eraser) in whole.pipelines()? {
-        let work = raw::Work::new(env, pipeline, eraser, whole.run).await?;
+    whole.say(journal.report());
+    for (pipeline, parts) in whole.pipelines()? {
+        let work = raw::Work::new(env, pipeline, parts, whole.run).await?;
         work.erase(Some(&mut turn), &mut journal, &mut looked).await?;
     }
-    for target in &whole.targets {
-        if is_erasable(target.output) {
-            tables::mark(env, &target.definition(), whole.run).await?;
-        }
-        tables::mark(env, &target.quarantine()?, whole.run).await?;
+    journal.report().unread = whole.unread(&looked).await?;
+    for definition in whole.definitions()? {
+        tables::mark(env, &definition, whole.run).await?;
     }
     journal.report().raw_removed += raw::sweep(env, &mut turn, &looked).await?;
     journal.save().await?;
@@ -196,104 +204,6 @@ pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report,
     Ok((journal.close(Some(&certificate)).await?, certificate))
 }
 
-/// Whether a table has values that go with a subject.
-fn is_erasable(output: &Output) -> bool {
-    output.table.protections.iter().any(Protection::is_erasable)
-}
-
-/// Everything that one erasure is about.
-struct Whole<'a> {
-    env: &'a Env,
-    run: RunId,
-    subject: Subject,
-    /// Tables of pipelines in whose records values go: of some the quarantine alone, which holds whole records.
-    targets: Vec<Target<'a>>,
-}
-
-impl<'a> Whole<'a> {
-    async fn of(env: &'a Env, subject: &str) -> Result<Self> {
-        let mut targets = Target::select(&env.config, None, None)?;
-        targets.retain(|target| target.pipeline.outputs.iter().any(is_erasable));
-        if targets.is_empty() {
-            return Err(Error::config(
-                "no table has a protected column with a `subject`, so nobody's data can be told apart; add `subject` to `piiColumns`",
-            ));
-        }
-        if subject.is_empty() {
-            return Err(Error::config("the subject is empty"));
-        }
-        for target in &targets {
-            let table = is_erasable(target.output).then(|| target.ident());
-            for ident in table.into_iter().chain([target.quarantine()?.ident]) {
-                if let Some(table) = env.catalog.load(&ident).await? {
-                    snapshots::check(&table)?;
-                }
-            }
-        }
-        // Everything that may stand for the subject, in whichever of the tables: tokens of its keys, and hashes of columns.
-        let protected: Vec<Protected> = targets.iter().flat_map(|target| protected(target.output)).collect();
-        let (mut names, mut hashed) = (BTreeSet::new(), BTreeSet::new());
-        for Protected { protection, column, .. } in &protected {
-            let Some(key) = &protection.key else { continue };
-            if protection.how == Protect::Hash {
-                hashed.insert((key.clone(), column.clone()));
-            }
-            if protection.is_erasable() || protection.token || matches!(protection.how, Protect::Token | Protect::Hash)
-            {
-                names.insert(key.clone());
-            }
-        }
-        let subject = Subject::new(subject, &env.keys, &names, &hashed).await?;
-        Ok(Self { env, run: RunId::new(), subject, targets })
-    }
-
-    fn report(&self) -> Report {
-        let mut report = Report { began: self.env.clock.now(), ..Report::default() };
-        for (key, short) in self.subject.names() {
-            report.subject.entry(key.clone()).or_insert_with(|| short.clone());
-        }
-        report
-    }
-
-    /// What takes the subject out of records of a pipeline.
-    fn eraser(&self, pipeline: &Pipeline) -> Result<Eraser> {
-        let protected: Vec<Protected> = pipeline.outputs.iter().flat_map(protected).collect();
-        Eraser::new(self.subject.clone(), &protected)
-    }
-
-    /// The pipelines of the tables, once each, with what finds the subject in their payloads.
-    fn pipelines(&self) -> Result<Vec<(&'a Pipeline, Eraser)>> {
-        let mut out: Vec<(&Pipeline, Eraser)> = Vec::new();
-        for pipeline in self.targets.iter().map(|target| target.pipeline) {
-            if out.iter().all(|(known, _)| known.name != pipeline.name) {
-                out.push((pipeline, self.eraser(pipeline)?));
-            }
-        }
-        Ok(out)
-    }
-
-    /// The tables, each quarantine first, as a run commits them.
-    fn tables(&self) -> Result<Vec<(tables::Work<'a>, maintain::Subject)>> {
-        let mut out = Vec::new();
-        let (env, run) = (self.env, self.run);
-        for target in &self.targets {
-            let eraser = self.eraser(target.pipeline)?;
-            let rejects: Arc<dyn rows::Erase> = Arc::new(rows::Rejects::new(eraser, Arc::clone(&env.keys)));
-            let matching: Arc<dyn rows::Erase> = Arc::new(rows::Matching::new(target.output, &self.subject));
-            for maintained in maintain::Subject::of(target)?.into_iter().rev() {
-                let ident = maintained.ident.clone();
-                let is_table = ident == target.ident();
-                if is_table && !is_erasable(target.output) {
-                    continue;
-                }
-                let erase = Arc::clone(if is_table { &matching } else { &rejects });
-                out.push((tables::Work { env, run, ident, erase }, maintained));
-            }
-        }
-        Ok(out)
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let did = if self.dry_run { "would lose" } else { "lost" };
@@ -306,13 +216,15 @@ impl fmt::Display for Report {
             }
         }
         for (table, erased) in &self.tables {
-            let TableErased { rows, files, snapshots, deleted, orphans, young, left, elsewhere, unopened } = erased;
+            let TableErased { rows, files, snapshots, deleted, orphans, young, left, elsewhere, unopened, foreign } =
+                erased;
             write!(f, "{table}: {rows} rows in {files} files {did} values")?;
             if *unopened > 0 {
                 write!(f, "; {unopened} rows {sealed}")?;
             }
             if self.dry_run {
                 writeln!(f, "; {snapshots} older snapshots would go")?;
+                say_foreign(f, foreign)?;
                 continue;
             }
             writeln!(f, "; {snapshots} older snapshots and {} files are gone", deleted + orphans)?;
@@ -325,6 +237,16 @@ impl fmt::Display for Report {
             for place in elsewhere {
                 writeln!(f, "  files that nothing names were not looked for in {place}")?;
             }
+            say_foreign(f, foreign)?;
+        }
+        for topic in &self.unread {
+            writeln!(f, "raw zone of {topic}: no pipeline reads it, so it was not looked through")?;
+        }
+        for key in &self.unknown_keys {
+            writeln!(
+                f,
+                "key {key} has sealed values and is not in firn.yaml; subjects' keys of that name were not looked for"
+            )?;
         }
         if self.resumed > 0 {
             writeln!(f, "interrupted and gone on with {} times", self.resumed)?;
@@ -332,4 +254,11 @@ impl fmt::Display for Report {
         let keys = if self.dry_run { "would be destroyed" } else { "destroyed" };
         write!(f, "{} keys {keys}", self.keys.len())
     }
+}
+
+fn say_foreign(f: &mut fmt::Formatter<'_>, columns: &[String]) -> fmt::Result {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "  columns that the pipeline does not have stay as they are: {}", columns.join(", "))
 }

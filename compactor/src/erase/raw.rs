@@ -41,21 +41,30 @@ pub struct Looked {
     names: BTreeMap<PartitionRef, Names>,
 }
 
+/// What of a pipeline is looked through.
+#[derive(Debug)]
+pub struct Parts {
+    /// Takes the subject out of its records.
+    pub eraser: Arc<Eraser>,
+    /// Topics that its tables have read, whatever it names now.
+    pub read: BTreeSet<TopicRef>,
+}
+
 /// Erases from the objects of one pipeline's topics.
 pub struct Work<'a> {
     env: &'a Env,
     store: Arc<dyn Store>,
-    eraser: Arc<Eraser>,
+    parts: Parts,
     pipeline: &'a Pipeline,
     /// In the names of new objects.
     erasure: String,
 }
 
 impl<'a> Work<'a> {
-    pub async fn new(env: &'a Env, pipeline: &'a Pipeline, eraser: Eraser, run: RunId) -> Result<Self> {
+    pub async fn new(env: &'a Env, pipeline: &'a Pipeline, parts: Parts, run: RunId) -> Result<Self> {
         // The last digits of a version 7 identity are the random ones.
         let erasure = run.0.simple().to_string()[20..].to_owned();
-        Ok(Self { env, store: env.raw().await?, eraser: Arc::new(eraser), pipeline, erasure })
+        Ok(Self { env, store: env.raw().await?, parts, pipeline, erasure })
     }
 
     /// Looks through everything and, with the turn, lets the ledger name objects without the subject.
@@ -63,7 +72,10 @@ impl<'a> Work<'a> {
     /// # Errors
     /// `Conflict` when another erasure took the turn over; `Data` for a broken ledger or object; those of the store.
     pub async fn erase(&self, mut turn: Option<&mut Turn>, journal: &mut Journal, looked: &mut Looked) -> Result<()> {
-        let topics = topics(&*self.store, &self.pipeline.ingestion).await?;
+        let mut topics = topics(&*self.store, &self.pipeline.ingestion).await?;
+        topics.extend(self.parts.read.iter().cloned());
+        topics.sort();
+        topics.dedup();
         for partition in partitions(&*self.store, &topics).await? {
             self.partition(&partition, turn.as_deref_mut(), journal, looked).await?;
         }
@@ -164,7 +176,7 @@ impl<'a> Work<'a> {
         let permit = self.env.cpu.permit(2 * object.bytes + (1 << 20)).await?;
         let bytes = self.store.get(&object.key).await?;
         let url = format!("{}/{}", self.store.url(), object.key);
-        let (eraser, refused) = (Arc::clone(&self.eraser), object.event_hour.is_none());
+        let (eraser, refused) = (Arc::clone(&self.parts.eraser), object.event_hour.is_none());
         let look = move || {
             let found = Stored { bytes: &bytes, url: &url, refused }.look(&eraser);
             (bytes, url, found)
@@ -177,7 +189,7 @@ impl<'a> Work<'a> {
             if closed > 0 {
                 unopened.insert(line);
             }
-            if let Erased::Changed(new) = self.eraser.erase_opened(&bytes, &plain) {
+            if let Erased::Changed(new) = self.parts.eraser.erase_opened(&bytes, &plain) {
                 found.lines.entry(line).or_insert_with(New::default).put(part, new);
             }
         }
@@ -261,6 +273,11 @@ pub async fn sweep(env: &Env, turn: &mut Turn, looked: &Looked) -> Result<u64> {
 }
 
 impl Looked {
+    /// The topics.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicRef> {
+        self.topics.iter()
+    }
+
     /// Whether nothing names this object and nothing will.
     fn is_unnamed(&self, key: &str) -> bool {
         let (partition, start) = match key.parse() {

@@ -1,6 +1,6 @@
 //! Which rows of a table are the subject's, and what they are without the values.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
@@ -11,11 +11,11 @@ use arrow_array::{
 use arrow_buffer::{BooleanBuffer, OffsetBuffer};
 use arrow_schema::DataType;
 use async_trait::async_trait;
-use firn_shared::config::domain::{Output, PathStep};
-use firn_shared::config::protected::{key_column, sealing_keys, steps};
+use firn_shared::config::domain::PathStep;
+use firn_shared::config::protected::key_column;
 use firn_shared::crypto::erase::{Erased, Eraser, Naming, Sealed, Subject};
 use firn_shared::crypto::keys::key_of;
-use firn_shared::crypto::{Keys, Plaintext};
+use firn_shared::crypto::{Erasable, Keys, Plaintext};
 use firn_shared::error::{Error, ErrorKind, Result};
 
 use crate::protect::{canonical, holds};
@@ -38,6 +38,20 @@ pub trait Erase: Send + Sync {
     }
 }
 
+/// The columns that say which key sealed a row's values.
+fn keys(values: &BTreeSet<Erasable>) -> BTreeSet<String> {
+    values.iter().filter(|of| of.seals).filter_map(|of| of.key.as_ref()).map(key_column).collect()
+}
+
+/// The columns with something that goes, and those that say whose it is.
+pub fn columns(values: &BTreeSet<Erasable>) -> BTreeSet<String> {
+    let gone = values.iter().flat_map(|of| &of.columns).filter_map(|path| match path.first() {
+        Some(PathStep::Field(name)) => Some(name.clone()),
+        _ => None,
+    });
+    gone.chain(values.iter().map(|of| of.subject.to_string())).chain(keys(values)).collect()
+}
+
 /// Rows of a table by their subject columns and the keys that sealed them.
 pub struct Matching {
     subject: Subject,
@@ -49,34 +63,15 @@ pub struct Matching {
 }
 
 impl Matching {
-    /// Of the table of `output`.
-    pub fn new(output: &Output, subject: &Subject) -> Self {
-        let protections: Vec<_> = output.table.protections.iter().filter(|p| p.is_erasable()).collect();
-        let after = firn_shared::config::columns_after(output);
-        let mut subjects: Vec<(String, Naming)> = Vec::new();
-        for name in protections.iter().filter_map(|p| p.subject.as_ref()) {
-            // Sealed or not: the column, and the token beside it, as far as the table has them.
-            for name in [name.to_string(), format!("{name}_token")] {
-                let column = after.iter().find(|column| column.name == name);
-                if let Some(column) = column.filter(|_| subjects.iter().all(|(known, _)| *known != name)) {
-                    subjects.push((name, Naming::of(&column.r#type)));
-                }
-            }
-        }
-        let keys = sealing_keys(&output.table.protections).into_iter().map(key_column).collect();
-        let mut gone = Vec::new();
-        for protection in protections.iter().filter(|p| !matches!(p.how, firn_shared::config::domain::Protect::Drop)) {
-            let path = steps(&protection.path);
-            if protection.token {
-                let mut token = path.clone();
-                if let Some(last) = token.iter_mut().rfind(|step| matches!(step, PathStep::Field(_))) {
-                    *last = PathStep::Field(protection.token_name());
-                }
-                gone.push(token);
-            }
-            gone.push(path);
-        }
-        Self { subject: subject.clone(), subjects, keys, gone }
+    /// Of a table with these values; `naming` says how a column names a subject, and which columns there are.
+    pub fn new(values: &BTreeSet<Erasable>, subject: &Subject, naming: &dyn Fn(&str) -> Option<Naming>) -> Self {
+        // Sealed or not: the column, and the token beside it, as far as the table has them.
+        let names = values.iter().flat_map(|of| [of.subject.to_string(), format!("{}_token", of.subject)]);
+        let names: BTreeSet<String> = names.collect();
+        let subjects = names.into_iter().filter_map(|name| naming(&name).map(|naming| (name, naming))).collect();
+        let gone: BTreeSet<Vec<PathStep>> = values.iter().flat_map(|of| of.columns.iter().cloned()).collect();
+        let keys = keys(values).into_iter().collect();
+        Self { subject: subject.clone(), subjects, keys, gone: gone.into_iter().collect() }
     }
 
     fn mask(&self, batch: &RecordBatch) -> Result<BooleanBuffer> {

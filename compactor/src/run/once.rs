@@ -20,7 +20,7 @@ use crate::plan::read::{Bounds, plan as read_plan, topics_of};
 use crate::plan::{Plan, Scope, Slice, SliceObject, cut};
 use crate::table::erasure::{Mark, Marks};
 use crate::table::offsets::State;
-use crate::table::{Committer, offsets};
+use crate::table::{Committer, erasable, offsets};
 use crate::upsert::{Affected, Buckets, Shuffle, Upserting};
 
 /// A slice holds at least this many uncompressed bytes, so that files do not become tiny.
@@ -455,7 +455,8 @@ impl Finish<'_> {
         report.replaced = effect.replaced().values().sum();
         let turnover = plan.branch.as_ref().map(|branch| (branch, effect.turnover(&written.files)));
         let made = (written.files.clone(), effect, how);
-        let also = (mark.clone().into_iter().collect(), quarantined);
+        let erasable = erasable::grown(table, target.output)?;
+        let also = (mark.clone().into_iter().chain(erasable).collect(), quarantined);
         let committed = commit::table(plan, execution, committer, made, (table, state, account), also).await?;
         report.snapshot = Some(committed.snapshot_id);
         if let Some((name, turnover)) = turnover {

@@ -4,8 +4,9 @@
 //! table or loads it ([`athena`] says what of it Athena does not read), [`crate::write`] writes data and delete files, [`snapshot`] turns a change into one snapshot, its
 //! manifests made by `producer`, on `main` or a branch ([`refs`]). [`validate`] says whether that snapshot still makes
 //! sense on the table as it is now, and [`commit`] swaps the pointer in a [`catalog`], again and again until it knows how
-//! it went. [`offsets`] keeps the consumed position in the same metadata, [`erasure`] what keeps runs from bringing back what
-//! was erased. [`calendar`] counts the years to hours that partitions are made of. [`scan`] is the one way to read: live files and
+//! it went. [`offsets`] keeps the consumed position in the same metadata, [`erasable`] what goes with a subject, [`erasure`]
+//! what keeps runs from bringing back what was erased. [`calendar`] counts the years to hours that partitions are made of.
+//! [`scan`] is the one way to read: live files and
 //! live rows, deletes applied. [`read`] and [`overwrite`] choose rows by where they came from, for `reprocess`, the
 //! quarantine and `reconcile --deep`. [`storage`] stands below all of it: every byte goes through our own object store.
 
@@ -14,6 +15,7 @@ pub mod calendar;
 pub mod catalog;
 pub mod commit;
 pub mod create;
+pub mod erasable;
 pub mod erasure;
 mod files;
 pub mod offsets;

@@ -129,6 +129,41 @@ async fn an_erased_subject_is_nowhere_and_everybody_else_stays() {
     is_nowhere(&bed, &[]);
 }
 
+/// A column that the pipeline has lost, and a topic that it does not name any more, were left alone and certified.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_pipeline_has_forgotten_is_erased_too() {
+    let mut bed = Bed::protected(&with_subjects(false));
+    bed.land(0, &[events(0..6), vec![of_subject(7, "\"many\"")]].concat()).await;
+    bed.run(&Faults::none()).await.unwrap();
+    let mut forgetful = with_subjects(false).replace("topic: t}", "topic: u}");
+    for line in [
+        "        - {name: 'phones[]', protect: encrypt, subject: who}\n",
+        "        - {name: phones, type: 'list<string>'}\n",
+        "        - {name: n, type: int}\n",
+    ] {
+        assert!(forgetful.contains(line), "{line}");
+        forgetful = forgetful.replace(line, "");
+    }
+    bed.reconfigure(&forgetful);
+    bed.land_in("c/u/1", 0, &events(8..14)).await;
+    bed.land_in("c/nobodys/1", 0, &[(6, Some("{}".to_owned()))]).await;
+    bed.run(&Faults::none()).await.unwrap();
+    assert_eq!(mails(&bed).await, [4, 4, 4]);
+    let done = erase(&bed, &Faults::none(), "1").await.unwrap();
+    assert_eq!((done.raw[&"p".parse().unwrap()].records, done.tables["d.t"].rows), (5, 4), "{done}");
+    assert_eq!(done.unread.iter().collect::<Vec<_>>(), ["c/nobodys"]);
+    assert_eq!(done.tables["d.t"].foreign, ["n"]);
+    assert_eq!(mails(&bed).await, [4, 0, 4]);
+    is_nowhere(&bed, &[]);
+
+    // Nothing of it is protected any more.
+    let table = forgetful.find("      piiColumns:").unwrap();
+    let columns = forgetful.find("      columns:").unwrap();
+    bed.reconfigure(&format!("{}{}", &forgetful[..table], &forgetful[columns..]));
+    let planned = erase::look(&bed.env(&Faults::none()).await, "2").await.unwrap();
+    assert_eq!((planned.raw[&"p".parse().unwrap()].records, planned.tables["d.t"].rows), (4, 4), "{planned}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_erasure_that_crashed_is_made_good_by_the_next() {
     for fault in [Fault::CrashAfter, Fault::CrashBefore] {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::domain::{Secret, StoreUrl};
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
@@ -189,7 +191,8 @@ pub struct ColumnPath {
 }
 
 /// One step into a value.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum PathStep {
     /// A field of a struct.
     Field(String),

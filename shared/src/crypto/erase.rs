@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
+use super::erasable::Erasable;
 use super::landed::{Landed, shapeless};
 use super::naming::SEALED;
 pub use super::naming::{Naming, Subject};
-use super::payload::{Protected, text_of};
+use super::payload::text_of;
 use super::seal::Plaintext;
 use super::spans::{Places, Span, find};
 use crate::config::domain::EventTime;
@@ -76,13 +77,13 @@ enum Whose {
 }
 
 impl Eraser {
-    /// For the values in `protected` that have a subject.
+    /// For these values.
     ///
     /// # Errors
     /// `Bug`, never.
-    pub fn new(subject: Subject, protected: &[Protected]) -> Result<Self> {
+    pub fn new<'a>(subject: Subject, values: impl IntoIterator<Item = &'a Erasable>) -> Result<Self> {
         let (mut places, mut works) = (Places::default(), Vec::new());
-        for one in protected.iter().filter(|p| p.protection.is_erasable()) {
+        for one in values {
             for (path, of) in &one.places {
                 let Some(of) = of else { continue };
                 places.want(of, &[], works.len());
@@ -239,6 +240,7 @@ mod tests {
     use super::*;
     use crate::config::domain::{ColumnPath, PathStep, Protect, Protection};
     use crate::crypto::naming::tests::subject;
+    use crate::crypto::payload::Protected;
     use crate::crypto::provider::KeyBytes;
     use crate::crypto::{DataKey, Sealer};
 
@@ -261,7 +263,7 @@ mod tests {
             naming,
             traced: true,
         };
-        Eraser::new(subject(text), &[protected]).unwrap()
+        Eraser::new(subject(text), &[Erasable::of(&protected).unwrap()]).unwrap()
     }
 
     fn check(eraser: &Eraser, payload: &str, expected: Option<&str>) {

@@ -10,6 +10,7 @@
 //! value looks inside a payload, [`naming`] how data subjects are called. Plaintext and keys have no readable `Debug`, and
 //! keys are wiped when they are dropped.
 
+pub mod erasable;
 pub mod erase;
 pub mod keys;
 mod kms;
@@ -26,6 +27,7 @@ mod subjects;
 pub mod token;
 pub mod treatment;
 
+pub use erasable::Erasable;
 pub use keys::{Key, Keys};
 pub use landed::Landed;
 pub use payload::{Guard, Scratch};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use memchr::memmem::{self, Finder};
+use serde::{Deserialize, Serialize};
 
 use super::keys::Keys;
 use super::landed::SHAPELESS;
@@ -15,7 +16,8 @@ use crate::types::LogicalType;
 pub(super) const SEALED: &[u8] = b"{\"_firn_sealed\":\"";
 
 /// How a column writes a data subject.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Naming {
     /// As text: every character counts.
     #[default]

@@ -10,6 +10,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::keys::{Key, Keys};
 use super::landed;
 use super::naming::Naming;
@@ -22,7 +24,8 @@ use crate::raw::envelope::text::push_string;
 use crate::raw::inspect::Inspector;
 
 /// What `[]` of a path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Many {
     /// The elements of a list.
     Elements,

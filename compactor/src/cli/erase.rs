@@ -6,7 +6,7 @@ use clap::Args;
 use firn_shared::cli::{say, say_json};
 use firn_shared::error::{Error, Result};
 
-use super::{DONE, Format};
+use super::{DONE, Format, NOTHING_TO_DO};
 use crate::erase::{self, Certificate};
 use crate::run::Env;
 
@@ -39,8 +39,14 @@ pub async fn erase(env: &Env, args: EraseArgs, format: Format) -> Result<u8> {
         return tell(&erase::verify(&read(&file)?, &key)?, format);
     }
     let subject = args.subject.unwrap_or_default();
+    let written = erase::as_written(&env.config, &subject);
+    if format == Format::Text && written != subject {
+        say(&format!("columns write this subject as {written}"))?;
+    }
     if args.dry_run {
-        return tell(&Box::pin(erase::look(env, &subject)).await?, format);
+        let report = Box::pin(erase::look(env, &subject)).await?;
+        tell(&report, format)?;
+        return Ok(ended(&report));
     }
     // Asked first: an erasure that cannot be certified is not begun.
     let seed = env.keys.signing_seed().await?;
@@ -52,7 +58,12 @@ pub async fn erase(env: &Env, args: EraseArgs, format: Format) -> Result<u8> {
         Format::Json => say_json(&certificate)?,
         Format::Text => say(&report.to_string())?,
     }
-    Ok(DONE)
+    Ok(ended(&report))
+}
+
+/// Done, or nothing was there to be done: a subject that is written in another way must not look like one that is gone.
+fn ended(report: &erase::Report) -> u8 {
+    if report.found() { DONE } else { NOTHING_TO_DO }
 }
 
 fn tell(report: &erase::Report, format: Format) -> Result<u8> {

@@ -129,6 +129,14 @@ pub struct TableErased {
 }
 
 impl Report {
+    /// Whether anything of the subject was found anywhere.
+    #[must_use]
+    pub fn found(&self) -> bool {
+        self.raw.values().any(|raw| raw.records > 0)
+            || self.tables.values().any(|table| table.files > 0)
+            || !self.keys.is_empty()
+    }
+
     fn raw_of(&mut self, pipeline: &PipelineName) -> &mut RawErased {
         self.raw.entry(pipeline.clone()).or_default()
     }
@@ -252,7 +260,11 @@ impl fmt::Display for Report {
             writeln!(f, "interrupted and gone on with {} times", self.resumed)?;
         }
         let keys = if self.dry_run { "would be destroyed" } else { "destroyed" };
-        write!(f, "{} keys {keys}", self.keys.len())
+        write!(f, "{} keys {keys}", self.keys.len())?;
+        if !self.found() {
+            write!(f, "\nnothing of this subject was found; is it written as the subject's column writes it?")?;
+        }
+        Ok(())
     }
 }
 

@@ -129,6 +129,22 @@ async fn an_erased_subject_is_nowhere_and_everybody_else_stays() {
     is_nowhere(&bed, &[]);
 }
 
+/// `0042` erased nothing and was certified.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_that_is_a_number_is_found_however_it_is_written() {
+    for written in ["1", "1.0", "0001", "10e-1"] {
+        let bed = Bed::protected(&with_subjects(false));
+        bed.land(0, &[events(0..6), vec![of_subject(7, "\"many\"")]].concat()).await;
+        bed.run(&Faults::none()).await.unwrap();
+        let done = erase(&bed, &Faults::none(), written).await.unwrap();
+        assert!(done.found() && done.keys.len() == 1, "{written}: {done}");
+        assert_eq!(mails(&bed).await, [2, 0, 2], "{written}");
+        is_nowhere(&bed, &[]);
+        let again = erase(&bed, &Faults::none(), written).await.unwrap();
+        assert!(!again.found() && again.to_string().contains("nothing of this subject was found"), "{again}");
+    }
+}
+
 /// A column that the pipeline has lost, and a topic that it does not name any more, were left alone and certified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_pipeline_has_forgotten_is_erased_too() {

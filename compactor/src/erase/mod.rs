@@ -38,6 +38,7 @@ use iceberg::TableIdent;
 use serde::{Deserialize, Serialize};
 
 use crate::run::Env;
+use crate::spill;
 pub use certificate::{Certificate, public_key, verify};
 use journal::Journal;
 use turn::Turn;
@@ -66,6 +67,10 @@ pub struct Report {
     pub tables: BTreeMap<String, TableErased>,
     /// Objects of keys that were destroyed, or would be.
     pub keys: BTreeSet<String>,
+    /// Directories of spilled rows that processes of this machine had left behind, and that were removed. Those of other
+    /// machines were not looked at.
+    #[serde(default)]
+    pub spilled: u64,
     /// Raw topics, `cluster/topic`, that no pipeline reads; they were not looked through.
     #[serde(default)]
     pub unread: BTreeSet<String>,
@@ -194,6 +199,7 @@ pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report,
         tables::mark(env, &definition, whole.run).await?;
     }
     journal.report().raw_removed += raw::sweep(env, &mut turn, &looked).await?;
+    journal.report().spilled += spill::sweep(&env.config.deployment.compactor.temp_dir);
     journal.save().await?;
     turn.give_back().await?;
     for (work, maintained) in whole.tables()? {
@@ -246,6 +252,13 @@ impl fmt::Display for Report {
                 writeln!(f, "  files that nothing names were not looked for in {place}")?;
             }
             say_foreign(f, foreign)?;
+        }
+        if !self.dry_run {
+            let spilled = self.spilled;
+            writeln!(
+                f,
+                "temporary files: {spilled} directories of dead runs removed here; other machines were not looked at"
+            )?;
         }
         for topic in &self.unread {
             writeln!(f, "raw zone of {topic}: no pipeline reads it, so it was not looked through")?;

@@ -37,6 +37,7 @@ use firn_shared::ids::{KeyName, Offset, PipelineName};
 use iceberg::TableIdent;
 use serde::{Deserialize, Serialize};
 
+use crate::execute::Progress;
 use crate::run::Env;
 use crate::spill;
 pub use certificate::{Certificate, public_key, verify};
@@ -216,6 +217,11 @@ pub async fn erase(env: &Env, subject: &str, seed: &KeyBytes) -> Result<(Report,
     journal.save().await?;
     let certificate = Certificate::new(journal.report(), seed)?;
     Ok((journal.close(Some(&certificate)).await?, certificate))
+}
+
+/// What a terminal sees of looking through something, byte by byte.
+fn progress(env: &Env, what: &str) -> Progress {
+    if env.bars { Progress::of(what, 0) } else { Progress::quiet() }
 }
 
 impl fmt::Display for Report {

@@ -17,11 +17,11 @@ use firn_shared::store::PutMode;
 use firn_shared::store::{Depth, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::RawErased;
 use super::journal::Journal;
 use super::lines::{New, Stored};
 use super::rows::opened;
 use super::turn::Turn;
+use super::{RawErased, progress};
 use crate::maintain::names::Names;
 use crate::plan::read::{partitions, topics};
 use crate::run::Env;
@@ -92,14 +92,17 @@ impl<'a> Work<'a> {
     ) -> Result<()> {
         let chain = Chain::new(Arc::clone(&self.store), partition.clone());
         let (mut from, mut names) = (0, Names::default());
+        let progress = progress(self.env, &partition.to_string());
         loop {
             let manifests = some(&chain, from).await?;
+            progress.expect(manifests.iter().map(bytes_of).sum());
             let Some(last) = manifests.last() else { break };
             from = last.range.end();
             let mut changed = BTreeMap::new();
             let mut counts = RawErased::default();
             for manifest in manifests {
                 let new = self.manifest(&chain, &manifest, turn.is_some(), &mut counts).await?;
+                progress.advance(bytes_of(&manifest));
                 for object in new.objects.iter().chain(&new.quarantine) {
                     names.insert(&object.key);
                 }
@@ -117,6 +120,7 @@ impl<'a> Work<'a> {
             journal.save().await?;
             tracing::info!(%partition, offset = from, rewritten = counts.rewritten, "looked through raw objects");
         }
+        progress.end();
         looked.ends.insert(partition.clone(), from);
         looked.names.insert(partition.clone(), names);
         journal.report().raw_of(&self.pipeline.name).through.insert(partition.to_string(), from);
@@ -222,12 +226,16 @@ struct InObject {
     unopened: u64,
 }
 
+fn bytes_of(manifest: &BatchManifest) -> u64 {
+    manifest.objects.iter().chain(&manifest.quarantine).map(|object| object.bytes).sum()
+}
+
 /// The manifests from an offset on, bounded in number and size.
 async fn some(chain: &Chain, from: Offset) -> Result<Vec<BatchManifest>> {
     let (mut manifests, mut bytes) = (Vec::new(), 0);
     chain
         .scan(from, &mut |manifest: BatchManifest| {
-            bytes += manifest.objects.iter().chain(&manifest.quarantine).map(|object| object.bytes).sum::<u64>();
+            bytes += bytes_of(&manifest);
             manifests.push(manifest);
             Ok(manifests.len() < MANIFESTS && bytes < BYTES)
         })

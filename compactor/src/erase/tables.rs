@@ -11,6 +11,7 @@ use iceberg::TableIdent;
 use iceberg::table::Table;
 
 use super::journal::Journal;
+use super::progress;
 use super::rows::Erase;
 use super::snapshots;
 use crate::maintain;
@@ -135,6 +136,8 @@ impl Work<'_> {
         let (first, whole) = (Reader::new(table, &there.collect::<Vec<_>>())?, Reader::all(table)?);
         let mut files = live(table, None, &All).await?;
         files.retain(|file| !clean.contains(file.path()));
+        let progress = progress(self.env, &self.ident.to_string());
+        progress.expect(files.iter().map(|file| file.data.file().file_size_in_bytes()).sum());
         let look = |file: LiveFile| {
             let (first, whole, erase) = (first.clone(), whole.clone(), Arc::clone(&self.erase));
             // A task of its own: decoding is work for a processor, and several files are read at a time.
@@ -147,12 +150,14 @@ impl Work<'_> {
         let mut looked = stream::iter(files).map(look).buffered(self.env.cpu.threads());
         let mut found = Vec::new();
         while let Some((file, holds)) = looked.try_next().await? {
+            progress.advance(file.data.file().file_size_in_bytes());
             if holds {
                 found.push(file);
             } else {
                 clean.insert(file.path().to_owned());
             }
         }
+        progress.end();
         Ok(found)
     }
 

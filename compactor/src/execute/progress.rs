@@ -32,6 +32,13 @@ impl Progress {
         Self { bar: Some(bar) }
     }
 
+    /// So many compressed bytes more are to be read.
+    pub fn expect(&self, bytes: u64) {
+        if let Some(bar) = &self.bar {
+            bar.inc_length(bytes);
+        }
+    }
+
     /// So many compressed bytes more were read.
     pub fn advance(&self, bytes: u64) {
         if let Some(bar) = &self.bar {

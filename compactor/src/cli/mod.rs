@@ -153,7 +153,8 @@ enum Command {
     /// keys.
     ///
     /// Protected values of columns with a `subject` go, tokens included; rows and records stay. After an interruption the
-    /// same command goes on. Exit code 1: another erasure is at work, or others kept changing a table; run again.
+    /// same command goes on. Exit code 1: another erasure is at work, or others kept changing a table; run again. Exit code
+    /// 99: nothing of the subject was found.
     Erase(erase::EraseArgs),
     /// Check all files; then ask catalog, raw zone and tables whether a run could begin.
     Check {

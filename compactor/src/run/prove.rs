@@ -118,7 +118,7 @@ fn ahead_by(quarantine: &Table, table: &Table) -> Result<Option<String>> {
     let oldest = main.ancestry(table.metadata()).last().map_or(0, |snapshot| snapshot.timestamp_ms());
     for snapshot in offsets::ancestry(quarantine.metadata()).take_while(|s| s.timestamp_ms() >= oldest) {
         let summary = &snapshot.summary().additional_properties;
-        let scope = summary.get(commit::SCOPE).filter(|scope| scope.starts_with(commit::SCOPE_HOURS));
+        let scope = summary.get(offsets::SCOPE).filter(|scope| scope.starts_with(offsets::SCOPE_REPROCESS));
         if let (Some(scope), Some(id)) = (scope, summary.get(offsets::COMMIT_ID)) {
             let of_run = id.strip_suffix(ident.name()).map(|run| format!("{run}{}", table.identifier().name()));
             let landed = offsets::landed(table.metadata(), &main, of_run.as_deref().unwrap_or(id))?;

@@ -77,12 +77,8 @@ impl Totals {
         self.deleted += other.deleted;
         self.absent += other.absent;
         self.gaps += other.gaps;
-        for (reason, count) in &other.rejected {
-            *self.rejected.entry(*reason).or_default() += count;
-        }
-        for (reason, count) in &other.filtered {
-            *self.filtered.entry(reason.clone()).or_default() += count;
-        }
+        add_counts(&mut self.rejected, &other.rejected);
+        add_counts(&mut self.filtered, &other.filtered);
     }
 
     /// Offsets consumed.
@@ -152,9 +148,13 @@ impl Fate {
         self.tombstones += other.tombstones;
         self.superseded += other.superseded;
         self.deleted += other.deleted;
-        for (reason, count) in &other.filtered {
-            *self.filtered.entry(reason.clone()).or_default() += count;
-        }
+        add_counts(&mut self.filtered, &other.filtered);
+    }
+}
+
+fn add_counts<R: Ord + Clone>(counts: &mut BTreeMap<R, u64>, more: &BTreeMap<R, u64>) {
+    for (reason, count) in more {
+        *counts.entry(reason.clone()).or_default() += count;
     }
 }
 

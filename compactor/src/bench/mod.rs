@@ -63,6 +63,9 @@ pub struct Generate {
     /// Bytes of JSON to write; the last repetition is written whole.
     #[arg(long, default_value_t = 500_000_000)]
     pub bytes: u64,
+    /// Only sample events of at least so many bytes.
+    #[arg(long, default_value_t = 0)]
+    pub events_from: usize,
     /// What the shifts are drawn from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -127,6 +130,8 @@ pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Generate(args) => {
             let sample = lines::read_sample(&args.from)?;
+            let large: Vec<&[u8]> = lines::lines(&sample).filter(|event| event.len() >= args.events_from).collect();
+            let sample = large.join(&b'\n');
             let bytes = if args.raw {
                 generate_raw(args.sample, &sample, args.bytes, args.seed, &args.to)?
             } else {

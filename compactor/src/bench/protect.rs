@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use firn_shared::clock::SystemClock;
 use firn_shared::config::domain::{
-    Column, ColumnPath, KmsOptions, MaintenanceOptions, Mode, Output, PayloadFormat, Protect, Protection, S3Options,
-    Table,
+    Column, ColumnPath, Encoding, KmsOptions, MaintenanceOptions, Mode, Output, PayloadFormat, Protect, Protection,
+    S3Options, Table,
 };
 use firn_shared::crypto::Keys;
 use firn_shared::ids::{DatabaseName, KeyName, TableName};
@@ -18,7 +18,7 @@ use crate::protect::{Protector, fixed};
 /// The key.
 const KEY: &str = "bench";
 
-/// A table of these columns of which `protect` (names, or `name=token`, `name=encrypt`, `name=hash`) are protected.
+/// A table of these columns of which `protect` (names, or `name=token`, `name=hash`, `name=encrypt`, `name=binary`, or with `+token` behind it) are protected.
 pub fn output(columns: &[Column], protect: &[String]) -> Result<Output> {
     let protections = protect.iter().map(|text| protection(columns, text)).collect::<Result<Vec<_>>>()?;
     let table = Table {
@@ -42,17 +42,18 @@ pub fn output(columns: &[Column], protect: &[String]) -> Result<Output> {
 }
 
 fn protection(columns: &[Column], text: &str) -> Result<Protection> {
-    let (name, how) = text.split_once('=').unwrap_or((text, ""));
+    let (name, how) = text.split_once('=').unwrap_or((text, "encrypt+token"));
+    let (how, token) = how.strip_suffix("+token").map_or((how, false), |how| (how, true));
     let path: ColumnPath = name.parse()?;
     ensure!(columns.iter().any(|column| column.name == path.column), "the task has no column {}", path.column);
-    let (how, token) = match how {
-        "" => (Protect::Encrypt, true),
-        "encrypt" => (Protect::Encrypt, false),
-        "token" => (Protect::Token, false),
-        "hash" => (Protect::Hash, false),
-        other => anyhow::bail!("`{other}` is not encrypt, token or hash"),
+    let encoding = if how == "binary" { Encoding::Binary } else { Encoding::Base64 };
+    let how = match how {
+        "encrypt" | "binary" => Protect::Encrypt,
+        "token" => Protect::Token,
+        "hash" => Protect::Hash,
+        other => anyhow::bail!("`{other}` is not encrypt, binary, token or hash"),
     };
-    Ok(Protection { path, how, token, key: Some(KeyName::new(KEY)?), subject: None, aad: None })
+    Ok(Protection { path, how, token, key: Some(KeyName::new(KEY)?), subject: None, aad: None, encoding })
 }
 
 /// Opens the protections of `output` under a key ring that is made below `to`.

@@ -17,8 +17,10 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.util.Base64;
 import java.util.List;
 import java.util.Map;
+import org.apache.arrow.vector.types.Types;
 import org.apache.arrow.vector.types.pojo.Schema;
 
 /**
@@ -28,7 +30,8 @@ import org.apache.arrow.vector.types.pojo.Schema;
  * <p>One JSON request a line on stdin, one JSON answer a line on stdout, {"error": ...} when it failed:
  * <pre>
  *   {"do": "ping", "version": 5}                                            -> the request, as JSON
- *   {"do": "call", "version": 5, "method": "m", "rows": [["a", null], ...]} -> the request, as JSON; columns are varchar
+ *   {"do": "call", "version": 5, "method": "m", "rows": [["a", null], ...]} -> the request, as JSON; columns are varchar,
+ *                                                    varbinary where the first row has {"base64": ...}
  *   {"do": "read", "version": 5, "text": ...}                               -> what the answer says
  * </pre>
  */
@@ -74,19 +77,31 @@ public final class AthenaPeer {
         int columns = request.get("columns").asInt();
         SchemaBuilder schema = SchemaBuilder.newBuilder();
         for (int column = 0; column < columns; column++) {
-            schema.addStringField(String.valueOf(column));
+            JsonNode first = rows.isEmpty() ? PLAIN.nullNode() : rows.get(0).get(column);
+            if (first.isObject()) {
+                schema.addField(String.valueOf(column), Types.MinorType.VARBINARY.getType());
+            } else {
+                schema.addStringField(String.valueOf(column));
+            }
         }
         Block block = allocator.createBlock(schema.build());
         block.setRowCount(rows.size());
         for (int row = 0; row < rows.size(); row++) {
             for (int column = 0; column < columns; column++) {
                 JsonNode value = rows.get(row).get(column);
-                BlockUtils.setValue(block.getFieldVector(String.valueOf(column)), row, value.isNull() ? null : value.asText());
+                BlockUtils.setValue(block.getFieldVector(String.valueOf(column)), row, plain(value));
             }
         }
         Schema output = SchemaBuilder.newBuilder().addStringField("result").build();
         String method = request.get("method").asText();
         return new UserDefinedFunctionRequest(WHO, block, output, method, UserDefinedFunctionType.SCALAR);
+    }
+
+    private static Object plain(JsonNode value) {
+        if (value.isNull()) {
+            return null;
+        }
+        return value.isObject() ? Base64.getDecoder().decode(value.get("base64").asText()) : value.asText();
     }
 
     private static JsonNode read(FederationResponse response) {

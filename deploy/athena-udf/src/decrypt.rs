@@ -1,6 +1,6 @@
 //! `firn_decrypt(value, key [, aad])`: the plaintext of a protected value.
 //!
-//! `value` is the encrypted column, `key` the row's column `_key_{name}`, which says by which key and version the value
+//! `value` is the encrypted column, base64 or bytes, `key` the row's column `_key_{name}`, which says by which key and version the value
 //! was sealed, `aad` the additional data if the pipeline gives one. A null value is null; so is a value of a data subject
 //! whose key was destroyed: erased is erased.
 //!
@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use firn_shared::clock::Clock;
 use firn_shared::config::domain::Deployment;
 use firn_shared::crypto::keys::{KEPT, key_of};
-use firn_shared::crypto::{DataKey, Keys};
+use firn_shared::crypto::{DataKey, Keys, Plaintext};
 use firn_shared::error::{Error, Result};
 use firn_shared::store::Stores;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -76,8 +76,8 @@ impl Decrypt {
     /// The keys that these rows need.
     async fn open<'a>(&self, arguments: &Arguments<'a>) -> Result<Opened<'a>> {
         let keys = self.keys();
-        let rows = arguments.value.iter().zip(arguments.key);
-        let ids: BTreeSet<&str> = rows.filter_map(|(value, id)| value.and(id)).collect();
+        let rows = arguments.key.iter().enumerate();
+        let ids: BTreeSet<&str> = rows.filter_map(|(row, id)| id.filter(|_| arguments.value.is_valid(row))).collect();
         let open = |id: &'a str| {
             let keys = Arc::clone(&keys);
             async move { Ok((id, open(&keys, id).await?)) }
@@ -116,7 +116,7 @@ type Opened<'a> = HashMap<&'a str, Option<Arc<DataKey>>>;
 
 /// The columns of a call.
 struct Arguments<'a> {
-    value: &'a StringArray,
+    value: &'a dyn Array,
     key: &'a StringArray,
     aad: Option<&'a StringArray>,
 }
@@ -124,12 +124,29 @@ struct Arguments<'a> {
 impl<'a> Arguments<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self> {
         let columns = batch.columns();
-        if !(2..=3).contains(&columns.len()) || columns.iter().any(|column| column.data_type() != &DataType::Utf8) {
-            let usage = "(value VARCHAR, key VARCHAR) or (value VARCHAR, key VARCHAR, aad VARCHAR)";
-            return Err(Error::config(format!("declare {NAME} with the arguments {usage}")));
+        let types: Vec<&DataType> = columns.iter().map(|column| column.data_type()).collect();
+        match types[..] {
+            [DataType::Utf8 | DataType::Binary, DataType::Utf8] => {}
+            [DataType::Utf8 | DataType::Binary, DataType::Utf8, DataType::Utf8] => {}
+            _ => {
+                let usage = "(value VARCHAR, key VARCHAR) or (value VARCHAR, key VARCHAR, aad VARCHAR)";
+                let binary = "with value VARBINARY for a column with `encoding: binary`";
+                return Err(Error::config(format!("declare {NAME} with the arguments {usage}, {binary}")));
+            }
         }
-        let [value, key] = [columns[0].as_string(), columns[1].as_string()];
-        Ok(Self { value, key, aad: columns.get(2).map(|column| column.as_string()) })
+        Ok(Self {
+            value: &columns[0],
+            key: columns[1].as_string(),
+            aad: columns.get(2).map(|column| column.as_string()),
+        })
+    }
+
+    /// The plaintext of a row's value.
+    fn open(&self, row: usize, key: &DataKey) -> Result<Plaintext> {
+        match self.value.as_binary_opt::<i32>() {
+            Some(bytes) => key.open_bytes(bytes.value(row).to_vec(), self.aad(row)),
+            None => key.open(self.value.as_string::<i32>().value(row).as_bytes(), self.aad(row)),
+        }
     }
 
     /// The additional data of a row; none is empty.
@@ -140,7 +157,7 @@ impl<'a> Arguments<'a> {
 
 fn decrypt(arguments: &Arguments<'_>, opened: &Opened<'_>, schema: SchemaRef) -> Result<RecordBatch> {
     let Arguments { value, key, .. } = *arguments;
-    let mut out = StringBuilder::with_capacity(value.len(), value.value_data().len());
+    let mut out = StringBuilder::new();
     for row in 0..value.len() {
         if value.is_null(row) {
             out.append_null();
@@ -153,7 +170,7 @@ fn decrypt(arguments: &Arguments<'_>, opened: &Opened<'_>, schema: SchemaRef) ->
         }
         match opened.get(key.value(row)) {
             Some(Some(key)) => {
-                let plain = key.open(value.value(row).as_bytes(), arguments.aad(row))?;
+                let plain = arguments.open(row, key)?;
                 let text = std::str::from_utf8(plain.expose());
                 out.append_value(text.map_err(|_| Error::data("a decrypted value is not UTF-8"))?);
             }

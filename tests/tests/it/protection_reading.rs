@@ -52,12 +52,12 @@ outsourcingUnit:
   - table:
       database: {database}
       tableName: people
-      piiColumns: [{{name: email, protect: encrypt, token: true}}, {{name: phone, protect: encrypt, aad: phone}}]
+      piiColumns: [{{name: email, protect: encrypt, token: true}}, {{name: phone, protect: encrypt, aad: phone, encoding: binary}}]
       {of_people}
   - table:
       database: {database}
       tableName: patients
-      piiColumns: [{{name: email, protect: encrypt, subject: id}}, {{name: phone, protect: encrypt, aad: phone, subject: id}}]
+      piiColumns: [{{name: email, protect: encrypt, subject: id}}, {{name: phone, protect: encrypt, aad: phone, encoding: binary, subject: id}}]
       {of_patients}
 "
     );
@@ -162,8 +162,9 @@ fn athenas_sdk_and_our_function_understand_each_other() {
         athena.read(5, &lambda.invoke(&call).unwrap()["response"]).unwrap()["values"].clone()
     };
     assert_eq!(decrypt(&[]), json!([]));
-    let mut phones = sealed(access, "athena_udf.people", "phone");
+    let mut phones = sealed(access, "athena_udf.people", "base64(phone)");
     for row in &mut phones {
+        row[0] = json!({"base64": row[0]});
         row.push(json!("phone"));
     }
     assert_eq!(decrypt(&phones), json!(PEOPLE.map(|(_, _, phone)| phone)));
@@ -183,11 +184,13 @@ fn our_function_refuses_without_repeating_what_it_was_given() {
     let plain = PEOPLE[0].1;
     for (row, method, expected) in [
         (
-            vec![sealed(workspace.access(), "athena_refused.people", "phone")[0][0].clone(), key.clone()],
+            vec![sealed(workspace.access(), "athena_refused.people", "base64(phone)")[0][0].clone(), key.clone()],
             "firn_decrypt",
             "other additional data",
         ),
         (vec![json!("AAAA"), key.clone()], "firn_decrypt", "too short"),
+        (vec![json!({"base64": "AAAA"}), key.clone()], "firn_decrypt", "too short"),
+        (vec![email.clone(), json!({"base64": "AAAA"})], "firn_decrypt", "with value VARBINARY"),
         (vec![json!(plain), key.clone()], "firn_decrypt", "not base64"),
         (vec![email.clone(), json!("people/99")], "firn_decrypt", "0000000099"),
         (vec![email.clone(), json!(plain)], "firn_decrypt", "is not the `_key_` column"),

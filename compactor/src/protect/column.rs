@@ -1,15 +1,18 @@
-//! One protection on the columns of a batch: along its path to the values, and back with the protected text.
+//! One protection on the columns of a batch: along its path to the values, and back with what they became.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef, ListArray, MapArray, StringArray, StructArray};
+use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, MapArray, StringArray, StructArray};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field};
-use firn_shared::config::domain::PathStep;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use firn_shared::config::domain::{Encoding, PathStep};
 use firn_shared::crypto::keys::key_of;
 use firn_shared::crypto::payload::text_of;
+use firn_shared::crypto::token::TOKEN_CHARS;
 use firn_shared::crypto::{DataKey, Landed, Sealer, Treatment};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::KeyName;
@@ -255,13 +258,13 @@ fn rows_of_elements(offsets: &OffsetBuffer<i32>, elements: usize, rows: Option<&
     of
 }
 
-/// Text under construction, one value after the other.
-struct Texts {
+/// A column under construction, one value after the other.
+struct Column {
     offsets: Vec<i32>,
     data: Vec<u8>,
 }
 
-impl Texts {
+impl Column {
     fn new(values: usize, bytes: usize) -> Self {
         let mut offsets = Vec::with_capacity(values + 1);
         offsets.push(0);
@@ -275,67 +278,111 @@ impl Texts {
         Ok(())
     }
 
-    fn finish(self, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets));
-        let made = StringArray::try_new(offsets, Buffer::from_vec(self.data), nulls);
-        Ok(Arc::new(made.map_err(|e| Error::bug("protected text is no text").with_source(e))?))
+    fn finish(self, encoding: Encoding, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+        let (offsets, data) = (OffsetBuffer::new(ScalarBuffer::from(self.offsets)), Buffer::from_vec(self.data));
+        let bug = |e| Error::bug("protected values make no column").with_source(e);
+        Ok(match encoding {
+            Encoding::Base64 => Arc::new(StringArray::try_new(offsets, data, nulls).map_err(bug)?),
+            Encoding::Binary => Arc::new(BinaryArray::try_new(offsets, data, nulls).map_err(bug)?),
+        })
     }
 }
 
 /// Protects values that are not looked into any further.
 fn leaf(array: &ArrayRef, rows: Option<&[u32]>, cells: &mut Cells<'_>) -> Result<Done> {
     let texts = text::canonical(array)?;
-    let length = texts.value_data().len();
-    let mut out =
-        Texts::new(texts.len(), if cells.work.sealing().is_some() { length * 2 + texts.len() * 40 } else { length });
-    let mut tokens = cells.work.token_key().map(|_| Texts::new(texts.len(), texts.len() * 64));
-    let (mut known, mut known_tokens) = (Known::default(), Known::default());
+    let mut made = Made::new(&texts, cells.work);
     for at in 0..texts.len() {
-        let row = rows.map_or(at, |rows| rows[at] as usize);
         if texts.is_valid(at) {
-            let raw = texts.value(at);
-            let plain = if cells.landed { text_of(raw.as_bytes()).unwrap_or_default() } else { raw.into() };
-            let landed = if cells.landed { Landed::parse(&plain) } else { None };
-            // What another key has sealed than the row's is sealed once more as it stands: the row names one key.
-            let same = |landed: &Landed<'_>| {
-                cells.work.sealing().is_none() || landed.key.is_none_or(|id| cells.keys.id(row) == Some(id))
-            };
-            if let Some(landed) = landed.filter(same) {
-                out.data.extend_from_slice(landed.value.as_bytes());
-                if let (Some(tokens), Some(token)) = (&mut tokens, landed.token) {
-                    tokens.data.extend_from_slice(token.as_bytes());
-                }
+            let row = rows.map_or(at, |rows| rows[at] as usize);
+            if cells.landed {
+                made.landed(texts.value(at), row, cells)?;
             } else {
-                if cells.work.is_token() && !cells.landed {
-                    let work = cells.work;
-                    let sealer = &mut *cells.sealer;
-                    known.put(raw, &mut out.data, |out| work.apply(raw, None, sealer, out))?;
-                } else {
-                    let key = cells.work.sealing().and_then(|_| cells.keys.key(row)).map(Arc::as_ref);
-                    cells.work.apply(&plain, key, cells.sealer, &mut out.data)?;
-                    if cells.work.sealing().is_some() {
-                        cells.keys.sealed(row, plain.len());
-                    }
-                }
-                if let (Some(tokens), Some(key)) = (&mut tokens, cells.work.token_key()) {
-                    if cells.landed {
-                        key.token(plain.as_bytes(), &mut tokens.data);
-                    } else {
-                        known_tokens.put(raw, &mut tokens.data, |out| {
-                            key.token(raw.as_bytes(), out);
-                            Ok(())
-                        })?;
-                    }
-                }
+                made.fresh(texts.value(at), row, cells)?;
             }
         }
-        out.end_value()?;
-        tokens.as_mut().map_or(Ok(()), Texts::end_value)?;
+        made.end_value()?;
     }
     cells.keys.count();
-    let nulls = texts.nulls().cloned();
-    let tokens = tokens.map(|tokens| tokens.finish(nulls.clone())).transpose()?;
-    Ok((out.finish(nulls)?, tokens))
+    made.finish(cells.work.encoding(), texts.nulls().cloned())
+}
+
+/// Protected values under construction, and their tokens.
+struct Made<'a> {
+    values: Column,
+    tokens: Option<Column>,
+    known: Known<'a>,
+    known_tokens: Known<'a>,
+}
+
+impl<'a> Made<'a> {
+    fn new(texts: &StringArray, work: &Treatment) -> Self {
+        let (count, length) = (texts.len(), texts.value_data().len());
+        let bytes = if work.sealing().is_some() { length * 2 + count * 40 } else { length };
+        let tokens = work.token_key().map(|_| Column::new(count, count * TOKEN_CHARS));
+        Self { values: Column::new(count, bytes), tokens, known: Known::default(), known_tokens: Known::default() }
+    }
+
+    /// A value in plain.
+    fn fresh(&mut self, text: &'a str, row: usize, cells: &mut Cells<'_>) -> Result<()> {
+        if cells.work.is_token() {
+            let Cells { work, sealer, .. } = cells;
+            self.known.put(text, &mut self.values.data, |out| work.apply(text, None, sealer, out))?;
+        } else {
+            self.put(text, row, cells)?;
+        }
+        let (Some(tokens), Some(key)) = (&mut self.tokens, cells.work.token_key()) else { return Ok(()) };
+        self.known_tokens.put(text, &mut tokens.data, |out| {
+            key.token(text.as_bytes(), out);
+            Ok(())
+        })
+    }
+
+    /// JSON text that landing may have protected.
+    fn landed(&mut self, json: &str, row: usize, cells: &mut Cells<'_>) -> Result<()> {
+        let text = text_of(json.as_bytes()).unwrap_or_default();
+        // What another key has sealed than the row's is sealed once more as it stands: the row names one key.
+        let same = |landed: &Landed<'_>| {
+            cells.work.sealing().is_none() || landed.key.is_none_or(|id| cells.keys.id(row) == Some(id))
+        };
+        let Some(landed) = Landed::parse(&text).filter(same) else {
+            self.put(&text, row, cells)?;
+            if let (Some(tokens), Some(key)) = (&mut self.tokens, cells.work.token_key()) {
+                key.token(text.as_bytes(), &mut tokens.data);
+            }
+            return Ok(());
+        };
+        let at = self.values.data.len();
+        let out = &mut self.values.data;
+        // What only looks like ciphertext stays as it is: nobody opens it in either form.
+        if cells.work.encoding() == Encoding::Base64 || STANDARD.decode_vec(landed.value, out).is_err() {
+            out.truncate(at);
+            out.extend_from_slice(landed.value.as_bytes());
+        }
+        if let (Some(tokens), Some(token)) = (&mut self.tokens, landed.token) {
+            tokens.data.extend_from_slice(token.as_bytes());
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, text: &str, row: usize, cells: &mut Cells<'_>) -> Result<()> {
+        let key = cells.work.sealing().and_then(|_| cells.keys.key(row)).map(Arc::as_ref);
+        cells.work.apply(text, key, cells.sealer, &mut self.values.data)?;
+        if cells.work.sealing().is_some() {
+            cells.keys.sealed(row, text.len());
+        }
+        Ok(())
+    }
+
+    fn end_value(&mut self) -> Result<()> {
+        self.values.end_value()?;
+        self.tokens.as_mut().map_or(Ok(()), Column::end_value)
+    }
+
+    fn finish(self, encoding: Encoding, nulls: Option<NullBuffer>) -> Result<Done> {
+        let tokens = self.tokens.map(|tokens| tokens.finish(Encoding::Base64, nulls.clone())).transpose()?;
+        Ok((self.values.finish(encoding, nulls)?, tokens))
+    }
 }
 
 /// Results of values that came before in the batch: a token costs more than a look-up, and values repeat.
@@ -372,7 +419,15 @@ mod tests {
         let specs = fixed::keys(folder.path(), [name.clone()]).unwrap();
         let keys = Keys::of(specs, KmsOptions::default(), Stores::new(S3Options::default()), Arc::new(SystemClock));
         let (path, key) = ("v".parse().unwrap(), Some(name));
-        let protection = Protection { path, how: Protect::Encrypt, token: false, key, subject: None, aad: None };
+        let protection = Protection {
+            path,
+            how: Protect::Encrypt,
+            token: false,
+            key,
+            subject: None,
+            aad: None,
+            encoding: Encoding::Base64,
+        };
         let work = Treatment::new(&protection, &keys, "d.t.v").await.unwrap();
         let made = |id: &str| Arc::new(DataKey::new(id, &KeyBytes::new([1; 32])).unwrap());
         let (newest, hers) = (made("people/1"), made("people/s/ab"));

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema};
-use firn_shared::config::domain::{Column, Output, PathStep, Protect};
+use firn_shared::config::domain::{Column, Encoding, Output, PathStep, Protect};
 use firn_shared::config::protected::{decoded_name, key_column, protected, sealing_keys, steps};
 use firn_shared::crypto::naming::Naming;
 use firn_shared::crypto::payload::{Protected, text_of};
@@ -263,8 +263,13 @@ pub const METRICS: &str = "write.metadata.metrics.column.";
 /// Iceberg's property that asks for a bloom filter.
 pub const BLOOM: &str = "write.parquet.bloom-filter-enabled.column.";
 
-/// Iceberg's properties for all writers of the table: no statistics of ciphertext, whose bounds say nothing and cost
-/// space, and bloom filters on tokens, which are looked for one by one.
+/// Firn's property that says how a column is compressed, where it is not as the table.
+pub const CODEC: &str = "firn.parquet.compression-codec.column.";
+/// Not at all.
+pub const UNCOMPRESSED: &str = "uncompressed";
+
+/// Properties for all writers of the table: no statistics of ciphertext, whose bounds say nothing and cost space, no
+/// compression where it is bytes that no codec makes smaller, and bloom filters on tokens, which are looked for one by one.
 #[must_use]
 pub fn properties(output: &Output) -> BTreeMap<String, String> {
     let columns = firn_shared::config::columns_after(output);
@@ -274,7 +279,11 @@ pub fn properties(output: &Output) -> BTreeMap<String, String> {
     for protection in output.table.protections.iter().filter(|p| p.protects()) {
         let path = steps(&protection.path);
         if protection.seals() {
-            properties.insert(format!("{METRICS}{}", field_name(&table, &path)), "none".to_owned());
+            let name = field_name(&table, &path);
+            if protection.encoding == Encoding::Binary {
+                properties.insert(format!("{CODEC}{name}"), UNCOMPRESSED.to_owned());
+            }
+            properties.insert(format!("{METRICS}{name}"), "none".to_owned());
         }
         let mut beside = path.clone();
         if let Some(last) = beside.iter_mut().rfind(|step| matches!(step, PathStep::Field(_))) {

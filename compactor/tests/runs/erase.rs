@@ -153,7 +153,7 @@ async fn what_the_pipeline_has_forgotten_is_erased_too() {
     bed.run(&Faults::none()).await.unwrap();
     let mut forgetful = with_subjects(false).replace("topic: t}", "topic: u}");
     for line in [
-        "        - {name: 'phones[]', protect: encrypt, subject: who}\n",
+        "        - {name: 'phones[]', protect: encrypt, subject: who, encoding: binary}\n",
         "        - {name: phones, type: 'list<string>'}\n",
         "        - {name: n, type: int}\n",
     ] {
@@ -417,8 +417,8 @@ async fn rows_of_a_hashed_subject_are_found() {
     let pipeline = with_subjects(false)
         .replace("protect: encrypt, token: true, subject: who", "protect: token, subject: who")
         .replace(
-            "{name: 'phones[]', protect: encrypt",
-            "{name: who, protect: hash}\n        - {name: 'phones[]', protect: mask",
+            "{name: 'phones[]', protect: encrypt, subject: who, encoding: binary}",
+            "{name: who, protect: hash}\n        - {name: 'phones[]', protect: mask, subject: who}",
         );
     let bed = Bed::protected(&pipeline);
     bed.land(0, &[events(0..6), vec![of_subject(7, "\"many\"")]].concat()).await;

@@ -9,7 +9,9 @@ pub use super::access::Access;
 pub use super::maintenance::{Maintenance, MaintenanceOptions};
 pub use super::payload::{Format, PayloadFormat, TimeFormat};
 pub use super::plugin::{PluginLimits, PluginSpec};
-pub use super::protection::{ColumnPath, KeySource, KeySpec, KmsOptions, Mask, PathStep, Protect, Protection, Reuse};
+pub use super::protection::{
+    ColumnPath, Encoding, KeySource, KeySpec, KmsOptions, Mask, PathStep, Protect, Protection, Reuse,
+};
 use crate::functions::{Args, Function, Planned, Shape};
 use crate::ids::{ClusterName, ColumnName, DatabaseName, Generations, KeyName, PipelineName, TableName, Topic};
 use crate::types::LogicalType;

@@ -1,6 +1,8 @@
 //! What protections make of a table: the types of its columns, and the places in payloads where the values come from.
 
-use super::domain::{Column, ColumnPath, JsonPath, Output, PathStep, PayloadFormat, Protect, Protection, Step};
+use super::domain::{
+    Column, ColumnPath, Encoding, JsonPath, Output, PathStep, PayloadFormat, Protect, Protection, Step,
+};
 use super::shaped_columns;
 use crate::crypto::naming::Naming;
 use crate::crypto::payload::{Many, Protected};
@@ -108,6 +110,7 @@ fn leaf(r#type: &LogicalType, protection: &Protection) -> Result<LogicalType, St
         (Protect::Redact(_), other) if *other != LogicalType::String => {
             Err(format!("`redact` looks through text, here is {other}; use another protection"))
         }
+        (Protect::Encrypt, _) if protection.encoding == Encoding::Binary => Ok(LogicalType::Binary),
         _ => Ok(LogicalType::String),
     }
 }

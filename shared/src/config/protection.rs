@@ -82,6 +82,8 @@ pub struct Protection {
     pub subject: Option<ColumnName>,
     /// Additional authenticated data of the ciphertext.
     pub aad: Option<String>,
+    /// How the column holds ciphertext.
+    pub encoding: Encoding,
 }
 
 impl Protection {
@@ -108,6 +110,16 @@ impl Protection {
     pub fn token_name(&self) -> String {
         format!("{}_token", self.path.last_field())
     }
+}
+
+/// How a column of a table holds ciphertext. In payloads it is base64 always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As text, in base64.
+    #[default]
+    Base64,
+    /// As bytes.
+    Binary,
 }
 
 /// What becomes of a protected value.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::domain::{KeySource, KeySpec, KmsOptions, Protect, Protection};
+use super::domain::{Encoding, KeySource, KeySpec, KmsOptions, Protect, Protection};
 use super::show::keys as credentials;
 use super::units::{ByteSize, Period};
-use super::wire::{KeyYaml, KmsYaml, PiiYaml, ProtectYaml, ReuseYaml};
+use super::wire::{EncodingYaml, KeyYaml, KmsYaml, PiiYaml, ProtectYaml, ReuseYaml};
 use crate::ids::KeyName;
 
 pub(super) fn kms(options: &KmsOptions) -> KmsYaml {
@@ -56,5 +56,9 @@ pub(super) fn protection(protection: &Protection) -> PiiYaml {
         patterns,
         subject: protection.subject.as_ref().map(ToString::to_string),
         aad: protection.aad.clone(),
+        encoding: match protection.encoding {
+            Encoding::Base64 => None,
+            Encoding::Binary => Some(EncodingYaml::Binary),
+        },
     }
 }

@@ -254,6 +254,7 @@ mod tests {
             key: None,
             subject: Some("who".parse().unwrap()),
             aad: None,
+            encoding: crate::config::domain::Encoding::Base64,
         };
         let protected = Protected {
             protection,

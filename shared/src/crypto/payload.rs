@@ -119,7 +119,7 @@ impl Guard {
         let (mut places, mut treatments, mut works) = (Places::default(), Vec::new(), Vec::new());
         let mut taken: Vec<&Vec<PathStep>> = Vec::new();
         for one in &protected {
-            let treatment = Treatment::new(&one.protection, keys, &one.column).await?;
+            let treatment = Treatment::new(&one.protection, keys, &one.column).await?.in_text();
             for (path, subject) in &one.places {
                 // Two tables may protect the same value, in the same way: then once is enough.
                 if taken.contains(&path) {

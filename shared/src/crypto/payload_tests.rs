@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::config::domain::{ColumnPath, Mask, Protect};
+use crate::config::domain::{ColumnPath, Encoding, Mask, Protect};
 use crate::config::protected::steps;
 use crate::crypto::Landed;
 use crate::crypto::keys::tests::{keys, write_ring};
@@ -16,7 +16,8 @@ use crate::ids::{ColumnName, KeyName};
 fn protected(path: &str, how: Protect, change: impl FnOnce(&mut Protection)) -> Protected {
     let key = matches!(how, Protect::Encrypt | Protect::Token | Protect::Hash).then(|| KeyName::new("people").unwrap());
     let path: ColumnPath = path.parse().unwrap();
-    let mut protection = Protection { path: path.clone(), how, token: false, key, subject: None, aad: None };
+    let mut protection =
+        Protection { path: path.clone(), how, token: false, key, subject: None, aad: None, encoding: Encoding::Base64 };
     change(&mut protection);
     let subject = protection.subject.as_ref().map(|s| vec![PathStep::Field(s.to_string())]);
     Protected {

@@ -1,5 +1,5 @@
-//! AES-256-GCM in one layout: `base64(iv 12 bytes ‖ ciphertext ‖ tag 16 bytes)`, which Spark's
-//! `aes_decrypt(unbase64(c), key, 'GCM')`, OpenSSL and everything else that knows GCM open.
+//! AES-256-GCM in one layout: `iv 12 bytes ‖ ciphertext ‖ tag 16 bytes`, which Spark's `aes_decrypt(c, key, 'GCM')`, OpenSSL and
+//! everything else that knows GCM open; as bytes, or in base64 where text is wanted.
 //!
 //! Every value has a random iv of its own, so equal values look different. A key may seal 2^32 values at most (NIST SP
 //! 800-38D, 8.3); [`DataKey`] counts what it has sealed here, and [`super::keys`] takes a new one long before.
@@ -86,23 +86,50 @@ impl DataKey {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Opens what [`Sealer::seal`] wrote.
+    /// Opens what [`Sealer::seal`] wrote in base64.
     ///
     /// # Errors
     /// `Data` when the text is not of that layout, or was sealed by another key or with other additional data.
     pub fn open(&self, text: &[u8], aad: &[u8]) -> Result<Plaintext> {
-        let failed = |what: &str| Error::data(format!("cannot decrypt with key {}: {what}", self.id));
-        let mut bytes = Zeroizing::new(STANDARD.decode(text).map_err(|_| failed("not base64"))?);
+        self.open_bytes(STANDARD.decode(text).map_err(|_| self.failed("not base64"))?, aad)
+    }
+
+    /// Opens what [`Sealer::seal`] wrote as bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_bytes(&self, sealed: Vec<u8>, aad: &[u8]) -> Result<Plaintext> {
+        let mut bytes = Zeroizing::new(sealed);
         if bytes.len() < IV_BYTES + TAG_BYTES {
-            return Err(failed("too short for iv and tag"));
+            return Err(self.failed("too short for iv and tag"));
         }
-        let iv = Nonce::try_assume_unique_for_key(&bytes[..IV_BYTES]).map_err(|_| failed("no iv"))?;
+        let iv = Nonce::try_assume_unique_for_key(&bytes[..IV_BYTES]).map_err(|_| self.failed("no iv"))?;
         let opened = self.cipher.open_in_place(iv, Aad::from(aad), &mut bytes[IV_BYTES..]);
-        let length = opened.map_err(|_| failed("another key, other additional data, or damaged"))?.len();
+        let length = opened.map_err(|_| self.failed("another key, other additional data, or damaged"))?.len();
         bytes.copy_within(IV_BYTES..IV_BYTES + length, 0);
         bytes[length..].zeroize();
         bytes.truncate(length);
         Ok(Plaintext(bytes))
+    }
+
+    /// Appends iv, ciphertext and tag. What is sealed in place is plaintext until it is done, so it is never left half.
+    fn seal_with(&self, iv: [u8; IV_BYTES], aad: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.reserve(IV_BYTES + value.len() + TAG_BYTES);
+        out.extend_from_slice(&iv);
+        let at = out.len();
+        out.extend_from_slice(value);
+        let nonce = Nonce::assume_unique_for_key(iv);
+        let Ok(tag) = self.cipher.seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[at..]) else {
+            out[at..].zeroize();
+            out.truncate(at - IV_BYTES);
+            return Err(Error::bug(format!("AES-256-GCM refuses a value of {} bytes", value.len())));
+        };
+        out.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    fn failed(&self, what: &str) -> Error {
+        Error::data(format!("cannot decrypt with key {}: {what}", self.id))
     }
 }
 
@@ -111,7 +138,7 @@ impl DataKey {
 pub struct Sealer {
     ivs: Vec<u8>,
     next: usize,
-    work: Zeroizing<Vec<u8>>,
+    work: Vec<u8>,
 }
 
 impl fmt::Debug for Sealer {
@@ -121,15 +148,30 @@ impl fmt::Debug for Sealer {
 }
 
 impl Sealer {
-    /// Appends the sealed `value` to `out` as base64.
+    /// Appends the sealed `value` to `out` in base64.
+    ///
+    /// # Errors
+    /// As [`Self::seal_bytes`].
+    pub fn seal(&mut self, key: &DataKey, aad: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let mut work = std::mem::take(&mut self.work);
+        work.clear();
+        self.seal_bytes(key, aad, value, &mut work)?;
+        let at = out.len();
+        out.resize(at + work.len().div_ceil(3) * 4, 0);
+        let written = STANDARD.encode_slice(work.as_slice(), &mut out[at..]);
+        self.work = work;
+        written.map(drop).map_err(|_| Error::bug("base64 is longer than it can be"))
+    }
+
+    /// Appends the sealed `value` to `out` as bytes.
     ///
     /// # Errors
     /// `Unavailable` when the system gives no random bytes.
     #[inline]
-    pub fn seal(&mut self, key: &DataKey, aad: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    pub fn seal_bytes(&mut self, key: &DataKey, aad: &[u8], value: &[u8], out: &mut Vec<u8>) -> Result<()> {
         // The system's own generator: that of the crypto library collects jitter for 50 ms in every process first.
         let iv = self.iv(|ivs| OsRng.try_fill_bytes(ivs))?;
-        self.seal_with(iv, key, aad, value, out)
+        key.seal_with(iv, aad, value, out)
     }
 
     fn iv<E>(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<[u8; IV_BYTES]> {
@@ -145,29 +187,6 @@ impl Sealer {
         iv.copy_from_slice(&self.ivs[self.next..self.next + IV_BYTES]);
         self.next += IV_BYTES;
         Ok(iv)
-    }
-
-    fn seal_with(
-        &mut self,
-        iv: [u8; IV_BYTES],
-        key: &DataKey,
-        aad: &[u8],
-        value: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
-        self.work.clear();
-        self.work.extend_from_slice(&iv);
-        self.work.extend_from_slice(value);
-        let nonce = Nonce::assume_unique_for_key(iv);
-        let tag = key
-            .cipher
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut self.work[IV_BYTES..])
-            .map_err(|_| Error::bug(format!("AES-256-GCM refuses a value of {} bytes", value.len())))?;
-        self.work.extend_from_slice(tag.as_ref());
-        let at = out.len();
-        out.resize(at + self.work.len().div_ceil(3) * 4, 0);
-        let written = STANDARD.encode_slice(self.work.as_slice(), &mut out[at..]);
-        written.map(drop).map_err(|_| Error::bug("base64 is longer than it can be"))
     }
 }
 
@@ -192,8 +211,8 @@ mod tests {
             ("Grüße, 世界", "", VECTORS[3]),
         ] {
             let mut out = Vec::new();
-            Sealer::default().seal_with(iv, &key(7), aad.as_bytes(), value.as_bytes(), &mut out).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), expected, "{value} {aad}");
+            key(7).seal_with(iv, aad.as_bytes(), value.as_bytes(), &mut out).unwrap();
+            assert_eq!(STANDARD.encode(&out), expected, "{value} {aad}");
             assert_eq!(key(7).open(expected.as_bytes(), aad.as_bytes()).unwrap().expose(), value.as_bytes());
         }
     }
@@ -210,6 +229,10 @@ mod tests {
         fn what_was_sealed_opens_with_its_key_and_context_alone(value: Vec<u8>, aad: Vec<u8>, flip: prop::sample::Index) {
             let mut out = Vec::new();
             let mut sealer = Sealer::default();
+            let mut bytes = b"before".to_vec();
+            sealer.seal_bytes(&key(1), &aad, &value, &mut bytes).unwrap();
+            let opened = key(1).open_bytes(bytes["before".len()..].to_vec(), &aad).unwrap();
+            prop_assert_eq!(opened.expose(), value.as_slice());
             sealer.seal(&key(1), &aad, &value, &mut out).unwrap();
             let opened = key(1).open(&out, &aad).unwrap();
             prop_assert_eq!(opened.expose(), value.as_slice());

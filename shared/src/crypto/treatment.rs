@@ -6,7 +6,7 @@ use super::keys::{Key, Keys};
 use super::mask::{Redactor, mask};
 use super::seal::{DataKey, Sealer};
 use super::token::TokenKey;
-use crate::config::domain::{Mask, Protect, Protection};
+use crate::config::domain::{Encoding, Mask, Protect, Protection};
 use crate::error::{Error, Result};
 
 /// A protection that can be carried out.
@@ -17,6 +17,7 @@ pub struct Treatment {
     token: Option<Arc<TokenKey>>,
     key: Option<Arc<Key>>,
     aad: Vec<u8>,
+    encoding: Encoding,
     by_subject: bool,
 }
 
@@ -60,7 +61,19 @@ impl Treatment {
             needed()?.token_key().await?;
         }
         let aad = protection.aad.clone().unwrap_or_default().into_bytes();
-        Ok(Self { how, token, key, aad, by_subject })
+        Ok(Self { how, token, key, aad, encoding: protection.encoding, by_subject })
+    }
+
+    /// The same for payloads, where ciphertext is text whatever the column holds.
+    #[must_use]
+    pub fn in_text(self) -> Self {
+        Self { encoding: Encoding::Base64, ..self }
+    }
+
+    /// How it writes ciphertext; text where it seals nothing.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// The key that seals; `None` when nothing is sealed.
@@ -108,7 +121,10 @@ impl Treatment {
         match &self.how {
             How::Seal => {
                 let key = key.ok_or_else(|| Error::bug("a value is to be sealed without a key"))?;
-                return sealer.seal(key, &self.aad, text.as_bytes(), out);
+                return match self.encoding {
+                    Encoding::Base64 => sealer.seal(key, &self.aad, text.as_bytes(), out),
+                    Encoding::Binary => sealer.seal_bytes(key, &self.aad, text.as_bytes(), out),
+                };
             }
             How::Token(key) => key.token(text.as_bytes(), out),
             How::Mask(how) => mask(*how, text, out),

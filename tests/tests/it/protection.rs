@@ -39,7 +39,7 @@ outsourcingUnit:
       tableName: people
       piiColumns:
         - {name: email, protect: encrypt, token: true}
-        - {name: born, protect: encrypt, aad: t.people.born}
+        - {name: born, protect: encrypt, aad: t.people.born, encoding: binary}
         - {name: 'phones[]', protect: token}
         - {name: note, protect: redact, patterns: [email, card]}
         - {name: ip, protect: mask, mask: ip}
@@ -163,8 +163,8 @@ fn others_open_what_was_sealed_at_conversion_or_landing_and_plaintext_is_nowhere
         }
         workspace.reconcile().unwrap();
 
-        let rows =
-            access.duckdb("t.people", "SELECT id, email, born, email_token, phones[1], _key_people FROM t ORDER BY 1");
+        let sql = "SELECT id, email, base64(born), email_token, phones[1], _key_people FROM t ORDER BY 1";
+        let rows = access.duckdb("t.people", sql);
         let rows = rows.unwrap();
         assert_eq!(rows.len(), 20);
         let mut requests = Vec::new();
@@ -184,7 +184,7 @@ fn others_open_what_was_sealed_at_conversion_or_landing_and_plaintext_is_nowhere
         }
         let sql = format!(
             "SELECT id, CAST(aes_decrypt(unbase64(email), unbase64('{VERSION_1}'), 'GCM') AS STRING), \
-             CAST(aes_decrypt(unbase64(born), unbase64('{VERSION_1}'), 'GCM', 'DEFAULT', 't.people.born') AS STRING), note, ip \
+             CAST(aes_decrypt(born, unbase64('{VERSION_1}'), 'GCM', 'DEFAULT', 't.people.born') AS STRING), note, ip \
              FROM {{c}}.t.people WHERE id = 7"
         );
         let row = [

@@ -3,11 +3,11 @@
 use super::{File, columns};
 use crate::config::check::shaped_columns;
 use crate::config::domain::{
-    ColumnPath, EventTime, Ingestion, JsonPath, Mask, Output, PartitionField, PathStep, PayloadFormat, Protect,
-    Protection, SortField,
+    ColumnPath, Encoding, EventTime, Ingestion, JsonPath, Mask, Output, PartitionField, PathStep, PayloadFormat,
+    Protect, Protection, SortField,
 };
 use crate::config::protected::{Traced, decoded_name, protected, source, traces};
-use crate::config::wire::{PiiYaml, ProtectYaml, TableYaml};
+use crate::config::wire::{EncodingYaml, PiiYaml, ProtectYaml, TableYaml};
 use crate::crypto::mask::Redactor;
 use crate::cursor::did_you_mean;
 use crate::functions::Columns;
@@ -100,8 +100,12 @@ fn protection(file: &File, path: &str, yaml: &PiiYaml, keys: Option<&[String]>) 
         Some(text) => file.take(&at("subject"), ColumnName::new(text.clone())).map(Some),
         None => Some(None),
     };
+    let encoding = match yaml.encoding {
+        None | Some(EncodingYaml::Base64) => Encoding::Base64,
+        Some(EncodingYaml::Binary) => Encoding::Binary,
+    };
     let aad = yaml.aad.clone();
-    Some(Protection { path: name?, how: how?, token, key: key?, subject: subject?, aad })
+    Some(Protection { path: name?, how: how?, token, key: key?, subject: subject?, aad, encoding })
 }
 
 fn how(file: &File, path: &str, yaml: &PiiYaml) -> Option<Protect> {
@@ -134,6 +138,7 @@ fn refuse_foreign(file: &File, path: &str, yaml: &PiiYaml) {
         ("pattern", yaml.pattern.is_some(), ProtectYaml::Redact),
         ("patterns", yaml.patterns.is_some(), ProtectYaml::Redact),
         ("aad", yaml.aad.is_some(), ProtectYaml::Encrypt),
+        ("encoding", yaml.encoding.is_some(), ProtectYaml::Encrypt),
     ] {
         if given && protect != owner {
             let owner = format!("{owner:?}").to_lowercase();

@@ -25,7 +25,7 @@ fn entry(text: &str) -> String {
 #[test]
 fn protections_change_the_columns_of_the_table() {
     let entries = [
-        "name: mail, protect: encrypt, token: true, aad: x",
+        "name: mail, protect: encrypt, token: true, aad: x, encoding: binary",
         "name: id, protect: mask, mask: last(2)",
         "name: body, protect: drop",
     ];
@@ -39,13 +39,17 @@ fn protections_change_the_columns_of_the_table() {
     let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["id", "at", "mail", "mail_token", "size", "_key_people"]);
     assert_eq!(columns[0].1, LogicalType::String);
+    assert_eq!((&columns[2].1, &columns[3].1), (&LogicalType::Binary, &LogicalType::String));
     assert_eq!(output.table.protections[1].how, Protect::Mask(Mask::Last(2)));
     let key = config.deployment.keys.values().next().unwrap();
     assert!(matches!(&key.source, KeySource::File(path) if path.ends_with("keys.yaml")));
     assert_eq!(key.store.to_string(), "file:///data/tables/_keys");
     // What is shown reads back as the same.
     let shown = crate::config::show(&config);
-    assert!(shown.contains("mask: last(2)") && shown.contains("aad: x"), "{shown}");
+    assert!(
+        shown.contains("mask: last(2)") && shown.contains("aad: x") && shown.contains("encoding: binary"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -59,6 +63,7 @@ fn mistakes_in_protections_are_explained() {
         ("name: mail, protect: redact, pattern: 'a('", "`a(` is neither a named pattern nor a regular expression"),
         ("name: mail, protect: mask, mask: some", "mask `some`: expected `all`, `first(n)`"),
         ("name: mail, protect: hash, mask: all", "piiColumns[0].mask: belongs to `protect: mask`"),
+        ("name: mail, protect: token, encoding: binary", "piiColumns[0].encoding: belongs to `protect: encrypt`"),
         ("name: mail, protect: token, token: true", "`protect: token` is the token already"),
         ("name: mail, protect: drop, token: true", "write `protect: token` to keep only the token"),
         ("name: mail, protect: mask, key: people", "this protection needs no key"),

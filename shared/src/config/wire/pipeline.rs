@@ -236,6 +236,9 @@ wire! {
         subject: Option<String>,
         /// Additional authenticated data of the ciphertext; readers must give the same text.
         aad: Option<String>,
+        /// How the column holds ciphertext: `base64` (default, a string column) or `binary`, which costs half the time to write
+        /// and as little space.
+        encoding: Option<EncodingYaml>,
     }
     /// What happens when data and table differ.
     struct ContractYaml {
@@ -333,6 +336,8 @@ words! {
     enum DeleteFilesYaml { Position, Equality, }
     /// How a column is protected.
     enum ProtectYaml { Encrypt, Token, Hash, Mask, Drop, Redact, Keep, }
+    /// How a column holds ciphertext.
+    enum EncodingYaml { Base64, Binary, }
     /// What happens to a field that no column takes.
     enum NewColumn { Ignore, Evolve, Capture, Fail, }
     /// What happens to a column that the pipeline no longer has.

@@ -385,19 +385,31 @@ impl<'a> Made<'a> {
     }
 }
 
-/// Results of values that came before in the batch: a token costs more than a look-up, and values repeat.
+/// Results of values that came before in the batch: a token costs more than a look-up, where values repeat.
 #[derive(Default)]
-struct Known<'a>(HashMap<&'a str, (usize, usize)>);
+struct Known<'a> {
+    results: HashMap<&'a str, (usize, usize)>,
+    asked: usize,
+    distinct: bool,
+}
+
+/// So many values show whether they repeat: where three of four were new, nothing more is remembered.
+const TRIED: usize = 1024;
 
 impl<'a> Known<'a> {
     fn put(&mut self, value: &'a str, out: &mut Vec<u8>, make: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
-        if let Some((from, to)) = self.0.get(value) {
+        if self.distinct {
+            return make(out);
+        }
+        self.asked += 1;
+        self.distinct = self.asked == TRIED && self.results.len() > TRIED * 3 / 4;
+        if let Some((from, to)) = self.results.get(value) {
             out.extend_from_within(*from..*to);
             return Ok(());
         }
         let from = out.len();
         make(out)?;
-        self.0.insert(value, (from, out.len()));
+        self.results.insert(value, (from, out.len()));
         Ok(())
     }
 }

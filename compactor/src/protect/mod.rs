@@ -263,13 +263,16 @@ pub const METRICS: &str = "write.metadata.metrics.column.";
 /// Iceberg's property that asks for a bloom filter.
 pub const BLOOM: &str = "write.parquet.bloom-filter-enabled.column.";
 
-/// Firn's property that says how a column is compressed, where it is not as the table.
+/// Firn's property that says how a column is compressed, where it is not as the table: one of the values below.
 pub const CODEC: &str = "firn.parquet.compression-codec.column.";
 /// Not at all.
 pub const UNCOMPRESSED: &str = "uncompressed";
+/// By zstd at its fastest level.
+pub const FAST: &str = "zstd(1)";
 
 /// Properties for all writers of the table: no statistics of ciphertext, whose bounds say nothing and cost space, no
-/// compression where it is bytes that no codec makes smaller, and bloom filters on tokens, which are looked for one by one.
+/// compression where it is bytes that no codec makes smaller, the fastest where it is base64 or hexadecimal, of which every
+/// level leaves as much, and bloom filters on tokens, which are looked for one by one.
 #[must_use]
 pub fn properties(output: &Output) -> BTreeMap<String, String> {
     let columns = firn_shared::config::columns_after(output);
@@ -280,9 +283,8 @@ pub fn properties(output: &Output) -> BTreeMap<String, String> {
         let path = steps(&protection.path);
         if protection.seals() {
             let name = field_name(&table, &path);
-            if protection.encoding == Encoding::Binary {
-                properties.insert(format!("{CODEC}{name}"), UNCOMPRESSED.to_owned());
-            }
+            let codec = if protection.encoding == Encoding::Binary { UNCOMPRESSED } else { FAST };
+            properties.insert(format!("{CODEC}{name}"), codec.to_owned());
             properties.insert(format!("{METRICS}{name}"), "none".to_owned());
         }
         let mut beside = path.clone();
@@ -294,7 +296,9 @@ pub fn properties(output: &Output) -> BTreeMap<String, String> {
             _ => protection.token.then_some(beside),
         };
         if let Some(path) = token {
-            properties.insert(format!("{BLOOM}{}", field_name(&table, &path)), "true".to_owned());
+            let name = field_name(&table, &path);
+            properties.insert(format!("{CODEC}{name}"), FAST.to_owned());
+            properties.insert(format!("{BLOOM}{name}"), "true".to_owned());
         }
     }
     properties

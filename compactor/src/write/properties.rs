@@ -6,7 +6,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-use crate::protect::{BLOOM, CODEC, METRICS, UNCOMPRESSED};
+use crate::protect::{BLOOM, CODEC, FAST, METRICS, UNCOMPRESSED};
 use crate::provenance;
 
 /// A row group is closed at this many rows, whatever its size.
@@ -59,16 +59,22 @@ pub fn for_table(metadata: &TableMetadata, zstd_level: i32) -> Result<WriterProp
             && value == "none"
             && let Some(path) = parquet_path(schema, name)
         {
-            // Ciphertext: a dictionary of it would be thrown away, and what repeats is looked for in vain. Of base64 every
-            // level leaves three quarters, level 1 in less than half the time of level 3; bytes stay as many.
-            let codec = match metadata.properties().get(&format!("{CODEC}{name}")) {
-                Some(codec) if codec == UNCOMPRESSED => Compression::UNCOMPRESSED,
-                _ => Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default()),
-            };
+            // Ciphertext: a dictionary of it would be thrown away.
             properties = properties
                 .set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_compression(path, codec);
+                .set_column_dictionary_enabled(path, false);
+        }
+        if let Some(name) = key.strip_prefix(CODEC)
+            && let Some(path) = parquet_path(schema, name)
+        {
+            let codec = match value.as_str() {
+                UNCOMPRESSED => Some(Compression::UNCOMPRESSED),
+                FAST => Some(Compression::ZSTD(ZstdLevel::try_new(1).unwrap_or_default())),
+                _ => None,
+            };
+            if let Some(codec) = codec {
+                properties = properties.set_column_compression(path, codec);
+            }
         }
         if let Some(name) = key.strip_prefix(BLOOM)
             && value == "true"

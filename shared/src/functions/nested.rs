@@ -37,11 +37,12 @@ fn element_type(reads: &[LogicalType], _: &Args) -> Result<LogicalType, Misfit> 
 const ELEMENT_TYPE: Gives = Gives::With("the type of an element", element_type);
 
 /// `joinList`
-pub const JOIN: Function = Function::map("joinList", "A list of texts as one text.", Takes::Texts, Gives::Text)
-    .of(Family::Nested)
-    .args(&[Arg::default("separator", Kind::Text, "\",\"", "What stands between them.")])
-    .nulls(Nulls::Own("a null list is null; null elements are left out"))
-    .example("joinList: {column: tags, separator: '|'}");
+pub const JOIN: Function =
+    Function::map("joinList", "A list of texts as one text.", Takes::ListOf(&Takes::Text), Gives::Text)
+        .of(Family::Nested)
+        .args(&[Arg::default("separator", Kind::Text, "\",\"", "What stands between them.")])
+        .nulls(Nulls::Own("a null list is null; null elements are left out"))
+        .example("joinList: {column: tags, separator: '|'}");
 
 /// `size`
 pub const SIZE: Function =

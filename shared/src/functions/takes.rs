@@ -38,10 +38,21 @@ pub enum Takes {
     Bytes,
     /// `binary`.
     Binary,
+    /// `time`.
+    Time,
+    /// `uuid`.
+    Uuid,
+    /// What a decimal of these digits holds exactly: decimals, `int` and `long` of which every value fits.
+    Decimal {
+        /// Digits in all.
+        precision: u8,
+        /// Of these behind the point.
+        scale: u8,
+    },
     /// A list.
     List,
-    /// A list of texts.
-    Texts,
+    /// A list of elements of such types.
+    ListOf(&'static Takes),
     /// A map.
     Map,
     /// A struct.
@@ -76,8 +87,12 @@ impl Takes {
             Self::Zoned => *r#type == L::TimestampTz,
             Self::Bytes => matches!(r#type, L::String | L::Binary),
             Self::Binary => *r#type == L::Binary,
+            Self::Time => *r#type == L::Time,
+            Self::Uuid => *r#type == L::Uuid,
+            Self::Decimal { precision, scale } => digits(r#type)
+                .is_some_and(|(whole, fraction)| fraction <= scale && whole <= precision.saturating_sub(scale)),
             Self::List => matches!(r#type, L::List(_)),
-            Self::Texts => matches!(r#type, L::List(element) if **element == L::String),
+            Self::ListOf(takes) => matches!(r#type, L::List(element) if takes.accepts(element)),
             Self::Map => matches!(r#type, L::Map(_)),
             Self::Struct => matches!(r#type, L::Struct(_)),
             Self::Container => matches!(r#type, L::List(_) | L::Map(_)),
@@ -105,14 +120,29 @@ impl fmt::Display for Takes {
             Self::Zoned => "timestamptz",
             Self::Bytes => "string or binary",
             Self::Binary => "binary",
+            Self::Time => "time",
+            Self::Uuid => "uuid",
+            Self::Decimal { precision, scale } => {
+                return write!(f, "int, long or decimal within decimal({precision},{scale})");
+            }
             Self::List => "a list",
-            Self::Texts => "list<string>",
+            Self::ListOf(takes) => return write!(f, "list<{takes}>"),
             Self::Map => "a map",
             Self::Struct => "a struct",
             Self::Container => "a list or a map",
             Self::Nested => "a list, a map or a struct",
             Self::Scalar => "a type without parts",
         })
+    }
+}
+
+/// How many digits a number may have before and behind the point; `None` for what is no exact number.
+fn digits(r#type: &LogicalType) -> Option<(u8, u8)> {
+    match r#type {
+        LogicalType::Int => Some((10, 0)),
+        LogicalType::Long => Some((19, 0)),
+        LogicalType::Decimal { precision, scale } => Some((precision - scale, *scale)),
+        _ => None,
     }
 }
 
@@ -146,6 +176,8 @@ pub enum Gives {
     Local,
     /// `timestamptz`.
     Zoned,
+    /// This type.
+    Of(&'static LogicalType),
     /// What an argument says.
     Arg(&'static str),
     /// Computed from the types read and the arguments; the text says it in words.
@@ -172,6 +204,7 @@ impl Gives {
             Self::Date => L::Date,
             Self::Local => L::Timestamp,
             Self::Zoned => L::TimestampTz,
+            Self::Of(r#type) => r#type.clone(),
             Self::Arg(name) => args.opt_type(name).cloned().unwrap_or(L::String),
             Self::With(_, of) => return of(reads, args),
         })
@@ -202,6 +235,7 @@ impl fmt::Display for Gives {
             Self::Date => "date",
             Self::Local => "timestamp",
             Self::Zoned => "timestamptz",
+            Self::Of(r#type) => return write!(f, "{type}"),
             Self::Arg(name) => return write!(f, "what `{name}` says"),
             Self::With(words, _) => words,
         })

@@ -100,6 +100,37 @@ fn own_functions_have_names_of_their_own() {
 }
 
 #[test]
+fn columns_are_taken_where_every_value_of_them_fits() {
+    const LISTS: Takes = Takes::ListOf(&Takes::Decimal { precision: 12, scale: 0 });
+    let decimal = Takes::Decimal { precision: 18, scale: 2 };
+    let accepted = |takes: Takes, types: &[&'static str]| {
+        let all = types.iter().filter(|text| takes.accepts(&text.parse().unwrap()));
+        all.copied().collect::<Vec<_>>()
+    };
+    let types = [
+        "int",
+        "long",
+        "float",
+        "double",
+        "decimal(18,2)",
+        "decimal(10,2)",
+        "decimal(16,0)",
+        "decimal(17,0)",
+        "decimal(18,3)",
+        "decimal(19,2)",
+        "decimal(3,3)",
+        "string",
+        "list<int>",
+    ];
+    assert_eq!(accepted(decimal, &types), ["int", "decimal(18,2)", "decimal(10,2)", "decimal(16,0)"]);
+    assert_eq!(accepted(Takes::Decimal { precision: 19, scale: 0 }, &types)[..2], ["int", "long"]);
+    let lists = ["list<int>", "list<long>", "list<decimal(12,0)>", "list<decimal(12,1)>", "list<list<int>>", "int"];
+    assert_eq!(accepted(LISTS, &lists), ["list<int>", "list<decimal(12,0)>"]);
+    assert_eq!(LISTS.to_string(), "list<int, long or decimal within decimal(12,0)>");
+    assert_eq!(Takes::ListOf(&Takes::Text).to_string(), "list<string>");
+}
+
+#[test]
 fn the_reference_is_current() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/functions.md");
     let page = reference();

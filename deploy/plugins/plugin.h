@@ -8,28 +8,36 @@
 #include <stdint.h>
 
 #define EXPORT(name) __attribute__((export_name(name)))
-#define DESCRIBE EXPORT("firn:plugin/functions@1.0.0#describe")
-#define CALL EXPORT("firn:plugin/functions@1.0.0#call")
+#define DESCRIBE EXPORT("firn:plugin/functions@2.0.0#describe")
+#define CALL EXPORT("firn:plugin/functions@2.0.0#call")
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
 typedef struct { const uint8_t *at; uint32_t length; } text;
 
-enum data_type { BOOLEAN, LONG, DOUBLE, STRING, BINARY, DATE, TIMESTAMP, TIMESTAMPTZ };
+enum flat { BOOLEAN, LONG, DOUBLE, STRING, BINARY, DATE, TIMESTAMP, TIMESTAMPTZ, TIME, DECIMAL, JSON, UUID };
+
+typedef struct { bool is_list; uint8_t flat, precision, scale; } data_type;
 
 typedef struct {
-    uint8_t data_type;
-    _Alignas(4) bool has_validity;
+    data_type data_type;
+    bool has_lists;
+    struct {                                                      // has_lists
+        _Alignas(4) bool has_validity;
+        const uint8_t *validity; uint32_t validity_length;
+        const int32_t *offsets; uint32_t offsets_length;
+    } lists;
+    bool has_validity;
     const uint8_t *validity; uint32_t validity_length;
     const int32_t *offsets; uint32_t offsets_length;
     const uint8_t *values; uint32_t values_length;
 } column;
 
-typedef struct { text name, about; uint8_t data_type; } named_column;
+typedef struct { text name, about; data_type data_type; } named_column;
 
 typedef struct {
     enum __attribute__((packed)) { READS_ONE, READS_SEVERAL, READS_NAMED } how;
     union {
-        uint8_t data_type;                                        // one, several
+        data_type data_type;                                      // one, several
         struct { const named_column *at; uint32_t length; } named;
     };
 } reads;
@@ -44,8 +52,8 @@ typedef struct {
 typedef struct {
     text name, about;
     reads reads;
-    uint8_t gives;
-    _Alignas(4) enum __attribute__((packed)) { NULLS_STAY, NULLS_OTHERWISE } nulls;
+    data_type gives;
+    enum __attribute__((packed)) { NULLS_STAY, NULLS_OTHERWISE } nulls;
     text nulls_rule;                                              // otherwise
     text rejects;
     struct { const argument *at; uint32_t length; } arguments;
@@ -67,13 +75,19 @@ typedef struct {
     };
 } outcome;
 
-_Static_assert(sizeof(column) == 32 && sizeof(named_column) == 20 && sizeof(reads) == 12, "the canonical ABI");
+_Static_assert(sizeof(column) == 56 && offsetof(column, has_validity) == 28, "the canonical ABI");
+_Static_assert(sizeof(data_type) == 4 && sizeof(named_column) == 20 && sizeof(reads) == 12, "the canonical ABI");
 _Static_assert(sizeof(argument) == 32 && sizeof(function) == 60 && offsetof(function, nulls) == 32, "the canonical ABI");
-_Static_assert(sizeof(value) == 24 && sizeof(outcome) == 44, "the canonical ABI");
+_Static_assert(sizeof(value) == 24 && sizeof(outcome) == 68, "the canonical ABI");
 
-// Whether a row of a column has a value.
-static inline bool has_value(const column *column, uint32_t row) {
-    return !column->has_validity || column->validity[row / 8] >> (row % 8) & 1;
+// Whether a value is there: that of a row, or in a column of lists that element.
+static inline bool has_value(const column *column, uint32_t number) {
+    return !column->has_validity || column->validity[number / 8] >> (number % 8) & 1;
+}
+
+// Whether a row of a column of lists has a list.
+static inline bool has_list(const column *column, uint32_t row) {
+    return !column->lists.has_validity || column->lists.validity[row / 8] >> (row % 8) & 1;
 }
 
 // Memory is handed out once and never taken back: the instance ends with the call.
@@ -90,7 +104,7 @@ static inline void *take(size_t bytes, size_t align) {
 }
 
 EXPORT("cabi_realloc") void *cabi_realloc(void *old, size_t before, size_t align, size_t after) {
-    uint8_t *new = take(after, align);
+    uint8_t *new = take(after, align < 16 ? 16 : align);          // bytes may be numbers of up to 16 bytes
     for (size_t i = 0; i < before && i < after; i++) new[i] = ((uint8_t *)old)[i];
     return new;
 }

@@ -1,10 +1,11 @@
 //! What a plug-in says of its functions, as the check of pipelines takes it.
 
 use firn_shared::error::Result;
-use firn_shared::functions::{Arg, Function, Gives, Kind, Need, Nulls, Shape, Takes};
+use firn_shared::functions::{Arg, Function, Gives, Kind, Need, Nulls, Shape};
 
-use super::host::{self, ArgumentType, DataType, Described, Plugin, Reads, shorten};
+use super::host::{Plugin, shorten};
 use super::kernel::Steps;
+use super::world::{self, ArgumentType, DataType, Reads};
 use crate::transform::kernel::Own;
 
 /// Functions of a plug-in at most.
@@ -34,20 +35,22 @@ pub fn functions(plugin: &'static Plugin) -> Result<Vec<&'static Function>> {
     Ok(functions)
 }
 
-fn function(plugin: &'static Plugin, described: Described) -> Result<&'static Function, String> {
+fn function(plugin: &'static Plugin, described: world::Function) -> Result<&'static Function, String> {
     if !is_word(&described.name) {
         return Err("needs a name of up to 64 letters, digits and `_`".to_owned());
     }
+    known_types(&described)?;
+    let gives = Gives::Of(Box::leak(Box::new(described.gives.logical())));
     let mut args = Vec::new();
     let shape = match &described.reads {
-        Reads::One(of) => Shape::Map(takes(*of), gives(described.gives)),
-        Reads::Several(of) => Shape::Combine(takes(*of), gives(described.gives)),
+        Reads::One(of) => Shape::Map(of.takes(), gives),
+        Reads::Several(of) => Shape::Combine(of.takes(), gives),
         Reads::Named(columns) if columns.is_empty() => return Err("reads no column".to_owned()),
         Reads::Named(columns) => {
             for column in columns {
-                push(&mut args, &column.name, &column.about, Kind::Column(takes(column.data_type)), Need::Required)?;
+                push(&mut args, &column.name, &column.about, Kind::Column(column.data_type.takes()), Need::Required)?;
             }
-            Shape::Named(gives(described.gives))
+            Shape::Named(gives)
         }
     };
     for argument in &described.arguments {
@@ -65,8 +68,8 @@ fn function(plugin: &'static Plugin, described: Described) -> Result<&'static Fu
         push(&mut args, &argument.name, &argument.about, kind, need)?;
     }
     let nulls = match &described.nulls {
-        host::Nulls::Stay => Nulls::Stay,
-        host::Nulls::Otherwise(rule) => Nulls::Own(leak(&shorten(rule))),
+        world::Nulls::Stay => Nulls::Stay,
+        world::Nulls::Otherwise(rule) => Nulls::Own(leak(&shorten(rule))),
     };
     let rejects = match shorten(&described.rejects) {
         none if none.is_empty() => "values on which the plug-in traps".to_owned(),
@@ -78,6 +81,18 @@ fn function(plugin: &'static Plugin, described: Described) -> Result<&'static Fu
     let builder: &'static Own = Box::leak(Box::new(Own(Box::leak(Box::new(Steps { plugin, described })))));
     let function = Function::new(name, about, shape).args(Vec::leak(args)).nulls(nulls).rejects(leak(&rejects));
     Ok(Box::leak(Box::new(function.example(example).built_by(builder))))
+}
+
+/// Whether there are types as it names them.
+fn known_types(described: &world::Function) -> Result<(), String> {
+    let reads: Vec<DataType> = match &described.reads {
+        Reads::One(of) | Reads::Several(of) => vec![*of],
+        Reads::Named(columns) => columns.iter().map(|column| column.data_type).collect(),
+    };
+    if reads.iter().chain([&described.gives]).all(|of| of.exists()) {
+        return Ok(());
+    }
+    Err("names a decimal that is none: precision is 1 to 38, scale 0 to the precision".to_owned())
 }
 
 fn push(args: &mut Vec<Arg>, name: &str, about: &str, kind: Kind, need: Need) -> Result<(), String> {
@@ -101,33 +116,6 @@ fn example(name: &str, reads: &Reads) -> String {
             let keys: Vec<String> = keys.chain(["as: result".to_owned()]).collect();
             format!("{name}: {{{}}}", keys.join(", "))
         }
-    }
-}
-
-/// What columns may be given where a type is read: those whose every value it holds.
-fn takes(of: DataType) -> Takes {
-    match of {
-        DataType::Boolean => Takes::Boolean,
-        DataType::Long => Takes::Whole,
-        DataType::Double => Takes::Real,
-        DataType::Text => Takes::Text,
-        DataType::Binary => Takes::Binary,
-        DataType::Date => Takes::Date,
-        DataType::Timestamp => Takes::Local,
-        DataType::Timestamptz => Takes::Zoned,
-    }
-}
-
-fn gives(of: DataType) -> Gives {
-    match of {
-        DataType::Boolean => Gives::Boolean,
-        DataType::Long => Gives::Long,
-        DataType::Double => Gives::Double,
-        DataType::Text => Gives::Text,
-        DataType::Binary => Gives::Binary,
-        DataType::Date => Gives::Date,
-        DataType::Timestamp => Gives::Local,
-        DataType::Timestamptz => Gives::Zoned,
     }
 }
 

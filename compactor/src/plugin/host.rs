@@ -9,17 +9,10 @@ use firn_shared::error::{Error, Result};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, ResourceLimiter, Store, Trap};
 
-use super::component::component;
+use super::component::{component, version};
 use super::layout::{NoColumn, lift, lower};
-
-/// What `plugin.wit` says, in Rust.
-#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, reason = "generated")]
-mod world {
-    wasmtime::component::bindgen!({ path: "../deploy/plugins/plugin.wit", world: "plugin" });
-}
-
-pub use wit::{ArgumentType, Column, DataType, Function as Described, Nulls, Reads, Value};
-use world::exports::firn::plugin::functions as wit;
+use super::world::{Column, DataType, Function, Instance, Value, World};
+use crate::decode::RejectKind;
 
 /// Rows of a call at most.
 pub const CALL_ROWS_MAX: usize = 8192;
@@ -41,7 +34,7 @@ pub struct Plugin {
     place: String,
     limits: PluginLimits,
     engine: Engine,
-    world: world::PluginPre<Held>,
+    world: World<Held>,
     /// Bytes of its machine code.
     code_bytes: u64,
 }
@@ -68,6 +61,8 @@ pub enum Cause {
     Error,
     /// What it made is no value of its type, and why.
     Value(String),
+    /// What it made is a value that its type does not have, and which.
+    Unfit(RejectKind, String),
 }
 
 impl fmt::Display for Cause {
@@ -77,7 +72,7 @@ impl fmt::Display for Cause {
             Self::Fuel => f.write_str("ran out of fuel; raise `fuelPerRow`, or look for a loop without end"),
             Self::Memory(what) => write!(f, "{what}; see `memory`"),
             Self::Error => f.write_str("gave up; what it says is not shown, because it might hold values"),
-            Self::Value(why) => write!(f, "made {why}"),
+            Self::Value(why) | Self::Unfit(_, why) => write!(f, "made {why}"),
         }
     }
 }
@@ -155,7 +150,8 @@ impl Plugin {
     pub fn compile(spec: &PluginSpec, file: &[u8]) -> Result<Self> {
         let (name, place) = (spec.name.to_string(), spec.file.to_string());
         let broken = |why: &dyn fmt::Display| Error::config(format!("plug-in `{name}` ({place}) {why}"));
-        let bytes = component(file).map_err(|why| broken(&why))?;
+        let version = version(file).map_err(|why| broken(&why))?;
+        let bytes = component(file, version).map_err(|why| broken(&why))?;
         let engine = engine()?;
         let compiled = Component::from_binary(&engine, &bytes);
         let compiled = compiled.map_err(|e| broken(&format!("does not compile: {e:#}")))?;
@@ -164,7 +160,7 @@ impl Plugin {
         // Nothing is linked: what imports anything at all is no plug-in.
         let linked = Linker::new(&engine).instantiate_pre(&compiled);
         let linked = linked.map_err(|e| broken(&format!("asks for what no plug-in gets: {e:#}")))?;
-        let world = world::PluginPre::new(linked);
+        let world = World::new(version, linked);
         let world = world.map_err(|e| broken(&format!("is none as `plugin.wit` says: {e:#}")))?;
         Ok(Self { name, place, limits: spec.limits, engine, world, code_bytes })
     }
@@ -196,7 +192,7 @@ impl Plugin {
 
     /// An instance with fuel for so many rows. A row alone gets what no call of several rows exceeds: whether it is too much
     /// for the function says nothing of the rows around it.
-    fn instance(&self, rows: usize) -> Result<(Store<Held>, world::Plugin), Failed> {
+    fn instance(&self, rows: usize) -> Result<(Store<Held>, Instance), Failed> {
         let bound = usize::try_from(self.limits.memory).unwrap_or(usize::MAX);
         let mut store = Store::new(&self.engine, Held { bytes: 0, bound });
         store.limiter(|held| held);
@@ -212,14 +208,13 @@ impl Plugin {
     ///
     /// # Errors
     /// `Config` when it fails.
-    pub fn describe(&self) -> Result<Vec<Described>> {
+    pub fn describe(&self) -> Result<Vec<Function>> {
         let started = self.instance(0).map_err(|failed| match failed {
             Failed::Rows(cause) => self.broken(format!("starting {cause}")),
             Failed::Run(error) => error,
         });
         let (mut store, plugin) = started?;
-        let found = plugin.firn_plugin_functions().call_describe(&mut store);
-        found.map_err(|e| match self.failed(&e, "describing its functions") {
+        plugin.describe(&mut store).map_err(|e| match self.failed(&e, "describing its functions") {
             Failed::Rows(cause) => self.broken(format!("describing its functions {cause}")),
             Failed::Run(error) => error,
         })
@@ -233,13 +228,13 @@ impl Plugin {
         &self,
         (function, gives): (&str, DataType),
         arguments: &[(String, Value)],
-        columns: &[Column],
+        columns: Vec<Column>,
         rows: usize,
     ) -> Result<(ArrayRef, Vec<usize>), Failed> {
         let run = |why: String| Failed::Run(self.broken(format!("function `{function}` {why}")));
         let count = u32::try_from(rows).map_err(|e| Failed::Run(Error::bug("2^32 rows").with_source(e)))?;
         let (mut store, plugin) = self.instance(rows)?;
-        let made = plugin.firn_plugin_functions().call_call(&mut store, function, arguments, columns, count);
+        let made = plugin.call(&mut store, function, arguments, columns, count);
         let made = made.map_err(|e| self.failed(&e, &format!("function `{function}`")))?;
         let made = made.map_err(|why| match rows {
             0 => run(format!("refuses the arguments: {}", shorten(&why))),

@@ -5,13 +5,14 @@ use std::ops::Range;
 
 use arrow_array::{Array, ArrayRef, make_array, new_null_array};
 use arrow_buffer::NullBuffer;
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_select::concat::concat;
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::{self, Args};
 
-use super::host::{
-    CALL_ROWS_MAX, Cause, DataType, Described, Failed, Nulls, Plugin, ROWS_PART, Reads, Value, columns, shorten,
-};
+use super::host::{CALL_ROWS_MAX, Cause, Failed, Plugin, ROWS_PART, columns, shorten};
+use super::unfit::{unfit, what};
+use super::world::{DataType, Function, Nulls, Reads, Value};
 use crate::decode::{RejectKind, Rejected};
 use crate::transform::apart::Apart;
 use crate::transform::kernel::{Batch, Builder, Call, Kernel, Made, Misfit, Work, broken};
@@ -24,12 +25,12 @@ pub struct Steps {
     /// The plug-in.
     pub plugin: &'static Plugin,
     /// The function.
-    pub described: Described,
+    pub described: Function,
 }
 
 impl Builder for Steps {
     fn build(&self, call: &Call<'_>) -> Result<Work, Misfit> {
-        let Described { name, reads, gives, nulls, rejects, .. } = &self.described;
+        let Function { name, reads, gives, nulls, rejects, .. } = &self.described;
         let types = match reads {
             Reads::One(of) | Reads::Several(of) => vec![*of; call.reads.len()],
             Reads::Named(columns) => columns.iter().map(|column| column.data_type).collect(),
@@ -91,6 +92,19 @@ struct Results {
     failed: usize,
 }
 
+impl Results {
+    /// Adds rows whose result is no value of its type; of those that are rejected already it does not matter.
+    fn add_unfit(&mut self, rows: Vec<usize>, gives: DataType) {
+        let (reason, what) = what(gives);
+        let known: Vec<usize> = self.rejects.iter().map(|(row, _)| *row).collect();
+        for row in rows.into_iter().filter(|row| known.binary_search(row).is_err()) {
+            self.failed += 1;
+            self.rejects.push((row, Why::Failed(Cause::Unfit(reason, what.clone()))));
+        }
+        self.rejects.sort_by_key(|(row, _)| *row);
+    }
+}
+
 /// Why a row is rejected.
 enum Why {
     Refused,
@@ -118,19 +132,21 @@ impl Kernel for Step {
 
     fn call(&self, batch: &Batch<'_>) -> Result<Made> {
         let wanted = batch.columns.iter().zip(&self.types);
-        let arrays = wanted.map(|(column, of)| arrow_cast::cast(column.array, &of.arrow()));
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let arrays = wanted.map(|(column, of)| cast_with_options(column.array, &of.arrow(), &strict));
         let arrays: Vec<ArrayRef> = arrays
             .collect::<Result<_, _>>()
             .map_err(|e| Error::bug("a column of another type than planned").with_source(e))?;
-        let results = self.results(&arrays, batch.rows)?;
-        if results.failed == batch.rows && batch.rows >= ALL_MIN {
-            return Err(self.never_passes(&results));
-        }
+        let mut results = self.results(&arrays, batch.rows)?;
         let parts: Vec<&dyn Array> = results.parts.iter().map(AsRef::as_ref).collect();
         let column = match parts[..] {
             [] => new_null_array(&self.gives.arrow(), 0),
             _ => concat(&parts).map_err(|e| Error::bug("results of a plug-in do not go together").with_source(e))?,
         };
+        results.add_unfit(unfit(&column, self.gives)?, self.gives);
+        if results.failed == batch.rows && batch.rows >= ALL_MIN {
+            return Err(self.never_passes(&results));
+        }
         let path = batch.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
         let rejects = results.rejects.into_iter().map(|(row, why)| (row, self.rejected(&path, why)));
         Ok(Made { columns: vec![column], rejects: rejects.collect() })
@@ -210,7 +226,7 @@ impl Step {
 
     fn call_once(&self, part: &[ArrayRef], rows: usize) -> Result<(ArrayRef, Vec<usize>), Failed> {
         let lowered = columns(part, &self.types).map_err(Failed::Run)?;
-        let (column, mut rejected) = self.plugin.call((&self.function, self.gives), &self.arguments, &lowered, rows)?;
+        let (column, mut rejected) = self.plugin.call((&self.function, self.gives), &self.arguments, lowered, rows)?;
         if !self.nulls_stay {
             return Ok((column, rejected));
         }
@@ -232,9 +248,11 @@ impl Step {
             Why::Failed(Cause::Memory(_)) => format!("plug-in `{name}` took more memory than it may have"),
             Why::Failed(Cause::Error) => format!("plug-in `{name}` gave up"),
             Why::Failed(Cause::Value(_)) => format!("plug-in `{name}` made what is no value of its type"),
+            Why::Failed(Cause::Unfit(_, what)) => format!("plug-in `{name}` made {what}"),
         };
         let reason = match why {
             Why::Failed(Cause::Fuel | Cause::Memory(_)) => RejectKind::TooLarge,
+            Why::Failed(Cause::Unfit(reason, _)) => reason,
             _ => RejectKind::BadFormat,
         };
         Rejected { path: path.to_owned(), reason, detail }

@@ -1,9 +1,10 @@
 //! Functions without a rebuild: WebAssembly plug-ins that make columns of columns (`deploy/plugins/plugin.wit`).
 //!
 //! ```text
-//! firn.yaml ─→ load (file or store, SHA-256) ─→ component (a core module becomes one) ─→ host (compiled)
+//! firn.yaml ─→ load (file or store, SHA-256) ─→ component (its version; a core module becomes one) ─→ host (compiled)
 //!                                                     describe (functions as the check of pipelines knows them) ←─┘
 //! batch ─→ kernel (chunks, nulls, traps) ─→ layout (Arrow's buffers over) ─→ host (an instance, its fuel and memory)
+//!                       └─→ unfit (values that are none of their type)          └─→ world (either version of `plugin.wit`)
 //! ```
 //! Every call gets an instance of its own. That costs microseconds, and makes sure that nothing is carried from one batch
 //! to the next: the same raw records give the same table again. For the same reason an instance has no clock, no chance, no
@@ -22,5 +23,8 @@ mod layout;
 mod load;
 #[cfg(test)]
 mod tests;
+mod types;
+mod unfit;
+mod world;
 
 pub use load::load;

@@ -22,7 +22,7 @@ mod lookup;
 mod outcome;
 mod own;
 mod parts;
-mod text;
+pub(crate) mod text;
 pub mod values;
 mod years;
 

@@ -1,11 +1,12 @@
-// A Firn plug-in in C. `bank.iban` writes account numbers as banks do and refuses what is none; `bank.share` divides.
+// A Firn plug-in in C. `bank.iban` writes account numbers as banks do and refuses what is none; `bank.share` divides;
+// `bank.total` adds up a list.
 //
 //   clang --target=wasm32 -O2 -nostdlib -Wl,--no-entry -Wl,--strip-all -o bank.wasm bank.c
 #include "../plugin.h"
 
 static const named_column SHARE_READS[] = {
-    {TEXT("part"), TEXT("The part."), LONG},
-    {TEXT("whole"), TEXT("The whole."), LONG},
+    {TEXT("part"), TEXT("The part."), {.flat = LONG}},
+    {TEXT("whole"), TEXT("The whole."), {.flat = LONG}},
 };
 static const argument SHARE_ARGUMENTS[] = {
     {.name = TEXT("scale"), .about = TEXT("What the whole counts as, such as 100; else 1."), .type = ARGUMENT_NUMBER},
@@ -17,8 +18,8 @@ static const function FUNCTIONS[] = {
     {
         .name = TEXT("iban"),
         .about = TEXT("An account number (IBAN) in capitals and without blanks."),
-        .reads = {.how = READS_ONE, .data_type = STRING},
-        .gives = STRING,
+        .reads = {.how = READS_ONE, .data_type = {.flat = STRING}},
+        .gives = {.flat = STRING},
         .rejects = TEXT("text that is no IBAN, or of another country"),
         .arguments = {IBAN_ARGUMENTS, 1},
     },
@@ -26,8 +27,15 @@ static const function FUNCTIONS[] = {
         .name = TEXT("share"),
         .about = TEXT("part / whole, 0 where the whole is 0."),
         .reads = {.how = READS_NAMED, .named = {SHARE_READS, 2}},
-        .gives = DOUBLE,
+        .gives = {.flat = DOUBLE},
         .arguments = {SHARE_ARGUMENTS, 1},
+    },
+    {
+        .name = TEXT("total"),
+        .about = TEXT("The sum of a list of amounts; those that are null are left out."),
+        .reads = {.how = READS_ONE, .data_type = {.is_list = true, .flat = DECIMAL, .precision = 18, .scale = 2}},
+        .gives = {.flat = DECIMAL, .precision = 18, .scale = 2},
+        .rejects = TEXT("a sum of more than 18 digits"),
     },
 };
 
@@ -90,7 +98,7 @@ static const outcome *iban(const value *arguments, uint32_t count, const column 
         }
         offsets[row + 1] = offsets[row] + length;
     }
-    out.made.column = (column){.data_type = STRING, .offsets = offsets, .offsets_length = rows + 1,
+    out.made.column = (column){.data_type = {.flat = STRING}, .offsets = offsets, .offsets_length = rows + 1,
                                .values = values, .values_length = offsets[rows]};
     out.made.rejected = rejected;
     out.made.rejected_length = refused;
@@ -103,7 +111,25 @@ static const outcome *share(const value *arguments, uint32_t count, const column
     double *values = take(rows * sizeof *values, 8);
     for (uint32_t row = 0; row < rows; row++)
         values[row] = whole[row] == 0 ? 0 : (double)part[row] / (double)whole[row] * scale;
-    out.made.column = (column){.data_type = DOUBLE, .values = (const uint8_t *)values, .values_length = rows * 8};
+    out.made.column = (column){.data_type = {.flat = DOUBLE}, .values = (const uint8_t *)values, .values_length = rows * 8};
+    return &out;
+}
+
+static const outcome *total(const column *in, uint32_t rows) {
+    static const __int128 BEYOND = 1000000000000000000;           // 19 digits
+    const __int128 *amounts = (const __int128 *)in->values;
+    __int128 *sums = take(rows * sizeof *sums, 16);
+    uint32_t *rejected = take(rows * sizeof *rejected, 4);
+    uint32_t refused = 0;
+    for (uint32_t row = 0; row < rows; row++) {
+        sums[row] = 0;
+        for (int32_t i = in->lists.offsets[row]; i < in->lists.offsets[row + 1]; i++)
+            if (has_value(in, i)) sums[row] += amounts[i];
+        if (sums[row] <= -BEYOND || sums[row] >= BEYOND) rejected[refused++] = row;
+    }
+    out.made.column = (column){.data_type = FUNCTIONS[2].gives, .values = (const uint8_t *)sums, .values_length = rows * 16};
+    out.made.rejected = rejected;
+    out.made.rejected_length = refused;
     return &out;
 }
 
@@ -111,6 +137,9 @@ CALL const outcome *call(const uint8_t *name, uint32_t name_length, const value 
                          const column *columns, uint32_t columns_length, uint32_t rows) {
     // The caller has seen to names, types and the number of columns.
     (void)name_length, (void)columns_length;
-    return name[0] == 'i' ? iban(arguments, arguments_length, columns, rows)
-                             : share(arguments, arguments_length, columns, rows);
+    switch (name[0]) {
+    case 'i': return iban(arguments, arguments_length, columns, rows);
+    case 's': return share(arguments, arguments_length, columns, rows);
+    default: return total(columns, rows);
+    }
 }

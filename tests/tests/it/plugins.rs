@@ -35,18 +35,22 @@ fn a_plugin_in_a_store_makes_columns_and_what_it_refuses_is_in_quarantine() {
 
     let accounts = ["de89 3704 0044 0532 0130 00", "DE89 3704 0044 0532 0130 01", "GB82-WEST-1234-5698-7654-32"];
     let events = accounts.iter().enumerate().map(|(id, account)| {
-        json!({"id": id, "at": "2026-11-22T07:00:00Z", "account": account, "fee": 1, "amount": 100 * id})
+        let charges = vec![0.25; id];
+        json!({"id": id, "at": "2026-11-22T07:00:00Z", "account": account, "fee": 1, "amount": 100 * id, "charges": charges})
     });
     kafka.produce("transfers", events.map(|event| Record::of(event.to_string()))).unwrap();
     workspace.land().unwrap();
     workspace.compact().unwrap();
     let ask = |table: &str, sql: &str| workspace.access().duckdb(table, sql).unwrap();
-    let rows = [json!([0, "DE89370400440532013000", 0.0]), json!([2, "GB82WEST12345698765432", 0.5])];
-    assert_eq!(json!(ask("bank.transfers", "SELECT id, iban, fee_percent FROM t ORDER BY id")), json!(rows));
+    let rows = [json!([0, "DE89370400440532013000", 0.0, "0.00"]), json!([2, "GB82WEST12345698765432", 0.5, "0.50"])];
+    assert_eq!(
+        json!(ask("bank.transfers", "SELECT id, iban, fee_percent, charged::VARCHAR FROM t ORDER BY id")),
+        json!(rows)
+    );
     let refused = ask("bank.transfers_quarantine", "SELECT json_path, detail, step FROM t");
     assert_eq!(refused[0][..2], [json!("account"), json!("text that is no IBAN, or of another country")]);
     let step = refused[0][2].as_str().unwrap();
-    assert!(refused.len() == 1 && step.ends_with("transfers.yaml:20:9"), "{step}");
+    assert!(refused.len() == 1 && step.ends_with("transfers.yaml:21:9"), "{step}");
     workspace.reconcile().unwrap();
 
     // Somebody has replaced the file: nothing runs.

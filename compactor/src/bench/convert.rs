@@ -37,7 +37,7 @@ const FILE_BYTES: u64 = 512 << 20;
 const WRITER_MEMORY: u64 = 128 << 20;
 
 /// A batch is encoded when it has this many rows, or the bytes of the options.
-const BATCH_ROWS: usize = 16_384;
+pub(super) const BATCH_ROWS: usize = 16_384;
 
 /// How much of the work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -347,7 +347,7 @@ impl<'a> Part<'a> {
 }
 
 /// CPU time of this thread as Linux accounts it.
-fn thread_cpu_seconds() -> Result<f64> {
+pub(super) fn thread_cpu_seconds() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("cannot read this thread's CPU time")?;
     let nanos = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
     Ok(nanos.context("/proc/thread-self/schedstat is not as expected")? as f64 / 1e9)

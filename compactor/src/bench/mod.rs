@@ -4,7 +4,8 @@
 //! columns for JSON; `tasks` holds the columns of T1, T2 and T3; `convert` reads, decodes and encodes, and prints one line
 //! of JSON with rows, bytes and CPU seconds. `benches/compare` runs it beside its peers. `planning` measures the table
 //! layer on a table of many files, `ledger` planning on a raw zone of many objects. `rows` writes what `benches/upsert`
-//! loads and upserts beside Spark. `compact` measures a compaction. `usage` says what each of their steps took.
+//! loads and upserts beside Spark. `compact` measures a compaction. `plugins` runs steps of ours beside the same ones in
+//! WebAssembly. `usage` says what each of their steps took.
 
 mod compact;
 mod convert;
@@ -13,6 +14,7 @@ mod infer;
 mod ledger;
 mod lines;
 mod planning;
+mod plugins;
 mod protect;
 mod rows;
 mod tasks;
@@ -29,6 +31,7 @@ pub use self::generate::{Sample, generate, generate_raw};
 pub use self::infer::infer;
 pub use self::ledger::{LedgerFigures, LedgerOptions, ledger};
 pub use self::planning::{Planning, PlanningFigures, planning};
+pub use self::plugins::{PluginStep, Plugins, PluginsFigures, plugins};
 pub use self::rows::{Rows, Which, rows};
 pub use self::tasks::{Task, columns, read_columns, write_columns};
 
@@ -49,6 +52,8 @@ pub enum Command {
     Rows(Rows),
     /// Plan on a raw zone of many objects, and print seconds and memory.
     Ledger(LedgerOptions),
+    /// Run steps as functions of ours and as functions of a plug-in, and print CPU seconds of both.
+    Plugins(Plugins),
 }
 
 /// `compactor bench generate`
@@ -167,6 +172,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Rows(args) => println!("{} rows in {}", rows(&args)?, args.to.display()),
         Command::Compact(args) => println!("{}", serde_json::to_string(&compact(&args)?)?),
         Command::Ledger(args) => println!("{}", serde_json::to_string(&ledger(&args)?)?),
+        Command::Plugins(args) => println!("{}", serde_json::to_string(&plugins(&args)?)?),
         Command::Planning(args) => println!("{}", serde_json::to_string(&planning(&args)?)?),
     }
     Ok(())

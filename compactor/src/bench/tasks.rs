@@ -56,7 +56,15 @@ pub const STEPS: &str = "
 /// # Errors
 /// Never, unless the list is damaged.
 pub fn steps() -> Result<Vec<(String, serde_json::Value)>> {
-    let list = firn_shared::config::yaml_as_json(STEPS)?;
+    listed(STEPS)
+}
+
+/// Steps as a pipeline lists them.
+///
+/// # Errors
+/// Text that is no such list.
+pub fn listed(text: &str) -> Result<Vec<(String, serde_json::Value)>> {
+    let list = firn_shared::config::yaml_as_json(text)?;
     let entries = list.as_array().into_iter().flatten().filter_map(|step| step.as_object()?.iter().next());
     Ok(entries.map(|(name, args)| (name.clone(), args.clone())).collect())
 }

@@ -47,9 +47,17 @@ pub fn load(spec: &PluginSpec, s3: Option<&S3Options>) -> Result<Option<Vec<&'st
     if let Some(functions) = loaded.get(&key) {
         return Ok(Some(functions.clone()));
     }
-    let made = functions(Box::leak(Box::new(Plugin::compile(spec, &file)?)))?;
+    let made = of_bytes(spec, &file)?;
     tracing::debug!(plugin = %spec.name, sha256 = found, functions = made.len(), "plug-in loaded");
     Ok(Some(loaded.entry(key).or_insert(made).clone()))
+}
+
+/// The functions of a plug-in whose file has these bytes, without a look at their hash.
+///
+/// # Errors
+/// `Config` for what is no plug-in.
+pub fn of_bytes(spec: &PluginSpec, file: &[u8]) -> Result<Vec<&'static Function>> {
+    functions(Box::leak(Box::new(Plugin::compile(spec, file)?)))
 }
 
 fn local(path: &Path) -> Result<Bytes> {

@@ -27,4 +27,4 @@ mod types;
 mod unfit;
 mod world;
 
-pub use load::load;
+pub use load::{load, of_bytes};

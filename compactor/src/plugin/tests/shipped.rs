@@ -96,3 +96,10 @@ fn a_plugin_that_was_compiled_with_the_first_version_does_what_its_cases_say() {
     assert_eq!(report.failures, [""; 0]);
     assert!(functions.get("bank.share").is_some() && functions.get("bank.total").is_none());
 }
+
+#[test]
+fn the_plugin_of_the_bench_is_what_its_source_compiles_to() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/steps.c");
+    let out = tempfile::tempdir().unwrap();
+    is_of_its_source(&source, &compiled(&source, out.path()));
+}

@@ -74,8 +74,8 @@ fn capitalise(_: &Call<'_>) -> Result<Work, Misfit> {
             } else {
                 out.extend(c.to_uppercase());
             }
-            // An apostrophe does not end a word: `o'neill's` has one capital too few, `Don't` is right.
-            inside = c.is_alphanumeric() || c == '\'' && inside;
+            // An apostrophe does not end a word: `o'neill's` has one capital too few, `Don't` is right. Nor does an accent.
+            inside = c.is_alphanumeric() || inside && (matches!(c, '\'' | '’') || is_combining_mark(c));
         }
     }))
 }

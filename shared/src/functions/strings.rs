@@ -110,8 +110,9 @@ pub const NORMALISE: Function =
         .example("normalise: {column: name}");
 
 /// `removeAccents`
-pub const REMOVE_ACCENTS: Function = text("removeAccents", "Letters without their accents: `é` is `e`.", Gives::Same)
-    .example("removeAccents: {column: name, as: name_plain}");
+pub const REMOVE_ACCENTS: Function =
+    text("removeAccents", "Letters without their accents: `é` is `e`; vowel signs stay.", Gives::Same)
+        .example("removeAccents: {column: name, as: name_plain}");
 
 /// `substring`
 pub const SUBSTRING: Function = text("substring", "Part of a text, in characters.", Gives::Same)

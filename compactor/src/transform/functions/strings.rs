@@ -203,9 +203,22 @@ fn remove_accents(_: &Call<'_>) -> Result<Work, Misfit> {
         if value.is_ascii() {
             out.push_str(value);
         } else {
-            out.extend(value.nfd().filter(|c| !is_combining_mark(*c)).nfc());
+            out.extend(value.nfd().filter(|c| !is_accent(*c)).nfc());
         }
     }))
+}
+
+/// Whether a character is a mark over or under letters of any script. Those of one script, such as the vowels of Devanagari
+/// and Thai, are letters of it.
+fn is_accent(c: char) -> bool {
+    matches!(
+        c,
+        '\u{300}'..='\u{36f}'
+            | '\u{1ab0}'..='\u{1aff}'
+            | '\u{1dc0}'..='\u{1dff}'
+            | '\u{20d0}'..='\u{20ff}'
+            | '\u{fe20}'..='\u{fe2f}'
+    )
 }
 
 fn substring(call: &Call<'_>) -> Result<Work, Misfit> {

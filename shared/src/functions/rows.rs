@@ -44,7 +44,7 @@ fn columns(p: &mut Planner<'_>) -> Option<()> {
 /// `sample`
 pub const SAMPLE: Function = Function::new(
     "sample",
-    "Keeps a share of the rows, chosen by a hash of columns: the same values always fare the same, in every table. Others are      counted under `name`.",
+    "Keeps a share of the rows, chosen by a hash of columns: the same values always fare the same, in every table. Others are counted under `name`.",
     Shape::Keep(by),
 )
 .of(Family::Rows)
@@ -60,7 +60,7 @@ pub const SAMPLE: Function = Function::new(
 /// `dedup`
 pub const DEDUP: Function = Function::new(
     "dedup",
-    "Of rows of one commit that are equal in some columns, keeps one; others are counted under `name`. Which one stays is      chance where they come from several partitions or event hours. Tables of mode `upsert` need no such step.",
+    "Of rows of one commit that are equal in some columns, keeps one; others are counted under `name`. Which one stays is chance where they come from several partitions or event hours. Tables of mode `upsert` need no such step.",
     Shape::Keep(by),
 )
 .of(Family::Rows)

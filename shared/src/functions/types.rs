@@ -11,7 +11,8 @@ pub const ALL: &[Function] = &[CAST, PARSE_TIMESTAMP, PARSE_DATE, PARSE_DECIMAL,
 /// `cast`
 pub const CAST: Function = Function::new(
     "cast",
-    "Changes a column's type, exactly: a value that would change, or does not fit, rejects its record.",
+    "Changes a column's type, exactly: a value that would change, or does not fit, rejects its record. The date of a time is \
+     its day.",
     Shape::Make(cast),
 )
 .of(Family::Types)

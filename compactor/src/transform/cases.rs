@@ -12,17 +12,21 @@
 //!     step: {column: n}
 //!     refused: substring takes string     # when the step is planned or built
 //! ```
-//! Instead of rows that come out, a case may say `reject PATH REASON` or `filtered REASON`.
+//! Instead of rows that come out, a case may say `reject PATH REASON` or `filtered REASON`. Numbers are compared digit by
+//! digit; those with more digits than a double keeps stand in quotes. Of a float, a case may ask for one that is near:
+//! `{$approx: 1.5, within: 0.01}`.
 
 use std::collections::BTreeMap;
 
 use firn_shared::config::domain::{Column, JsonPath};
 use firn_shared::config::yaml_as_json;
 use firn_shared::error::{Error, Result};
-use firn_shared::functions::{Functions, steps};
+use firn_shared::functions::{Function, Functions, steps};
 use serde_json::Value as Json;
 
-use super::{Outcome, References, Transformer, json_text};
+use super::coverage::Given;
+use super::kernel::Typed;
+use super::{Outcome, References, Transformer, agree, json_text};
 use crate::decode::{Decoder, Rejected};
 
 /// What a file of cases said: how many cases each function has, and which of them failed.
@@ -32,6 +36,23 @@ pub struct Report {
     pub cases: BTreeMap<String, usize>,
     /// What failed, each with its function and case.
     pub failures: Vec<String>,
+    given: BTreeMap<String, Given>,
+}
+
+impl Report {
+    /// Adds what another file said.
+    pub fn add(&mut self, other: Self) {
+        other.cases.into_iter().for_each(|(name, cases)| *self.cases.entry(name).or_default() += cases);
+        other.given.into_iter().for_each(|(name, given)| self.given.entry(name).or_default().add(given));
+        self.failures.extend(other.failures);
+    }
+
+    /// What no case of a function tries: an argument that is never given, or never left out though it may be; a word of
+    /// an argument; a null; a rejected row, where the function says that it rejects.
+    #[must_use]
+    pub fn gaps(&self, function: &Function) -> Vec<String> {
+        self.given.get(function.name).map_or_else(|| Given::default().gaps(function), |given| given.gaps(function))
+    }
 }
 
 /// Runs the cases of a file; `references` holds what look-ups in them read.
@@ -47,6 +68,9 @@ pub fn run(text: &str, functions: &Functions, references: &References) -> Result
         for (i, group) in groups.iter().enumerate() {
             let place = format!("{name}[{i}]");
             let count = report.cases.entry(name.clone()).or_default();
+            if let (Some(function), Some(cases)) = (functions.get(name), group["cases"].as_array()) {
+                report.given.entry(name.clone()).or_default().note(function, &group["step"], cases);
+            }
             match run_group(name, group, functions, references) {
                 Ok((cases, failures)) => {
                     *count += cases;
@@ -98,10 +122,14 @@ fn run_group(name: &str, group: &Json, functions: &Functions, references: &Refer
     }
     let found = told(&transformer, &outcome, cases.len())?;
     let expected = cases.iter().map(|case| case.as_array().into_iter().flatten().skip(1).cloned().collect::<Vec<_>>());
+    let same = |expected: &[Json], found: &[Found]| {
+        expected.len() == found.len() && expected.iter().zip(found).all(|(e, f)| f.is(e, transformer.output()))
+    };
     let differ = expected.zip(found).enumerate().filter(|(_, (expected, found))| !same(expected, found));
-    let shown = |list: &[Json]| list.iter().map(Json::to_string).collect::<Vec<_>>().join(" ");
+    let shown = |list: &mut dyn Iterator<Item = String>| list.collect::<Vec<_>>().join(" ");
     let failures = differ.map(|(i, (expected, found))| {
-        format!("case {i} {}: expected {}, found {}", cases[i][0], shown(&expected), shown(&found))
+        let expected = shown(&mut expected.iter().map(Json::to_string));
+        format!("case {i} {}: expected {expected}, found {}", cases[i][0], shown(&mut found.iter().map(Found::shown)))
     });
     Ok((cases.len(), failures.collect()))
 }
@@ -122,8 +150,34 @@ fn column(text: &Json) -> Result<Column> {
     })
 }
 
-/// What became of each row, in the words of cases.
-fn told(transformer: &Transformer, outcome: &Outcome, rows: usize) -> Result<Vec<Vec<Json>>> {
+/// What became of a row.
+#[derive(Debug, Clone)]
+enum Found {
+    /// A row, as JSON text, which keeps every digit.
+    Row(String),
+    /// None, in the words of cases.
+    Fate(String),
+}
+
+impl Found {
+    fn is(&self, expected: &Json, columns: &[Typed]) -> bool {
+        match (self, expected) {
+            (Self::Row(row), Json::Array(expected)) => agree::row(expected, row, columns),
+            (Self::Fate(fate), Json::String(expected)) => fate == expected,
+            _ => false,
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Self::Row(row) => row.clone(),
+            Self::Fate(fate) => Json::from(fate.as_str()).to_string(),
+        }
+    }
+}
+
+/// What became of each row.
+fn told(transformer: &Transformer, outcome: &Outcome, rows: usize) -> Result<Vec<Vec<Found>>> {
     let mut found = vec![Vec::new(); rows];
     let writers = transformer.output().iter().zip(outcome.batch.columns());
     let writers = writers.map(|((_, r#type), array)| json_text::Writer::new(r#type, array));
@@ -138,16 +192,15 @@ fn told(transformer: &Transformer, outcome: &Outcome, rows: usize) -> Result<Vec
         }
         text.push(']');
         let from = outcome.rows.as_ref().map_or(row, |rows| rows[row] as usize);
-        let values = serde_json::from_str(&text).map_err(|e| Error::bug(format!("{text} is not JSON: {e}")))?;
-        found[from].push(values);
+        found[from].push(Found::Row(text));
     }
     for (reason, rows) in &outcome.filtered {
         for row in rows {
-            found[*row as usize].push(Json::from(format!("filtered {reason}")));
+            found[*row as usize].push(Found::Fate(format!("filtered {reason}")));
         }
     }
     for reject in &outcome.rejected {
-        found[reject.row as usize].push(Json::from(format!("reject {} {}", reject.why.path, reject.why.reason)));
+        found[reject.row as usize].push(Found::Fate(format!("reject {} {}", reject.why.path, reject.why.reason)));
     }
     Ok(found)
 }
@@ -169,22 +222,6 @@ fn texts(value: &Json) -> Vec<String> {
         Json::String(text) => vec![text.clone()],
         Json::Null | Json::Bool(_) => Vec::new(),
         number @ Json::Number(_) => vec![number.to_string()],
-    }
-}
-
-/// Whether lists of values are the same; numbers by value, `1` is `1.0`.
-fn same(expected: &[Json], found: &[Json]) -> bool {
-    expected.len() == found.len() && expected.iter().zip(found).all(|(a, b)| equal(a, b))
-}
-
-fn equal(expected: &Json, found: &Json) -> bool {
-    match (expected, found) {
-        (Json::Number(a), Json::Number(b)) => a == b || !(a.is_i64() && b.is_i64()) && a.as_f64() == b.as_f64(),
-        (Json::Array(a), Json::Array(b)) => same(a, b),
-        (Json::Object(a), Json::Object(b)) => {
-            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| equal(value, other)))
-        }
-        (a, b) => a == b,
     }
 }
 
@@ -212,23 +249,17 @@ mod tests {
     #[test]
     fn every_function_does_what_its_cases_say() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/functions");
-        let (mut cases, mut failures) = (BTreeMap::new(), Vec::new());
+        let mut all = Report::default();
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
-            let report = run(&text, &Functions::built_in(), &references())
-                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            failures.extend(report.failures);
-            cases.extend(report.cases);
+            let report = run(&text, &Functions::built_in(), &references());
+            all.add(report.unwrap_or_else(|error| panic!("{}: {error}", path.display())));
         }
-        assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
-        let without: Vec<&str> = Functions::built_in()
-            .iter()
-            .map(|function| function.name)
-            .filter(|name| cases.get(*name).is_none_or(|count| *count == 0))
-            .collect();
-        assert!(without.is_empty(), "functions without a case: {}", without.join(", "));
-        let unknown: Vec<&String> = cases.keys().filter(|name| Functions::built_in().get(name).is_none()).collect();
+        assert!(all.failures.is_empty(), "{} cases failed:\n{}", all.failures.len(), all.failures.join("\n"));
+        let gaps: Vec<String> = Functions::built_in().iter().flat_map(|function| all.gaps(function)).collect();
+        assert!(gaps.is_empty(), "tried by no case:\n{}", gaps.join("\n"));
+        let unknown: Vec<&String> = all.cases.keys().filter(|name| Functions::built_in().get(name).is_none()).collect();
         assert!(unknown.is_empty(), "cases of no function: {unknown:?}");
     }
 

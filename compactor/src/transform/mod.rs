@@ -9,9 +9,11 @@
 //! family, with [`values`] for its loops; [`expr`] and [`cast`] let Polars work on the columns they need through [`ffi`],
 //! [`text`] reads JSON text with the same decoder as the records themselves. [`own`] holds functions of others to their word.
 
+mod agree;
 pub(crate) mod apart;
 pub mod cases;
 mod cast;
+mod coverage;
 mod expr;
 mod ffi;
 mod frame;

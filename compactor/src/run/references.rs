@@ -34,7 +34,12 @@ pub async fn load(stores: &Stores, steps: &[Step], folder: &Path) -> Result<Refe
 }
 
 fn lookups(steps: &[Step]) -> impl Iterator<Item = &Step> {
-    steps.iter().filter(|step| *step.function == firn_shared::functions::values::LOOKUP)
+    steps.iter().filter(|step| is_lookup(step))
+}
+
+/// Whether a step reads a file.
+pub fn is_lookup(step: &Step) -> bool {
+    *step.function == firn_shared::functions::values::LOOKUP
 }
 
 /// The files on this machine that look-ups among `steps` read.
@@ -147,11 +152,23 @@ fn field(text: &str) -> Option<(Option<String>, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::types::Int32Type;
+    use arrow_array::{
+        BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array, Int16Array, Int64Array,
+        LargeBinaryArray, LargeStringArray, StringViewArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+        TimestampNanosecondArray,
+    };
     use firn_shared::config::domain::{Column, JsonPath, S3Options};
     use firn_shared::functions::{Functions, steps};
-    use serde_json::json;
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::{Compression, ZstdLevel};
+    use parquet::file::properties::WriterProperties;
+    use serde_json::{Value as Json, json};
 
     use super::*;
+    use crate::decode::Decoder;
+    use crate::transform::Transformer;
+    use crate::transform::json_text::Writer;
 
     #[test]
     fn csv_is_read_as_rfc_4180_says() {
@@ -172,23 +189,161 @@ mod tests {
         assert!(records("\"x\"y").unwrap_err().contains("`y` after a closing quote"));
     }
 
+    fn column(name: &str, r#type: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            path: JsonPath(vec![name.to_owned()]),
+            r#type: r#type.parse().unwrap(),
+            required: false,
+            format: None,
+            doc: None,
+        }
+    }
+
+    fn step(columns: &[Column], file: &str, key: &str, take: &Json) -> Vec<Step> {
+        let given = json!({"column": "c", "file": file, "key": key, "take": take});
+        steps(&Functions::built_in(), columns, &[("lookup", given)]).unwrap()
+    }
+
+    /// Rows of these values of `c`, with what a file of the folder says about them, as JSON.
+    async fn look_up(
+        folder: &Path,
+        file: (&str, &str),
+        r#type: &str,
+        values: &Json,
+        take: &Json,
+    ) -> Result<Vec<String>> {
+        let columns = [column("c", r#type)];
+        let steps = step(&columns, file.0, file.1, take);
+        let references = load(&Stores::new(S3Options::default()), &steps, folder).await?;
+        let transformer = Transformer::new(&steps, &columns, &references)?;
+        let mut decoder = Decoder::new(&columns)?;
+        for value in values.as_array().unwrap() {
+            decoder.push(json!({"c": value}).to_string().as_bytes()).unwrap();
+        }
+        let batch = transformer.apply(decoder.finish()?)?.batch;
+        let writers = transformer.output().iter().zip(batch.columns()).map(|((_, of), array)| Writer::new(of, array));
+        let writers = writers.collect::<Result<Vec<_>>>()?;
+        let cell = |writer: &Writer<'_>, row| {
+            let mut text = String::new();
+            writer.write(row, &mut text);
+            text
+        };
+        Ok((0..batch.num_rows())
+            .map(|row| writers.iter().map(|w| cell(w, row)).collect::<Vec<_>>().join(" "))
+            .collect())
+    }
+
+    fn write_parquet(path: &Path, compression: Compression, columns: Vec<(&str, ArrayRef)>) {
+        let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
+        let properties = WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(1));
+        let file = std::fs::File::create(path).unwrap();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties.build())).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+    }
+
+    /// Two rows of every type that writers of Parquet have for ours.
+    fn of_many_types() -> Vec<(&'static str, ArrayRef)> {
+        let micros = 1_626_847_200_000_001_i64;
+        let dictionary: DictionaryArray<Int32Type> = ["red", "red"].into_iter().collect();
+        let price = Decimal128Array::from(vec![12_345_678_901_234_567_890_123_i128, -1]);
+        vec![
+            ("code", Arc::new(StringArray::from(vec!["DE", "FR"])) as ArrayRef),
+            ("number", Arc::new(Int64Array::from(vec![9_007_199_254_740_993, -1])) as ArrayRef),
+            ("small", Arc::new(Int16Array::from(vec![Some(-7), None])) as ArrayRef),
+            ("large", Arc::new(LargeStringArray::from(vec!["Müller", ""])) as ArrayRef),
+            ("view", Arc::new(StringViewArray::from(vec!["a longer text than twelve bytes", "b"])) as ArrayRef),
+            ("colour", Arc::new(dictionary) as ArrayRef),
+            ("price", Arc::new(price.with_precision_and_scale(38, 18).unwrap()) as ArrayRef),
+            ("ratio", Arc::new(Float64Array::from(vec![0.1, -2.5e-300])) as ArrayRef),
+            ("ok", Arc::new(BooleanArray::from(vec![true, false])) as ArrayRef),
+            ("day", Arc::new(Date32Array::from(vec![18_829, -1])) as ArrayRef),
+            (
+                "at",
+                Arc::new(TimestampMicrosecondArray::from(vec![micros, -1]).with_timezone("Europe/Berlin")) as ArrayRef,
+            ),
+            (
+                "nanos",
+                Arc::new(TimestampNanosecondArray::from(vec![micros * 1_000, -1_000]).with_timezone("UTC")) as ArrayRef,
+            ),
+            ("shown", Arc::new(TimestampMillisecondArray::from(vec![micros / 1_000, -1])) as ArrayRef),
+            ("bytes", Arc::new(LargeBinaryArray::from_vec(vec![&b"\xff\x00"[..], b""])) as ArrayRef),
+            ("body", Arc::new(StringArray::from(vec!["{\"a\": 1.50}", "null"])) as ArrayRef),
+            ("tags", Arc::new(StringArray::from(vec!["[\"x\"]", "[]"])) as ArrayRef),
+        ]
+    }
+
+    #[tokio::test]
+    async fn parquet_of_every_type_and_codec_is_read_exactly() {
+        let folder = tempfile::tempdir().unwrap();
+        let take = json!({
+            "number": "long", "small": "int", "large": "string", "view": "string", "colour": "string",
+            "price": "decimal(38,18)", "ratio": "double", "ok": "boolean", "day": "date", "at": "timestamptz",
+            "nanos": "timestamptz", "shown": "timestamp", "bytes": "binary", "body": "json", "tags": "list<string>",
+        });
+        // In the order of the names.
+        let expected = [
+            r#""FR" "1969-12-31T23:59:59.999999Z" null "" "red" "1969-12-31" "" "1969-12-31T23:59:59.999999Z" -1 false -0.000000000000000001 -2.5e-300 "1969-12-31T23:59:59.999" null [] "b""#,
+            r#""xx" null null null null null null null null null null null null null null null"#,
+            r#""DE" "2021-07-21T06:00:00.000001Z" {"a": 1.50} "/wA=" "red" "2021-07-21" "Müller" "2021-07-21T06:00:00.000001Z" 9007199254740993 true 12345.678901234567890123 0.1 "2021-07-21T06:00:00" -7 ["x"] "a longer text than twelve bytes""#,
+        ];
+        for (name, codec) in [
+            ("snappy.parquet", Compression::SNAPPY),
+            ("zstd.PARQUET", Compression::ZSTD(ZstdLevel::default())),
+            ("plain.parquet", Compression::UNCOMPRESSED),
+        ] {
+            write_parquet(&folder.path().join(name), codec, of_many_types());
+            let rows = look_up(folder.path(), (name, "code"), "string", &json!(["FR", "xx", "DE"]), &take).await;
+            assert_eq!(rows.unwrap(), expected, "{name}");
+        }
+        // A key is compared as text, whatever the types are.
+        for (key, r#type, value) in [
+            ("number", "long", json!(9_007_199_254_740_993_i64)),
+            ("number", "string", json!("9007199254740993")),
+            ("day", "date", json!("2021-07-21")),
+        ] {
+            let (file, take) = (("snappy.parquet", key), json!({"code": "string"}));
+            let rows = look_up(folder.path(), file, r#type, &json!([value]), &take).await.unwrap();
+            assert_eq!(rows, [format!("{value} \"DE\"")], "{key}");
+        }
+    }
+
+    #[tokio::test]
+    async fn values_of_a_file_that_are_not_of_the_type_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = Int64Array::from(vec![1, 3_000_000_000]);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("code", Arc::new(StringArray::from(vec!["a", "b"])) as ArrayRef),
+            ("long", Arc::new(long) as ArrayRef),
+            ("text", Arc::new(StringArray::from(vec!["{}", "{"])) as ArrayRef),
+            ("bytes", Arc::new(BinaryArray::from_vec(vec![&b"a"[..], b"\xff"])) as ArrayRef),
+            ("day", Arc::new(Date32Array::from(vec![0, 3_000_000])) as ArrayRef),
+            ("ratio", Arc::new(Float64Array::from(vec![1.0, 1.5])) as ArrayRef),
+        ];
+        write_parquet(&folder.path().join("x.parquet"), Compression::SNAPPY, columns);
+        for (name, r#type, expected) in [
+            ("long", "int", "column `long` of the file, row 2: outOfRange"),
+            ("text", "json", "column `text` of the file, row 2: notJson"),
+            ("text", "uuid", "column `text` of the file, row 1: badFormat"),
+            ("bytes", "string", "column `bytes` of the file: "),
+            ("day", "date", "column `day` of the file, row 2: outOfRange"),
+            ("ratio", "long", "column `ratio` of the file, row 2: inexact"),
+            ("none", "long", "no column `none` in the file, which has `code`, `long`"),
+        ] {
+            let take = json!({ name: r#type });
+            let refused = look_up(folder.path(), ("x.parquet", "code"), "string", &json!(["a"]), &take).await;
+            let error = refused.expect_err(name).to_string();
+            assert!(error.starts_with("step 1: lookup.take: ") && error.contains(expected), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn files_that_cannot_be_read_are_named_with_the_argument() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("good.csv"), "code,name\nDE,Germany\n").unwrap();
         std::fs::write(folder.path().join("bad.parquet"), "code").unwrap();
-        let column = Column {
-            name: "c".to_owned(),
-            path: JsonPath(vec!["c".to_owned()]),
-            r#type: "string".parse().unwrap(),
-            required: false,
-            format: None,
-            doc: None,
-        };
-        let step = |file: &str| {
-            let given = json!({"column": "c", "file": file, "key": "code", "take": {"name": "string"}});
-            steps(&Functions::built_in(), std::slice::from_ref(&column), &[("lookup", given)]).unwrap()
-        };
+        let step = |file: &str| step(&[column("c", "string")], file, "code", &json!({"name": "string"}));
         let stores = Stores::new(S3Options::default());
         let good = load(&stores, &step("good.csv"), folder.path()).await.unwrap();
         assert!(good.get("good.csv").is_some() && good.held_bytes() > 0);

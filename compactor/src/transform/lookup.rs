@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow_schema::DataType;
+use arrow_cast::CastOptions;
+use arrow_schema::{ArrowError, DataType};
 use firn_shared::error::{Error, Result};
 use firn_shared::types::LogicalType;
 
-use super::text;
-use crate::arrow_types::data_type;
+use super::{text, years};
+use crate::arrow_types::{UTC, data_type};
 
 /// Reference data by the location that steps give.
 #[derive(Debug, Clone, Default)]
@@ -72,7 +73,7 @@ impl Reference {
     /// # Errors
     /// What is wrong with the column.
     pub fn index(&self, key: &str) -> Result<Arc<Index>, String> {
-        let texts = as_text(self.find(key)?).map_err(|e| e.to_string())?;
+        let texts = exact_text(self.find(key)?).map_err(|e| unfit(key, &e))?;
         let mut rows = HashMap::with_capacity(texts.len());
         for (row, text) in texts.as_string::<i32>().iter().enumerate() {
             let Some(text) = text else { continue };
@@ -92,15 +93,14 @@ impl Reference {
     /// # Errors
     /// What is wrong with the column.
     pub fn column(&self, name: &str, logical: &LogicalType) -> Result<ArrayRef, String> {
-        let values = self.find(name)?;
-        if *values.data_type() == data_type(logical) {
-            return Ok(Arc::clone(values));
-        }
-        let texts = as_text(values).map_err(|e| e.to_string())?;
-        if *logical == LogicalType::String {
-            return Ok(texts);
-        }
-        let (column, faults) = text::parse(name, &texts, logical, None).map_err(|e| e.to_string())?;
+        let values = plain(self.find(name)?).map_err(|e| unfit(name, &e))?;
+        let (column, mut faults) = if *values.data_type() == data_type(logical) && !is_checked_text(logical) {
+            (values, Vec::new())
+        } else {
+            let texts = exact_text(&values).map_err(|e| unfit(name, &e))?;
+            read(name, texts, logical).map_err(|e| e.to_string())?
+        };
+        faults.extend(years::beyond(&column).into_iter().map(|row| (row, years::reject(name))));
         match faults.first() {
             None => Ok(column),
             Some((row, why)) => {
@@ -123,6 +123,44 @@ impl Index {
         let texts = as_text(values)?;
         Ok(texts.as_string::<i32>().iter().map(|text| self.0.get(text?).copied()).collect())
     }
+}
+
+fn unfit(name: &str, error: &ArrowError) -> String {
+    format!("column `{name}` of the file: {error}")
+}
+
+/// Whether not every text is a value of a type.
+fn is_checked_text(logical: &LogicalType) -> bool {
+    matches!(logical, LogicalType::Json | LogicalType::Uuid)
+}
+
+/// Texts as a type.
+fn read(name: &str, texts: ArrayRef, logical: &LogicalType) -> Result<text::Read> {
+    match logical {
+        LogicalType::String => Ok((texts, Vec::new())),
+        LogicalType::Json => text::check_json(name, &texts),
+        LogicalType::List(_) | LogicalType::Map(_) | LogicalType::Struct(_) => text::parse_json(name, &texts, logical),
+        _ => text::parse(name, &texts, logical, None),
+    }
+}
+
+/// Bytes and instants in the one form that ours have: writers of Parquet have several.
+fn plain(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match values.data_type() {
+        DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            arrow_cast::cast(values, &DataType::Binary)
+        }
+        DataType::Timestamp(unit, Some(zone)) if **zone != *UTC => {
+            arrow_cast::cast(values, &DataType::Timestamp(*unit, Some(UTC.into())))
+        }
+        _ => Ok(Arc::clone(values)),
+    }
+}
+
+/// Values of a file as text; all of them have one, or none is taken.
+fn exact_text(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    arrow_cast::cast_with_options(&plain(values)?, &DataType::Utf8, &options)
 }
 
 fn as_text(values: &ArrayRef) -> Result<ArrayRef> {

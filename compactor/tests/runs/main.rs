@@ -8,6 +8,7 @@
 //! `versions` is the model of upserts, `branch` compares before it publishes, `truncate` empties source tables, `model` says what
 //! any table holds after anything and `model_test` does anything to it; `seen_elsewhere` and `peers` have what went wrong in
 //! other programs, with tables that change and with what comes in.
+//! `dedup` has equal rows in every slice.
 //! `specs` changes the partitioning of live tables, `topics` what they are fed from.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
 //! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person;
@@ -21,6 +22,7 @@ mod bed;
 mod branch;
 mod changes;
 mod crash;
+mod dedup;
 mod erase;
 mod history;
 mod identity;

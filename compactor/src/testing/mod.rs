@@ -15,6 +15,7 @@ mod compare;
 mod find;
 mod junit;
 mod land;
+mod lookups;
 mod matching;
 mod records;
 mod render;
@@ -119,11 +120,13 @@ fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(Test
     report.watch([tests.pipeline.clone()].into_iter().chain(firn.clone()));
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watch(samples.map(|sample| sample.path.clone()));
+    report.watch(tests.lookups.iter().map(|lookup| lookup.path.clone()));
     let functions = match &firn {
         Some(firn) => with_plugins(firn, &options.functions).map_err(told)?,
         None => options.functions.clone(),
     };
-    let pipeline = load_pipeline(&tests.pipeline, &functions).map_err(told)?;
+    let mut pipeline = load_pipeline(&tests.pipeline, &functions).map_err(told)?;
+    lookups::replace(&tests, &mut pipeline)?;
     Ok((tests, pipeline))
 }
 

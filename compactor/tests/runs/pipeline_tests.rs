@@ -399,3 +399,47 @@ async fn a_change_of_any_file_that_counts_is_noticed() {
     std::fs::write(&kinds, "kind,label\na,B\nb,C\n").unwrap();
     assert!(watch.has_changed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_reads_the_file_that_the_tests_give() {
+    let steps = "      - extract: {from: body, path: $.kind, as: kind, type: string}
+      - lookup: {column: kind, file: 's3://reference-data/kinds.csv', key: kind, take: {label: string}}
+      - filter:";
+    let pipeline = PIPELINE.replace("      - filter:", steps);
+    let cases = |lookups: &str| {
+        format!(
+            "lookups: {lookups}
+cases:
+  - name: a kind has its label
+    events: [{{value: {{type: placed, id: 1, at: '2026-03-01T10:00:00Z', body: {{kind: a}}}}}}]
+    expect: {{table: {{rows: [{{id: 1, label: A}}]}}}}
+"
+        )
+    };
+    let place = Place::new(&pipeline, &cases("{'s3://reference-data/kinds.csv': data/kinds.csv}"));
+    let kinds = place.folder.path().join("data/kinds.csv");
+    let told = place.told().await;
+    assert!(
+        told.contains("orders.test.yaml:1:44: lookups['s3://reference-data/kinds.csv']: there is no file"),
+        "{told}"
+    );
+    let mut watch = Watch::default();
+    watch.hang_on(&place.run(Options::default()).await);
+    std::fs::create_dir(place.folder.path().join("data")).unwrap();
+    std::fs::write(&kinds, "kind,label\na,A\n").unwrap();
+    assert!(watch.has_changed());
+    let report = place.run(Options::default()).await;
+    assert!(place.text(&report).contains("\n1 passed"), "{}", place.text(&report));
+    watch.hang_on(&report);
+    std::fs::write(&kinds, "kind,label\na,Another\n").unwrap();
+    assert!(watch.has_changed());
+    let told = place.told().await;
+    assert!(told.contains("Another"), "{told}");
+    place.write(&cases("{kinds.csv: data/kinds.csv}"));
+    let told = place.told().await;
+    let expected =
+        "lookups['kinds.csv']: no step looks that up; those of the pipeline read s3://reference-data/kinds.csv";
+    assert!(told.contains(expected), "{told}");
+    std::fs::write(place.folder.path().join("orders.yaml"), PIPELINE).unwrap();
+    assert!(place.told().await.contains("no step of the pipeline is a `lookup`"));
+}

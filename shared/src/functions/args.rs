@@ -162,6 +162,12 @@ impl Args {
         whole.then(|| Self { given: given.into_iter().collect(), values })
     }
 
+    /// Gives a text in place of another, or of a default.
+    pub fn set_text(&mut self, name: &'static str, text: &str) {
+        self.given.insert(name.to_owned(), text.into());
+        self.values.insert(name, Value::Text(text.to_owned()));
+    }
+
     /// As the step gives them.
     #[must_use]
     pub fn given(&self) -> &Map<String, Json> {

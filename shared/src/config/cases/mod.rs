@@ -34,8 +34,21 @@ pub struct TestFile {
     pub now: DateTime<Utc>,
     /// Kafka's timestamp of records that give none, milliseconds.
     pub timestamp: i64,
+    /// Files in place of those that look-ups read.
+    pub lookups: Vec<LookupFile>,
     /// The cases, in order.
     pub cases: Vec<Case>,
+}
+
+/// A file in place of one that look-ups read.
+#[derive(Debug, Clone)]
+pub struct LookupFile {
+    /// Where it is given.
+    pub at: Place,
+    /// What the pipeline names.
+    pub named: String,
+    /// The file.
+    pub path: PathBuf,
 }
 
 /// A case; it starts with empty tables.

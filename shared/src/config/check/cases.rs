@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::File;
 use crate::config::cases::{
-    Batch, Case, Event, Expect, Expected, Mistake, Named, Pattern, Place, Sample, TableExpect, TestFile, Tree,
+    Batch, Case, Event, Expect, Expected, LookupFile, Mistake, Named, Pattern, Place, Sample, TableExpect, TestFile,
+    Tree,
 };
 use crate::config::load::TEST_SUFFIXES;
 use crate::config::shape::join;
@@ -44,9 +45,13 @@ pub(in crate::config) fn tests(file: &File, yaml: &TestFileYaml) -> Option<TestF
         cases.push(case);
     }
     let pipeline = pipeline(file, yaml.pipeline.as_ref())?;
-    let tests =
-        TestFile { path: file.path.clone(), pipeline, now: now?, timestamp: timestamp?.timestamp_millis(), cases };
-    whole.then_some(tests)
+    let (path, timestamp) = (file.path.clone(), timestamp?.timestamp_millis());
+    let lookups = yaml.lookups.iter().flatten().map(|(named, path)| lookup(file, named, path)).collect();
+    whole.then_some(TestFile { path, pipeline, now: now?, timestamp, lookups, cases })
+}
+
+fn lookup(file: &File, named: &str, path: &str) -> LookupFile {
+    LookupFile { at: place(file, &join("lookups", named)), named: named.to_owned(), path: file.folder().join(path) }
 }
 
 /// The pipeline that is named, or the one with the file's own name.

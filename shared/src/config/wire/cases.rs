@@ -14,6 +14,8 @@ wire! {
         timestamp: Option<String>,
         /// The wall clock of the runs, RFC 3339 (default 2026-01-01T00:00:00Z).
         now: Option<String>,
+        /// Files in place of those that look-ups read: each as the pipeline names it (`s3://…`), and a file relative to this one.
+        lookups: Option<BTreeMap<String, String>>,
         /// The cases; each starts with empty tables.
         #[schemars(required, length(min = 1), with = "Vec<CaseYaml>")]
         cases: Option<Vec<Option<CaseYaml>>>,

@@ -13,6 +13,7 @@ mod deploy;
 mod erasure;
 mod fuzz;
 mod group;
+mod lookups;
 mod memory;
 mod mixed_writers;
 mod other_writers;

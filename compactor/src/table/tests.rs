@@ -255,6 +255,12 @@ impl Catalog for LosesReply {
     async fn load(&self, ident: &TableIdent) -> Result<Option<Table>> {
         self.inner.load(ident).await
     }
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        self.inner.databases().await
+    }
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        self.inner.tables(database).await
+    }
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         self.inner.ensure_namespace(namespace).await
     }
@@ -406,6 +412,12 @@ impl Catalog for FaultyCatalog {
     }
     async fn load(&self, ident: &TableIdent) -> Result<Option<Table>> {
         self.inner.load(ident).await
+    }
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        self.inner.databases().await
+    }
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        self.inner.tables(database).await
     }
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         self.inner.ensure_namespace(namespace).await

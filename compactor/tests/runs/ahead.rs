@@ -183,6 +183,14 @@ impl Catalog for Interrupted {
         self.inner.load(ident).await
     }
 
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        self.inner.databases().await
+    }
+
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        self.inner.tables(database).await
+    }
+
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         self.inner.ensure_namespace(namespace).await
     }

@@ -446,6 +446,14 @@ impl Catalog for FaultyCatalog {
         self.inner.load(ident).await
     }
 
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        self.inner.databases().await
+    }
+
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        self.inner.tables(database).await
+    }
+
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         let effect = self.inner.ensure_namespace(namespace);
         self.faults.run("catalog.namespace", &namespace.to_url_string(), effect).await

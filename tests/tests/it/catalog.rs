@@ -135,8 +135,11 @@ async fn conforms(subject: Subject, decides: Decides) {
     let definition = subject.definition("t");
     let (catalog, ident) = (subject.catalog.clone(), definition.ident.clone());
     assert!(catalog.load(&ident).await.unwrap().is_none());
+    assert!(catalog.tables(ident.namespace()).await.unwrap().is_empty(), "no such database");
     catalog.ensure_namespace(ident.namespace()).await.unwrap();
     catalog.ensure_namespace(ident.namespace()).await.unwrap();
+    assert!(catalog.databases().await.unwrap().contains(ident.namespace()));
+    assert!(catalog.tables(ident.namespace()).await.unwrap().is_empty());
     assert!(catalog.load(&ident).await.unwrap().is_none());
 
     // Of several creators one wins, the others get its table.
@@ -153,6 +156,7 @@ async fn conforms(subject: Subject, decides: Decides) {
         }
     }
     assert!(winners == 1 || decides == Decides::AtCommit, "{winners} creators won on {}", catalog.describe());
+    assert_eq!(catalog.tables(ident.namespace()).await.unwrap(), [ident.clone()]);
     // Whoever comes later is told of the table that is there.
     let late = definition.ensure(catalog.as_ref()).await.unwrap();
     assert!(matches!(&late, Created::Existing(table) if table.metadata().uuid() == kept));

@@ -18,7 +18,7 @@ use iceberg::spec::TableMetadata;
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
 
-use super::{Catalog, CommitOutcome, Created, pointer};
+use super::{Catalog, CommitOutcome, Created, glue_list, pointer};
 use crate::table::schema::glue_type;
 
 const METADATA_LOCATION: &str = "metadata_location";
@@ -169,6 +169,14 @@ impl Catalog for GlueCatalog {
             Some(found) => Ok(Some(pointer::read(ident, &location(&found, ident)?, &self.file_io).await?)),
             None => Ok(None),
         }
+    }
+
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        glue_list::databases(&self.client, self.catalog_id.as_deref()).await
+    }
+
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        glue_list::tables(&self.client, self.catalog_id.as_deref(), database).await
     }
 
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {

@@ -4,6 +4,7 @@
 //! takes the change and writes the metadata itself. All three say how a commit went in the same words.
 
 pub mod glue;
+mod glue_list;
 mod pointer;
 pub mod rest;
 pub mod sqlite;
@@ -59,6 +60,12 @@ pub trait Catalog: std::fmt::Debug + Send + Sync {
 
     /// The table as it is now, or `None` when there is none.
     async fn load(&self, ident: &TableIdent) -> Result<Option<Table>>;
+
+    /// The databases that there are, in any order; namespaces below others are none.
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>>;
+
+    /// The Iceberg tables of a database, in any order; none when there is no such database.
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>>;
 
     /// Makes the namespace unless it exists.
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()>;

@@ -84,6 +84,45 @@ struct TableAnswer {
     metadata: TableMetadata,
 }
 
+/// A part of a listing.
+trait Page: for<'a> Deserialize<'a> {
+    /// Where the next part begins.
+    fn next(&self) -> Option<&str>;
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Namespaces {
+    #[serde(default)]
+    namespaces: Vec<Vec<String>>,
+    next_page_token: Option<String>,
+}
+
+impl Page for Namespaces {
+    fn next(&self) -> Option<&str> {
+        self.next_page_token.as_deref()
+    }
+}
+
+#[derive(Deserialize)]
+struct Identifier {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Identifiers {
+    #[serde(default)]
+    identifiers: Vec<Identifier>,
+    next_page_token: Option<String>,
+}
+
+impl Page for Identifiers {
+    fn next(&self) -> Option<&str> {
+        self.next_page_token.as_deref()
+    }
+}
+
 /// An answer that is not a success, or none at all.
 struct Refusal {
     status: Option<StatusCode>,
@@ -149,6 +188,20 @@ impl RestCatalog {
             status: None,
             error: Error::data(format!("the answer of {}{path} cannot be read: {e}", self.uri)).with_source(e),
         })
+    }
+
+    /// All parts of a listing; a server that gives it in one piece names no next one.
+    async fn pages<T: Page>(&self, path: &str) -> Result<Vec<T>, Refusal> {
+        let mut pages: Vec<T> = Vec::new();
+        loop {
+            let token = pages.last().and_then(Page::next).filter(|token| !token.is_empty());
+            let path = match token {
+                Some(token) => format!("{path}?pageToken={}", escape(token)),
+                None if pages.is_empty() => path.to_owned(),
+                None => return Ok(pages),
+            };
+            pages.push(self.read(Method::GET, &path, None).await?);
+        }
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<bytes::Bytes, Refusal> {
@@ -246,6 +299,25 @@ impl Catalog for RestCatalog {
         match self.read::<TableAnswer>(Method::GET, &self.table_path(ident)?, None).await {
             Ok(answer) => Ok(Some(self.table(ident, answer)?)),
             Err(r) if r.status == Some(StatusCode::NOT_FOUND) => Ok(None),
+            Err(r) => Err(r.error),
+        }
+    }
+
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        let path = format!("{}/namespaces", self.base);
+        let pages: Vec<Namespaces> = self.pages(&path).await.map_err(|r| r.error)?;
+        let names = pages.into_iter().flat_map(|page| page.namespaces);
+        Ok(names.filter(|parts| parts.len() == 1).flatten().map(NamespaceIdent::new).collect())
+    }
+
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        let path = format!("{}/namespaces/{}/tables", self.base, escape(pointer::database(database)?));
+        match self.pages::<Identifiers>(&path).await {
+            Ok(pages) => {
+                let all = pages.into_iter().flat_map(|page| page.identifiers);
+                Ok(all.map(|of| TableIdent::new(database.clone(), of.name)).collect())
+            }
+            Err(r) if r.status == Some(StatusCode::NOT_FOUND) => Ok(Vec::new()),
             Err(r) => Err(r.error),
         }
     }
@@ -429,5 +501,30 @@ mod tests {
             };
             assert_eq!(found, expected, "{status}: {body}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_listing_in_parts_is_read_to_its_end() {
+        let page = |body: Value| (200, body.to_string());
+        let answers = vec![
+            page(json!({})),
+            page(json!({"namespaces": [["a"], ["a", "below"]], "next-page-token": "n 1"})),
+            page(json!({"namespaces": [["b"]], "next-page-token": null})),
+            page(json!({"identifiers": [{"namespace": ["a"], "name": "t"}], "next-page-token": "2"})),
+            page(json!({"identifiers": [{"namespace": ["a"], "name": "u"}], "next-page-token": ""})),
+            (404, String::new()),
+            (403, String::new()),
+        ];
+        let uri = server(answers).await;
+        let file_io = crate::table::storage::file_io(&Stores::new(S3Options::default()));
+        let access = Access { credential: None, token: None, scope: "catalog".to_owned() };
+        let catalog = RestCatalog::connect(&uri, None, access, file_io).await.unwrap();
+        let a = NamespaceIdent::new("a".to_owned());
+        assert_eq!(catalog.databases().await.unwrap(), [a.clone(), NamespaceIdent::new("b".to_owned())]);
+        let names: Vec<String> =
+            catalog.tables(&a).await.unwrap().iter().map(|ident| ident.name().to_owned()).collect();
+        assert_eq!(names, ["t", "u"]);
+        assert!(catalog.tables(&a).await.unwrap().is_empty());
+        assert_eq!(catalog.tables(&a).await.unwrap_err().kind(), ErrorKind::Config);
     }
 }

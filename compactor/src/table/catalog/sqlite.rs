@@ -133,6 +133,35 @@ impl Catalog for SqliteCatalog {
         }
     }
 
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        let catalog = self.name.clone();
+        let names = self
+            .run(move |c| {
+                let mut found = c.prepare(
+                    "SELECT table_namespace FROM iceberg_tables WHERE catalog_name = ?1 \
+                     UNION SELECT namespace FROM iceberg_namespace_properties WHERE catalog_name = ?1",
+                )?;
+                found.query_map([catalog], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        Ok(names.into_iter().map(NamespaceIdent::new).collect())
+    }
+
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        let (catalog, namespace) = (self.name.clone(), pointer::database(database)?.to_owned());
+        let names = self
+            .run(move |c| {
+                // Tables of catalogs that are older than views have no type.
+                let mut found = c.prepare(
+                    "SELECT table_name FROM iceberg_tables WHERE catalog_name = ?1 AND table_namespace = ?2 \
+                     AND (iceberg_type IS NULL OR iceberg_type = 'TABLE')",
+                )?;
+                found.query_map([catalog, namespace], |row| row.get(0))?.collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        Ok(names.into_iter().map(|name| TableIdent::new(database.clone(), name)).collect())
+    }
+
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         let (catalog, namespace) = (self.name.clone(), pointer::database(namespace)?.to_owned());
         self.run(move |c| {

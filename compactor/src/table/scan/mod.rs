@@ -7,11 +7,13 @@
 
 mod cache;
 mod deletes;
+mod dictionary;
 mod index;
 pub(crate) mod manifests;
 mod project;
 mod prune;
 mod reader;
+mod wanted;
 
 use std::sync::Arc;
 
@@ -28,7 +30,8 @@ pub use prune::{
     All, PartitionKey, PartitionKeys, PartitionOrder, Prune, fields_may_hold, partition_key, partition_order,
     summary_may_hold, widest,
 };
-pub use reader::{BATCH_ROWS, LiveBatch, OpenFile, Reader};
+pub use reader::{BATCH_ROWS, LiveBatch, OpenFile, Reader, field_ids};
+pub use wanted::{Values, Wanted, is_firns};
 
 use super::files::{unknown_spec, without_metrics};
 
@@ -249,3 +252,5 @@ pub(crate) fn load_all(table: &Table, manifests: Vec<ManifestFile>) -> futures::
 
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod wanted_tests;

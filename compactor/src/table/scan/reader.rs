@@ -22,6 +22,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::LiveFile;
 use super::deletes::{Deletes, KEPT_BYTES};
+use super::dictionary::dictionary;
 use super::project::{Projection, arrow_field};
 use crate::table::error;
 
@@ -130,6 +131,33 @@ impl OpenFile {
         self.parquet.metadata()
     }
 
+    /// The number of the Parquet column that holds a field of no nested type; `None` when the file does not have it.
+    #[must_use]
+    pub fn leaf(&self, field_id: i32) -> Option<usize> {
+        let is = |info: &parquet::schema::types::BasicTypeInfo| info.has_id() && info.id() == field_id;
+        self.parquet.parquet_schema().columns().iter().position(|c| is(c.self_type().get_basic_info()))
+    }
+
+    /// Whether a row group may hold one of these texts in a Parquet column, by its dictionary; where some page does without
+    /// one, or the column has no texts, it may.
+    ///
+    /// # Errors
+    /// As the store says; `Data` when the dictionary cannot be read.
+    pub async fn dictionary_may_hold(
+        &mut self,
+        row_group: usize,
+        leaf: usize,
+        values: &HashSet<PrimitiveLiteral>,
+    ) -> Result<bool> {
+        let (io, path) = (self.reader.table.file_io(), self.file.path());
+        let column = self.metadata().row_group(row_group).column(leaf);
+        let texts: Option<HashSet<&[u8]>> = values.iter().map(bytes_of).collect();
+        match texts {
+            Some(texts) => Ok(dictionary(io, path, column).await?.is_none_or(|page| page.has_any(&texts))),
+            None => Ok(true),
+        }
+    }
+
     /// Whether a row group may hold one of these values of a field, by its bloom filter; without one it may.
     ///
     /// # Errors
@@ -140,9 +168,7 @@ impl OpenFile {
         field_id: i32,
         values: &HashSet<PrimitiveLiteral>,
     ) -> Result<bool> {
-        let leaves = self.parquet.parquet_schema().columns().iter();
-        let is = |info: &parquet::schema::types::BasicTypeInfo| info.has_id() && info.id() == field_id;
-        let Some(leaf) = leaves.into_iter().position(|c| is(c.self_type().get_basic_info())) else { return Ok(true) };
+        let Some(leaf) = self.leaf(field_id) else { return Ok(true) };
         let stored = self.parquet.parquet_schema().column(leaf).physical_type();
         let filter = self.parquet.get_row_group_column_bloom_filter(row_group, leaf).await;
         let filter = filter.map_err(|e| failed(self.file.path(), e))?;
@@ -209,6 +235,14 @@ fn is_in(filter: &Sbbf, stored: PhysicalType, value: &PrimitiveLiteral) -> bool 
     }
 }
 
+/// The bytes of a text; `None` for other values.
+fn bytes_of(value: &PrimitiveLiteral) -> Option<&[u8]> {
+    match value {
+        PrimitiveLiteral::String(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
 /// The row numbers of the row groups that are read, in order.
 struct Positions {
     groups: std::vec::IntoIter<Range<i64>>,
@@ -247,6 +281,16 @@ impl Positions {
     }
 }
 
+/// The fields of which a Parquet file of the table has a column.
+///
+/// # Errors
+/// As [`Reader::open`].
+pub async fn field_ids(table: &Table, file: &DataFile) -> Result<Vec<i32>> {
+    let parquet = parquet(table.file_io(), file).await?;
+    let infos = parquet.parquet_schema().columns().iter().map(|column| column.self_type().get_basic_info().clone());
+    Ok(infos.filter(parquet::schema::types::BasicTypeInfo::has_id).map(|info| info.id()).collect())
+}
+
 /// Opens a Parquet file of the table.
 pub(super) async fn parquet(io: &FileIO, file: &DataFile) -> Result<Builder> {
     let path = file.file_path();
@@ -277,7 +321,7 @@ pub(super) async fn raw(
 }
 
 /// The kind is that of our own error below, when the store caused it.
-fn failed(path: &str, e: ParquetError) -> Error {
+pub(super) fn failed(path: &str, e: ParquetError) -> Error {
     let message = format!("cannot read {path}");
     match e {
         ParquetError::External(cause) => match cause.downcast::<iceberg::Error>() {

@@ -326,7 +326,7 @@ impl Bed {
     }
 }
 
-fn rows_of(batch: &RecordBatch) -> Vec<Row> {
+pub(in crate::table) fn rows_of(batch: &RecordBatch) -> Vec<Row> {
     let long = |array: &ArrayRef, row: usize| -> Option<i64> {
         array.is_valid(row).then(|| match array.data_type() {
             DataType::Int32 => i64::from(array.as_primitive::<Int32Type>().value(row)),

@@ -22,8 +22,11 @@ pub struct EraseArgs {
     /// Say what would be erased and change nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Leave this column, which must not become null today, as it is; may be given several times.
+    #[arg(long, value_name = "DATABASE.TABLE.COLUMN")]
+    leave: Vec<String>,
     /// Check the signature of this certificate and print what it says.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "certificate", "dry_run"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "certificate", "dry_run", "leave"])]
     verify: Option<PathBuf>,
     /// The signing key's public half, base64, for --verify where the key ring is not at hand.
     #[arg(long, value_name = "KEY", requires = "verify")]
@@ -39,18 +42,14 @@ pub async fn erase(env: &Env, args: EraseArgs, format: Format) -> Result<u8> {
         return tell(&erase::verify(&read(&file)?, &key)?, format);
     }
     let subject = args.subject.unwrap_or_default();
-    let written = erase::as_written(&env.config, &subject);
-    if format == Format::Text && written != subject {
-        say(&format!("columns write this subject as {written}"))?;
-    }
     if args.dry_run {
-        let report = Box::pin(erase::look(env, &subject)).await?;
+        let report = Box::pin(erase::look(env, &subject, &args.leave)).await?;
         tell(&report, format)?;
         return Ok(ended(&report));
     }
     // Asked first: an erasure that cannot be certified is not begun.
     let seed = env.keys.signing_seed().await?;
-    let (report, certificate) = Box::pin(erase::erase(env, &subject, &seed)).await?;
+    let (report, certificate) = Box::pin(erase::erase(env, &subject, &args.leave, &seed)).await?;
     if let Some(path) = &args.certificate {
         write(path, &certificate)?;
     }

@@ -62,8 +62,12 @@ impl Journal {
         let odd = |e| Error::data(format!("{}/{key} is no journal of an erasure", store.url())).with_source(e);
         journal.state = serde_json::from_slice(&body).map_err(odd)?;
         journal.state.report.resumed += 1;
-        for raw in journal.state.report.raw.values_mut() {
+        let Report { raw, raw_of_forgotten, tables, .. } = &mut journal.state.report;
+        for raw in raw.values_mut().chain(raw_of_forgotten.values_mut()) {
             (raw.objects, raw.unopened) = (0, 0);
+        }
+        for table in tables.values_mut() {
+            (table.looked, table.excluded) = (0, 0);
         }
         tracing::info!("going on with an erasure that was interrupted");
         Ok(journal)

@@ -13,7 +13,8 @@ const LEVEL: i32 = 3;
 /// What the lines of an object hold of the subject.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// What changes, by number of the line.
+    /// Lines that change, by number, with what was opened for it; the rest is made when the line is written, because an
+    /// object may be the subject's as a whole.
     pub lines: BTreeMap<usize, New>,
     /// Parts in which something is sealed: line, which part, its bytes, and what is sealed.
     pub sealed: Vec<(usize, Part, Vec<u8>, Vec<Sealed>)>,
@@ -29,7 +30,7 @@ pub enum Part {
 }
 
 /// What takes the place of a line's parts; `None` where they stay.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct New {
     /// The record's key.
     pub key: Option<Vec<u8>>,
@@ -86,42 +87,50 @@ impl Stored<'_> {
                 continue;
             }
             let (key, payload) = self.parts(number, &line)?;
-            // A key that is no JSON object has no places, and landing leaves it as it is.
-            let key = key.filter(|key| key.trim_ascii_start().starts_with(b"{"));
-            let mut new = New::default();
             for (part, bytes) in [(Part::Key, key), (Part::Payload, payload)] {
                 let Some(bytes) = bytes else { continue };
                 match eraser.erase(&bytes) {
-                    Erased::Changed(without) => new.put(part, without),
+                    Erased::Changed(_) => drop(found.lines.entry(number).or_default()),
                     Erased::Sealed(sealed) => found.sealed.push((number, part, bytes, sealed)),
                     Erased::Untouched => {}
                 }
-            }
-            if new.key.is_some() || new.payload.is_some() {
-                found.lines.insert(number, new);
             }
         }
         Ok(found)
     }
 
-    /// Key and payload of a line.
+    /// What is new of a line: what was `opened`, and what goes without being opened.
+    fn new_of(&self, number: usize, line: &[u8], eraser: &Eraser, opened: &New) -> Result<New> {
+        let (key, payload) = self.parts(number, line)?;
+        let mut new = opened.clone();
+        for (part, bytes) in [(Part::Key, key), (Part::Payload, payload)] {
+            if let Some(Erased::Changed(without)) = bytes.map(|bytes| eraser.erase(&bytes)) {
+                new.put(part, without);
+            }
+        }
+        Ok(new)
+    }
+
+    /// Key and payload of a line, as far as something of a subject may be in them.
     #[allow(clippy::type_complexity, reason = "two parts of a record, either of which may be absent")]
     fn parts(&self, number: usize, line: &[u8]) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+        // A key that is no JSON object has no places, and landing leaves it as it is.
+        let object = |key: &Vec<u8>| key.trim_ascii_start().starts_with(b"{");
         if self.refused {
             let line = self.refused_line(number, line)?;
-            return Ok((line.key.map(|key| key.0), line.payload.map(|payload| payload.0)));
+            return Ok((line.key.map(|key| key.0).filter(object), line.payload.map(|payload| payload.0)));
         }
         let broken = |e| self.broken(number, &e);
         let envelope = Envelope::parse(line).map_err(broken)?;
         let payload = envelope.payload().map_err(broken)?;
-        Ok((envelope.key().map_err(broken)?, payload.map(std::borrow::Cow::into_owned)))
+        Ok((envelope.key().map_err(broken)?.filter(object), payload.map(std::borrow::Cow::into_owned)))
     }
 
     /// The object with what is new; and its size before compression.
     ///
     /// # Errors
     /// As [`Self::look`].
-    pub fn rewrite(&self, new: &BTreeMap<usize, New>, writer: &LineWriter) -> Result<(Vec<u8>, u64)> {
+    pub fn rewrite(&self, new: &BTreeMap<usize, New>, eraser: &Eraser, writer: &LineWriter) -> Result<(Vec<u8>, u64)> {
         let failed = |e: std::io::Error| Error::bug(format!("{} cannot be compressed", self.url)).with_source(e);
         let mut out = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(failed)?;
         let (mut raw_bytes, mut text) = (0, Vec::new());
@@ -133,7 +142,10 @@ impl Stored<'_> {
                     text.extend_from_slice(&line);
                     text.push(b'\n');
                 }
-                Some(new) => self.write(number, &line, new, (writer, &mut text))?,
+                Some(opened) => {
+                    let new = self.new_of(number, &line, eraser, opened)?;
+                    self.write(number, &line, &new, (writer, &mut text))?;
+                }
             }
             raw_bytes += text.len() as u64;
             out.write_all(&text).map_err(failed)?;

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use firn_shared::config::domain::Pipeline;
 use firn_shared::crypto::erase::{Erased, Eraser};
 use firn_shared::error::{Error, ErrorKind, Result};
 use firn_shared::ids::{Offset, PartitionRef, RunId, TopicRef};
@@ -17,13 +16,14 @@ use firn_shared::store::PutMode;
 use firn_shared::store::{Depth, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 
+use super::held::Pass;
 use super::journal::Journal;
 use super::lines::{New, Stored};
 use super::rows::opened;
 use super::turn::Turn;
 use super::{RawErased, progress};
 use crate::maintain::names::Names;
-use crate::plan::read::{partitions, topics};
+use crate::plan::read::partitions;
 use crate::run::Env;
 
 /// Manifests that are changed at a time: what a crash leaves half done.
@@ -41,30 +41,20 @@ pub struct Looked {
     names: BTreeMap<PartitionRef, Names>,
 }
 
-/// What of a pipeline is looked through.
-#[derive(Debug)]
-pub struct Parts {
-    /// Takes the subject out of its records.
-    pub eraser: Arc<Eraser>,
-    /// Topics that its tables have read, whatever it names now.
-    pub read: BTreeSet<TopicRef>,
-}
-
-/// Erases from the objects of one pipeline's topics.
+/// Erases from the objects of topics that one owner answers for.
 pub struct Work<'a> {
     env: &'a Env,
     store: Arc<dyn Store>,
-    parts: Parts,
-    pipeline: &'a Pipeline,
+    pass: Pass,
     /// In the names of new objects.
     erasure: String,
 }
 
 impl<'a> Work<'a> {
-    pub async fn new(env: &'a Env, pipeline: &'a Pipeline, parts: Parts, run: RunId) -> Result<Self> {
+    pub async fn new(env: &'a Env, pass: Pass, run: RunId) -> Result<Self> {
         // The last digits of a version 7 identity are the random ones.
         let erasure = run.0.simple().to_string()[20..].to_owned();
-        Ok(Self { env, store: env.raw().await?, parts, pipeline, erasure })
+        Ok(Self { env, store: env.raw().await?, pass, erasure })
     }
 
     /// Looks through everything and, with the turn, lets the ledger name objects without the subject.
@@ -72,20 +62,18 @@ impl<'a> Work<'a> {
     /// # Errors
     /// `Conflict` when another erasure took the turn over; `Data` for a broken ledger or object; those of the store.
     pub async fn erase(&self, mut turn: Option<&mut Turn>, journal: &mut Journal, looked: &mut Looked) -> Result<()> {
-        let mut topics = topics(&*self.store, &self.pipeline.ingestion).await?;
-        topics.extend(self.parts.read.iter().cloned());
-        topics.sort();
-        topics.dedup();
-        for partition in partitions(&*self.store, &topics).await? {
-            self.partition(&partition, turn.as_deref_mut(), journal, looked).await?;
+        for (topic, eraser) in &self.pass.topics {
+            for partition in partitions(&*self.store, std::slice::from_ref(topic)).await? {
+                self.partition((&partition, eraser), turn.as_deref_mut(), journal, looked).await?;
+            }
+            looked.topics.insert(topic.clone());
         }
-        looked.topics.extend(topics);
         Ok(())
     }
 
     async fn partition(
         &self,
-        partition: &PartitionRef,
+        (partition, eraser): (&PartitionRef, &Arc<Eraser>),
         mut turn: Option<&mut Turn>,
         journal: &mut Journal,
         looked: &mut Looked,
@@ -100,8 +88,16 @@ impl<'a> Work<'a> {
             from = last.range.end();
             let mut changed = BTreeMap::new();
             let mut counts = RawErased::default();
-            for manifest in manifests {
-                let new = self.manifest(&chain, &manifest, turn.is_some(), &mut counts).await?;
+            let (chain, write) = (&chain, turn.is_some());
+            let work = manifests.into_iter().map(|manifest| async move {
+                let mut counts = RawErased::default();
+                let new = self.manifest((chain, eraser), &manifest, write, &mut counts).await?;
+                Ok::<_, Error>((manifest, new, counts))
+            });
+            // Most manifests name one object or two.
+            let mut done = stream::iter(work).buffered(self.env.cpu.threads());
+            while let Some((manifest, new, found)) = done.try_next().await? {
+                counts.add(&found);
                 progress.advance(bytes_of(&manifest));
                 for object in new.objects.iter().chain(&new.quarantine) {
                     names.insert(&object.key);
@@ -110,36 +106,41 @@ impl<'a> Work<'a> {
                     changed.insert(new.range.start(), new);
                 }
             }
+            drop(done);
             if let Some(turn) = turn.as_deref_mut()
                 && !changed.is_empty()
             {
                 turn.hold().await?;
                 chain.amend(&changed).await?;
             }
-            journal.report().raw_of(&self.pipeline.name).add(&counts);
+            journal.report().raw_of(&self.pass.owner).add(&counts);
             journal.save().await?;
             tracing::info!(%partition, offset = from, rewritten = counts.rewritten, "looked through raw objects");
         }
         progress.end();
         looked.ends.insert(partition.clone(), from);
         looked.names.insert(partition.clone(), names);
-        journal.report().raw_of(&self.pipeline.name).through.insert(partition.to_string(), from);
+        journal.report().raw_of(&self.pass.owner).through.insert(partition.to_string(), from);
         Ok(())
     }
 
     /// The manifest that takes the place of this one, which is the same when the subject is not in its objects.
     async fn manifest(
         &self,
-        chain: &Chain,
+        (chain, eraser): (&Chain, &Arc<Eraser>),
         manifest: &BatchManifest,
         write: bool,
         counts: &mut RawErased,
     ) -> Result<BatchManifest> {
-        match self.objects(chain.partition(), manifest, write, counts).await {
+        match self.objects((chain.partition(), eraser), manifest, write, counts).await {
             // A checkpoint that was folded while another erasure replaced the manifest names what is gone.
             Err(e) if e.kind() == ErrorKind::Data => {
                 let own = chain.manifest_at(manifest.range.start()).await?;
-                if own == *manifest { Err(e) } else { self.objects(chain.partition(), &own, write, counts).await }
+                if own == *manifest {
+                    Err(e)
+                } else {
+                    self.objects((chain.partition(), eraser), &own, write, counts).await
+                }
             }
             outcome => outcome,
         }
@@ -147,7 +148,7 @@ impl<'a> Work<'a> {
 
     async fn objects(
         &self,
-        of: &PartitionRef,
+        of: (&PartitionRef, &Arc<Eraser>),
         manifest: &BatchManifest,
         write: bool,
         counts: &mut RawErased,
@@ -176,13 +177,20 @@ impl<'a> Work<'a> {
     }
 
     /// Looks through an object and, where the subject is in it, makes the one that takes its place.
-    async fn object(&self, of: &PartitionRef, object: &RawObject, write: bool) -> Result<InObject> {
-        let permit = self.env.cpu.permit(2 * object.bytes + (1 << 20)).await?;
+    async fn object(
+        &self,
+        (of, eraser): (&PartitionRef, &Arc<Eraser>),
+        object: &RawObject,
+        write: bool,
+    ) -> Result<InObject> {
+        // Of refused records all may be sealed as a whole, and are opened together.
+        let plain = if object.event_hour.is_none() { 2 * object.raw_bytes } else { 0 };
+        let permit = self.env.cpu.permit(2 * object.bytes + plain + (1 << 20)).await?;
         let bytes = self.store.get(&object.key).await?;
         let url = format!("{}/{}", self.store.url(), object.key);
-        let (eraser, refused) = (Arc::clone(&self.parts.eraser), object.event_hour.is_none());
+        let (by, refused) = (Arc::clone(eraser), object.event_hour.is_none());
         let look = move || {
-            let found = Stored { bytes: &bytes, url: &url, refused }.look(&eraser);
+            let found = Stored { bytes: &bytes, url: &url, refused }.look(&by);
             (bytes, url, found)
         };
         let (bytes, url, found) = self.env.cpu.run(&permit, look).await?;
@@ -193,7 +201,7 @@ impl<'a> Work<'a> {
             if closed > 0 {
                 unopened.insert(line);
             }
-            if let Erased::Changed(new) = self.parts.eraser.erase_opened(&bytes, &plain) {
+            if let Erased::Changed(new) = eraser.erase_opened(&bytes, &plain) {
                 found.lines.entry(line).or_insert_with(New::default).put(part, new);
             }
         }
@@ -203,7 +211,8 @@ impl<'a> Work<'a> {
             return Ok(InObject { new: (records > 0).then(|| object.clone()), records, unopened });
         }
         let writer = LineWriter::new(&of.topic.topic, of.partition);
-        let rewrite = move || Stored { bytes: &bytes, url: &url, refused }.rewrite(&found.lines, &writer);
+        let by = Arc::clone(eraser);
+        let rewrite = move || Stored { bytes: &bytes, url: &url, refused }.rewrite(&found.lines, &by, &writer);
         let (new, raw_bytes) = self.env.cpu.run(&permit, rewrite).await??;
         let key = successor(&object.key, &self.erasure)?;
         let (size, hash) = (new.len() as u64, blake3::hash(&new).to_hex().to_string());

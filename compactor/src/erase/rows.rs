@@ -17,14 +17,23 @@ use firn_shared::crypto::erase::{Erased, Eraser, Naming, Sealed, Subject};
 use firn_shared::crypto::keys::key_of;
 use firn_shared::crypto::{Erasable, Keys, Plaintext};
 use firn_shared::error::{Error, ErrorKind, Result};
+use iceberg::spec::{PrimitiveLiteral, PrimitiveType, Schema, Type};
 
 use crate::protect::{canonical, holds};
+use crate::table::scan::{Values, Wanted};
 
 /// Rows before and after an erasure.
 #[async_trait]
 pub trait Erase: Send + Sync {
     /// The columns that [`Self::may_be_in`] looks at; few and small, because every file of the table is looked through.
     fn first_look(&self) -> Vec<String>;
+
+    /// What a file of the table says somewhere if it holds rows that lose something; `None` when that cannot be told before
+    /// it is read.
+    fn wanted(&self, schema: &Schema) -> Option<Wanted> {
+        let _ = schema;
+        None
+    }
 
     /// Whether a batch of these columns may hold rows that lose something.
     fn may_be_in(&self, batch: &RecordBatch) -> Result<bool>;
@@ -63,13 +72,19 @@ pub struct Matching {
 }
 
 impl Matching {
-    /// Of a table with these values; `naming` says how a column names a subject, and which columns there are.
-    pub fn new(values: &BTreeSet<Erasable>, subject: &Subject, naming: &dyn Fn(&str) -> Option<Naming>) -> Self {
+    /// Of a table with these values; `naming` says how a column names a subject, and which columns there are, and `stays`
+    /// which values are left.
+    pub fn new(
+        values: &BTreeSet<Erasable>,
+        subject: &Subject,
+        (naming, stays): (&dyn Fn(&str) -> Option<Naming>, &dyn Fn(&[PathStep]) -> bool),
+    ) -> Self {
         // Sealed or not: the column, and the token beside it, as far as the table has them.
         let names = values.iter().flat_map(|of| [of.subject.to_string(), format!("{}_token", of.subject)]);
         let names: BTreeSet<String> = names.collect();
         let subjects = names.into_iter().filter_map(|name| naming(&name).map(|naming| (name, naming))).collect();
-        let gone: BTreeSet<Vec<PathStep>> = values.iter().flat_map(|of| of.columns.iter().cloned()).collect();
+        let gone = values.iter().flat_map(|of| of.columns.iter().cloned()).filter(|path| !stays(path));
+        let gone: BTreeSet<Vec<PathStep>> = gone.collect();
         let keys = keys(values).into_iter().collect();
         Self { subject: subject.clone(), subjects, keys, gone: gone.into_iter().collect() }
     }
@@ -100,6 +115,21 @@ impl Erase for Matching {
         self.subjects.iter().map(|(name, _)| name).chain(&self.keys).cloned().collect()
     }
 
+    fn wanted(&self, schema: &Schema) -> Option<Wanted> {
+        let fields = schema.as_struct();
+        let named = self.subjects.iter().filter_map(|(name, _)| {
+            let field = fields.field_by_name(name)?;
+            let values = self.subject.texts().filter_map(|text| value(text, &field.field_type));
+            Some(Values { field_id: field.id, values: values.collect() })
+        });
+        let sealed = self.keys.iter().filter_map(|name| {
+            let field = fields.field_by_name(name)?;
+            let values = self.subject.key_ids().filter_map(|id| value(id, &field.field_type));
+            Some(Values { field_id: field.id, values: values.collect() })
+        });
+        Wanted::new(schema, named.chain(sealed).collect())
+    }
+
     fn may_be_in(&self, batch: &RecordBatch) -> Result<bool> {
         Ok(self.mask(batch)?.count_set_bits() > 0)
     }
@@ -121,6 +151,17 @@ impl Erase for Matching {
         })?;
         // Only rows that still had values: an erasure that is done again finds nothing.
         Ok((batch, (&held & &mask).count_set_bits() as u64))
+    }
+}
+
+/// What a column of this type holds where it says `text`; `None` where it never does.
+fn value(text: &str, r#type: &Type) -> Option<PrimitiveLiteral> {
+    match r#type {
+        Type::Primitive(PrimitiveType::Int | PrimitiveType::Long) => text.parse().ok().map(PrimitiveLiteral::Long),
+        Type::Primitive(PrimitiveType::Uuid) => {
+            uuid::Uuid::try_parse(text).ok().map(|uuid| PrimitiveLiteral::UInt128(uuid.as_u128()))
+        }
+        _ => Some(PrimitiveLiteral::String(text.to_owned())),
     }
 }
 
@@ -178,7 +219,8 @@ pub struct Rejects {
     unopened: Mutex<HashSet<blake3::Hash>>,
 }
 
-const PAYLOAD: &str = "payload";
+/// The column of a quarantine that has whole records.
+pub const PAYLOAD: &str = "payload";
 /// Where in the payload a fault lies; of rows that older versions wrote, keys of maps are in it, which are data.
 const PATH: &str = "json_path";
 /// The path of the whole payload.

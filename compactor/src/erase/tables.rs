@@ -15,13 +15,14 @@ use super::progress;
 use super::rows::Erase;
 use super::snapshots;
 use crate::maintain;
+use crate::maintain::names::Names;
 use crate::maintain::orphans::{self, Orphans, Verdict};
 use crate::run::Env;
 use crate::table::create::Definition;
 use crate::table::erasure;
 use crate::table::offsets::{SCOPE, SCOPE_NEW};
 use crate::table::read::batches;
-use crate::table::scan::{All, LiveFile, Reader, live};
+use crate::table::scan::{All, LiveFile, Prune, Reader, Wanted, live};
 use crate::table::{Change, Committer, offsets};
 use crate::write::{OPEN_FILES_MAX, WriteSpec, write_stream};
 
@@ -30,9 +31,9 @@ const ATTEMPTS: u32 = 20;
 /// Files of a commit: what is lost to a conflict at most.
 const FILES: usize = 100;
 /// zstd level of rewritten files.
-const LEVEL: i32 = 3;
+pub const LEVEL: i32 = 3;
 /// Size of rewritten files to aim for.
-const FILE_BYTES: u64 = 128_000_000;
+pub const FILE_BYTES: u64 = 128_000_000;
 
 /// One table, and what of it is the subject's.
 pub struct Work<'a> {
@@ -42,18 +43,19 @@ pub struct Work<'a> {
     pub erase: Arc<dyn Erase>,
 }
 
-/// Marks a table, so that no run commits what it made of raw objects of before. A run may be about to make the table: then
-/// it is made here.
+/// Marks a table, so that no run commits what it made of raw objects of before. A run may be about to make the table that
+/// a pipeline defines: then it is made here. Of one that no pipeline names another deployment may be writing yet.
 ///
 /// # Errors
 /// Those of the catalog.
-pub async fn mark(env: &Env, definition: &Definition, run: RunId) -> Result<()> {
-    if env.catalog.load(&definition.ident).await?.is_none() {
+pub async fn mark(env: &Env, ident: &TableIdent, definition: Option<&Definition>, run: RunId) -> Result<()> {
+    if env.catalog.load(ident).await?.is_none() {
+        let Some(definition) = definition else { return Ok(()) };
         definition.ensure(&*env.catalog).await?;
     }
     let committer = Committer::new(Arc::clone(&env.catalog), Arc::clone(&env.clock));
     let erasure = run.to_string();
-    committer.step(&definition.ident, |table| Ok(erasure::mark(table, &erasure))).await.map(drop)
+    committer.step(ident, |table| Ok(erasure::mark(table, &erasure))).await.map(drop)
 }
 
 impl Work<'_> {
@@ -63,7 +65,8 @@ impl Work<'_> {
     /// Those of catalog and stores; `Data` for files that cannot be read.
     pub async fn look(&self, journal: &mut Journal) -> Result<()> {
         let Some(table) = self.env.catalog.load(&self.ident).await? else { return Ok(()) };
-        let found = self.holding(&table, &mut HashSet::new()).await?;
+        let mut seen = Seen::default();
+        let found = self.holding(&table, &mut seen).await?;
         let (count, mut rows) = (found.len() as u64, 0);
         let mut live = batches(Reader::all(&table)?, found);
         while let Some(live) = live.try_next().await? {
@@ -71,6 +74,7 @@ impl Work<'_> {
         }
         let counts = journal.report().table(&self.ident);
         (counts.files, counts.rows, counts.unopened) = (count, rows, self.erase.unopened());
+        (counts.looked, counts.excluded) = seen.counts();
         counts.snapshots = table.metadata().snapshots().len().saturating_sub(1) as u64;
         Ok(())
     }
@@ -82,11 +86,10 @@ impl Work<'_> {
     /// and stores.
     pub async fn erase(&self, maintained: &maintain::Subject, journal: &mut Journal) -> Result<()> {
         let Self { env, run, ident, .. } = self;
-        // Files that were looked through stay clean: a marked table takes no rows of the subject any more.
-        let (mut clean, mut conflicts) = (HashSet::new(), 0);
+        let (mut seen, mut conflicts) = (Seen::default(), 0);
         loop {
             let Some(table) = env.catalog.load(ident).await? else { return Ok(()) };
-            let found = self.holding(&table, &mut clean).await?;
+            let found = self.holding(&table, &mut seen).await?;
             let Some(commit) = next(&table, found) else { break };
             match self.rewrite(&table, &commit, conflicts).await {
                 Ok(rows) => {
@@ -103,6 +106,8 @@ impl Work<'_> {
                 Err(e) => return Err(e),
             }
         }
+        let counts = journal.report().table(ident);
+        (counts.looked, counts.excluded) = seen.counts();
         snapshots::scrub(env, ident, *run).await?;
         let snapshots = snapshots::forget(env, ident, journal).await?;
         journal.report().table(ident).snapshots += snapshots;
@@ -127,34 +132,42 @@ impl Work<'_> {
     }
 
     /// The files with rows of the subject that still have values; rows that a delete file has taken out still have their
-    /// bytes there. `clean` is what need not be looked through.
-    async fn holding(&self, table: &Table, clean: &mut HashSet<String>) -> Result<Vec<LiveFile>> {
+    /// bytes there. What is `seen` is not looked at again.
+    async fn holding(&self, table: &Table, seen: &mut Seen) -> Result<Vec<LiveFile>> {
         let schema = table.metadata().current_schema();
         // A table that was made before a column was added has nothing of the subject there.
         let columns = self.erase.first_look();
         let there = columns.iter().map(String::as_str).filter(|name| schema.field_by_name(name).is_some());
         let (first, whole) = (Reader::new(table, &there.collect::<Vec<_>>())?, Reader::all(table)?);
-        let mut files = live(table, None, &All).await?;
-        files.retain(|file| !clean.contains(file.path()));
+        let wanted = self.erase.wanted(schema).map(Arc::new);
+        let prune: &dyn Prune = match &wanted {
+            Some(wanted) => &**wanted,
+            None => &All,
+        };
+        let mut files = live(table, None, prune).await?;
+        seen.by_bounds = wanted.as_ref().map_or(0, |wanted| wanted.excluded());
+        files.retain(|file| !seen.clean.contains(file.path()));
         let progress = progress(self.env, &self.ident.to_string());
         progress.expect(files.iter().map(|file| file.data.file().file_size_in_bytes()).sum());
+        let known = seen.dirty.clone();
         let look = |file: LiveFile| {
-            let (first, whole, erase) = (first.clone(), whole.clone(), Arc::clone(&self.erase));
+            let (first, whole, erase, wanted) =
+                (first.clone(), whole.clone(), Arc::clone(&self.erase), wanted.as_ref().map(Arc::clone));
+            let known = known.contains(file.path());
             // A task of its own: decoding is work for a processor, and several files are read at a time.
             let looking = tokio::spawn(async move {
-                let held = holds(&first, &whole, &*erase, &file).await?;
-                Ok::<_, Error>((file, held))
+                let look =
+                    if known { None } else { Some(look(&first, &whole, (&*erase, wanted.as_deref()), &file).await?) };
+                Ok::<_, Error>((file, look))
             });
             async { looking.await.map_err(|e| Error::bug("looking through a file died").with_source(e))? }
         };
         let mut looked = stream::iter(files).map(look).buffered(self.env.cpu.threads());
         let mut found = Vec::new();
-        while let Some((file, holds)) = looked.try_next().await? {
+        while let Some((file, look)) = looked.try_next().await? {
             progress.advance(file.data.file().file_size_in_bytes());
-            if holds {
+            if look.is_none_or(|look| seen.take(&file, look)) {
                 found.push(file);
-            } else {
-                clean.insert(file.path().to_owned());
             }
         }
         progress.end();
@@ -226,20 +239,83 @@ fn next(table: &Table, found: Vec<LiveFile>) -> Option<Vec<LiveFile>> {
     Some(found.into_iter().filter(|file| moves(file) == kind).take(FILES).collect())
 }
 
-/// Whether rows of a file lose something. Few columns first: most files hold nothing of the subject.
-async fn holds(first: &Reader, whole: &Reader, erase: &dyn Erase, file: &LiveFile) -> Result<bool> {
+/// What is known of data files, which never change.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Nothing of the subject is in them. A marked table takes no rows of the subject any more.
+    clean: Names,
+    /// Rows of the subject are in them.
+    dirty: HashSet<String>,
+    /// Files of which rows were read.
+    looked: u64,
+    /// Files that were opened, and of which no row had to be read.
+    by_footer: u64,
+    /// Files that were not opened, at the last look.
+    by_bounds: u64,
+}
+
+impl Seen {
+    /// Takes down what was found, and says whether rows of the subject are in the file.
+    fn take(&mut self, file: &LiveFile, look: Look) -> bool {
+        match look {
+            Look::Excluded => self.by_footer += 1,
+            Look::Clean | Look::Holds => self.looked += 1,
+        }
+        if look == Look::Holds {
+            self.dirty.insert(file.path().to_owned());
+        } else {
+            self.clean.insert(file.path());
+        }
+        look == Look::Holds
+    }
+
+    /// Files that were read, and files that need not be.
+    fn counts(&self) -> (u64, u64) {
+        (self.looked, self.by_footer + self.by_bounds)
+    }
+}
+
+/// What was found in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Its footer says that it holds nothing of the subject.
+    Excluded,
+    /// Nothing.
+    Clean,
+    /// Rows that lose something.
+    Holds,
+}
+
+/// Looks for rows that lose something. Few columns first: most files hold nothing of the subject.
+async fn look(
+    first: &Reader,
+    whole: &Reader,
+    (erase, wanted): (&dyn Erase, Option<&Wanted>),
+    file: &LiveFile,
+) -> Result<Look> {
     let file = LiveFile::whole(file.data.clone());
-    let (mut batches, mut may_hold) = (first.rows(&file).await?, false);
+    let mut open = first.open(&file).await?;
+    let groups = match wanted {
+        Some(wanted) => wanted.row_groups(&mut open).await?,
+        None => None,
+    };
+    if groups.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Look::Excluded);
+    }
+    let (mut batches, mut may_hold) = (open.rows(groups.clone()).await?, false);
     while let (false, Some(live)) = (may_hold, batches.try_next().await?) {
         may_hold = erase.may_be_in(&live.batch)?;
     }
-    let mut batches = whole.rows(&file).await?;
-    while let (true, Some(live)) = (may_hold, batches.try_next().await?) {
+    if !may_hold {
+        return Ok(Look::Clean);
+    }
+    let mut batches = whole.open(&file).await?.rows(groups).await?;
+    while let Some(live) = batches.try_next().await? {
         if erase.apply(live.batch).await?.1 > 0 {
-            return Ok(true);
+            return Ok(Look::Holds);
         }
     }
-    Ok(false)
+    Ok(Look::Clean)
 }
 
 /// What an erasure says of its snapshots. The last load of a table that is loaded as a whole is remembered, because the

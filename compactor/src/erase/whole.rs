@@ -2,118 +2,102 @@
 //!
 //! What a pipeline says today is not all: tables say which columns runs have protected, and which topics they have read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use firn_shared::config::domain::{Pipeline, Protect};
+use firn_shared::config::Config;
+use firn_shared::config::domain::{PathStep, Pipeline, Protect};
 use firn_shared::config::protected::protected;
-use firn_shared::config::{Config, columns_after};
 use firn_shared::crypto::Erasable;
 use firn_shared::crypto::erase::{Eraser, Naming, Subject};
 use firn_shared::crypto::payload::Protected;
 use firn_shared::error::{Error, Result};
-use firn_shared::ids::{RunId, TopicRef};
+use firn_shared::ids::{PipelineName, RunId, TopicRef};
 use firn_shared::raw::chain::catalog;
-use iceberg::spec::{PrimitiveType, Type};
-use iceberg::table::Table;
+use iceberg::TableIdent;
 
-use super::raw::{Looked, Parts};
-use super::{Report, rows, snapshots, tables};
+use super::forgotten::{self, Forgotten};
+use super::held::{Held, Owner, Pass, Refused};
+use super::leave::Leave;
+use super::raw::Looked;
+use super::{Report, deletes, rows, snapshots, tables};
 use crate::maintain;
 use crate::plan::read::topics;
 use crate::run::{Env, Target};
 use crate::table::create::Definition;
-use crate::table::{erasable, offsets};
 
 /// Everything that one erasure is about.
 pub struct Whole<'a> {
     env: &'a Env,
     pub run: RunId,
     pub subject: Subject,
-    /// Tables of pipelines in whose records values go: of some the quarantine alone, which holds whole records.
+    /// Tables with something that goes with a subject.
     held: Vec<Held<'a>>,
+    /// Quarantines of whole records in which values go.
+    refused: Vec<Refused<'a>>,
+    leave: Leave,
     report: Report,
 }
 
-/// A table, and what of it and of its records goes with a subject.
-struct Held<'a> {
-    target: Target<'a>,
-    table: Option<Table>,
-    erasable: BTreeSet<Erasable>,
-}
-
-impl<'a> Held<'a> {
-    async fn of(env: &Env, target: Target<'a>) -> Result<Self> {
-        let table = env.catalog.load(&target.ident()).await?;
-        let mut erasable = erasable::of(target.output);
-        if let Some(table) = &table {
-            erasable.extend(erasable::recorded(table)?);
-        }
-        Ok(Self { target, table, erasable })
-    }
-
-    /// The topics that the table has read.
-    fn read(&self) -> Result<BTreeSet<TopicRef>> {
-        let Some(table) = &self.table else { return Ok(BTreeSet::new()) };
-        let state = offsets::current(table.metadata())?.unwrap_or_default();
-        Ok(state.position.iter().map(|(partition, _)| partition.topic).collect())
-    }
-
-    /// How a column of the table names a subject; `None` when there is no such column.
-    fn naming(&self, name: &str) -> Option<Naming> {
-        let Some(table) = &self.table else {
-            let columns = columns_after(self.target.output);
-            return columns.iter().find(|column| column.name == name).map(|column| Naming::of(&column.r#type));
-        };
-        let field = table.metadata().current_schema().as_struct().field_by_name(name)?;
-        Some(match *field.field_type {
-            Type::Primitive(PrimitiveType::Int | PrimitiveType::Long) => Naming::Number,
-            Type::Primitive(PrimitiveType::Uuid) => Naming::Uuid,
-            _ => Naming::Text,
-        })
-    }
-
-    /// Columns that neither the pipeline has nor a run has protected.
-    fn foreign(&self) -> Vec<String> {
-        let Some(table) = &self.table else { return Vec::new() };
-        let ours: BTreeSet<String> = self.target.columns().into_iter().map(|column| column.name).collect();
-        let protected = rows::columns(&self.erasable);
-        let all = table.metadata().current_schema().as_struct().fields().iter().map(|field| field.name.clone());
-        all.filter(|name| !ours.contains(name) && !protected.contains(name)).collect()
-    }
-}
-
 impl<'a> Whole<'a> {
-    pub async fn of(env: &'a Env, subject: &str) -> Result<Self> {
-        let mut held = Vec::new();
-        for target in Target::select(&env.config, None, None)? {
-            held.push(Held::of(env, target).await?);
+    /// Of the subject with this text; `leave` names columns that stay.
+    pub async fn of(env: &'a Env, subject: &str, leave: &[String]) -> Result<Self> {
+        if subject.is_empty() {
+            return Err(Error::config("the subject is empty"));
         }
-        let pipelines: BTreeSet<_> =
-            held.iter().filter(|of| !of.erasable.is_empty()).map(|of| of.target.pipeline.name.clone()).collect();
-        held.retain(|of| pipelines.contains(&of.target.pipeline.name));
+        let mut known: BTreeSet<TableIdent> = BTreeSet::new();
+        for target in Target::select(&env.config, None, None)? {
+            known.extend([target.ident(), target.quarantine()?.ident]);
+        }
+        let Forgotten { held: more, refused: more_refused, databases, unlisted, passed } =
+            forgotten::find(env, &known).await?;
+        let (mut held, mut refused) = (Vec::new(), Vec::new());
+        for pipeline in env.config.pipelines.values() {
+            let (tables, quarantines) = of_pipeline(env, pipeline).await?;
+            held.extend(tables);
+            refused.extend(quarantines);
+        }
+        held.extend(more);
+        refused.extend(more_refused);
+        held.retain(|of| !of.erasable.is_empty());
         if held.is_empty() {
             return Err(Error::config(
                 "no table has a protected column with a `subject`, so nobody's data can be told apart; add `subject` to `piiColumns`",
             ));
         }
-        if subject.is_empty() {
-            return Err(Error::config("the subject is empty"));
+        refused.retain(|of| !erasable_in(&held, of).is_empty());
+        let all = held.iter().map(|of| (&of.ident, of.target, &of.table));
+        let all: Vec<_> = all.chain(refused.iter().map(|of| (&of.ident, of.target, &of.table))).collect();
+        for table in all.iter().filter_map(|(_, _, table)| table.as_ref()) {
+            snapshots::check(table)?;
         }
+        let forgotten = all.iter().filter(|(_, target, _)| target.is_none()).map(|(ident, _, _)| ident.to_string());
+        let mut report = Report {
+            began: env.clock.now(),
+            forgotten: forgotten.collect(),
+            databases,
+            unlisted,
+            passed,
+            ..Report::default()
+        };
+        let leave = Leave::parse(leave, &held)?;
+        leave.check(&held)?;
         for of in &held {
-            if let Some(table) = of.table.as_ref().filter(|_| !of.erasable.is_empty()) {
-                snapshots::check(table)?;
-            }
-            if let Some(table) = env.catalog.load(&of.target.quarantine()?.ident).await? {
-                snapshots::check(&table)?;
+            if let Some(table) = &of.table {
+                let gone = of.erasable.iter().flat_map(|one| one.columns.iter().cloned());
+                let gone: Vec<_> = gone.filter(|path| !leave.has(&of.ident, path)).collect();
+                deletes::check(env, table, &gone).await?;
             }
         }
-        let mut report = Report { began: env.clock.now(), ..Report::default() };
+        for table in refused.iter().filter_map(|of| of.table.as_ref()) {
+            let payload = vec![PathStep::Field(rows::PAYLOAD.to_owned())];
+            deletes::check(env, table, &[payload]).await?;
+        }
         let subject = self::subject(env, &held, subject, &mut report).await?;
         for (key, short) in subject.names() {
             report.subject.entry(key.clone()).or_insert_with(|| short.clone());
         }
-        Ok(Self { env, run: RunId::new(), subject, held, report })
+        Ok(Self { env, run: RunId::new(), subject, held, refused, leave, report })
     }
 
     /// What is known before anything is looked at.
@@ -123,11 +107,16 @@ impl<'a> Whole<'a> {
 
     /// What of the tables is not looked at.
     pub fn say(&self, report: &mut Report) {
-        report.unknown_keys.clone_from(&self.report.unknown_keys);
-        for of in self.held.iter().filter(|of| !of.erasable.is_empty()) {
-            let foreign = of.foreign();
-            if !foreign.is_empty() {
-                report.table(&of.target.ident()).foreign = foreign;
+        let Report { unknown_keys, forgotten, databases, unlisted, passed, .. } = self.report();
+        (report.unknown_keys, report.forgotten, report.databases) = (unknown_keys, forgotten, databases);
+        (report.unlisted, report.passed) = (unlisted, passed);
+        for of in &self.held {
+            let (foreign, spared) = (of.foreign(), self.leave.of(&of.ident));
+            let unknown: BTreeSet<_> = of.erasable.iter().filter_map(|one| one.key.clone()).collect();
+            let unknown: BTreeSet<_> = unknown.intersection(&report.unknown_keys).cloned().collect();
+            if !(foreign.is_empty() && spared.is_empty() && unknown.is_empty()) {
+                let told = report.table(&of.ident);
+                (told.foreign, told.spared, told.unknown_keys) = (foreign, spared, unknown);
             }
         }
     }
@@ -152,68 +141,123 @@ impl<'a> Whole<'a> {
         Ok(unread)
     }
 
-    /// What takes the subject out of records of a pipeline, whichever of its tables has protected them.
-    fn eraser(&self, pipeline: &Pipeline) -> Result<Eraser> {
-        let of_pipeline = self.held.iter().filter(|of| of.target.pipeline.name == pipeline.name);
-        Eraser::new(self.subject.clone(), of_pipeline.flat_map(|of| &of.erasable))
-    }
-
-    /// The pipelines of the tables, once each, with what is to be looked through and what finds the subject there.
-    pub fn pipelines(&self) -> Result<Vec<(&'a Pipeline, Parts)>> {
-        let mut found: BTreeMap<_, (&Pipeline, BTreeSet<TopicRef>)> = BTreeMap::new();
+    /// What of the raw zone is looked through, each topic once, for whatever any table protects of its records.
+    pub fn passes(&self) -> Result<Vec<Pass>> {
+        let mut passes: Vec<Pass> = Vec::new();
+        let mut taken: BTreeSet<&TopicRef> = BTreeSet::new();
         for of in &self.held {
-            let (_, read) = found.entry(&of.target.pipeline.name).or_insert((of.target.pipeline, BTreeSet::new()));
-            read.extend(of.read()?);
+            let owner = match of.pipeline() {
+                Some(name) => Owner::Pipeline(name.clone()),
+                None => Owner::Table(of.ident.to_string()),
+            };
+            let at = passes.iter().position(|pass| pass.owner == owner).unwrap_or_else(|| {
+                passes.push(Pass { owner, topics: Vec::new() });
+                passes.len() - 1
+            });
+            for topic in of.topics.iter().filter(|topic| taken.insert(*topic)) {
+                let values = self.held.iter().filter(|of| of.topics.contains(topic)).flat_map(|of| &of.erasable);
+                passes[at].topics.push((topic.clone(), Arc::new(Eraser::new(self.subject.clone(), values)?)));
+            }
         }
-        let parts = |(pipeline, read): (&'a Pipeline, _)| {
-            Ok((pipeline, Parts { eraser: Arc::new(self.eraser(pipeline)?), read }))
-        };
-        found.into_values().map(parts).collect()
+        Ok(passes)
     }
 
-    /// The tables that a run may be about to write to.
-    pub fn definitions(&self) -> Result<Vec<Definition>> {
+    /// The tables that a run may be about to write to, as their pipelines define them.
+    pub fn definitions(&self) -> Result<Vec<(TableIdent, Option<Definition>)>> {
         let mut out = Vec::new();
         for of in &self.held {
-            if !of.erasable.is_empty() {
-                out.push(of.target.definition());
-            }
-            out.push(of.target.quarantine()?);
+            out.push((of.ident.clone(), of.target.map(|target| target.definition())));
+        }
+        for of in &self.refused {
+            out.push((of.ident.clone(), of.target.map(|target| target.quarantine()).transpose()?));
         }
         Ok(out)
     }
 
-    /// The tables, each quarantine first, as a run commits them.
+    /// The tables, quarantines first, as runs commit them.
     pub fn tables(&self) -> Result<Vec<(tables::Work<'a>, maintain::Subject)>> {
         let mut out = Vec::new();
         let (env, run) = (self.env, self.run);
+        for of in &self.refused {
+            let eraser = Eraser::new(self.subject.clone(), erasable_in(&self.held, of))?;
+            let erase: Arc<dyn rows::Erase> = Arc::new(rows::Rejects::new(eraser, Arc::clone(&env.keys)));
+            out.push((
+                tables::Work { env, run, ident: of.ident.clone(), erase },
+                self.maintained(&of.ident, of.target)?,
+            ));
+        }
         for of in &self.held {
-            let eraser = self.eraser(of.target.pipeline)?;
-            let rejects: Arc<dyn rows::Erase> = Arc::new(rows::Rejects::new(eraser, Arc::clone(&env.keys)));
-            let matching = rows::Matching::new(&of.erasable, &self.subject, &|name| of.naming(name));
-            let matching: Arc<dyn rows::Erase> = Arc::new(matching);
-            for maintained in maintain::Subject::of(&of.target)?.into_iter().rev() {
-                let ident = maintained.ident.clone();
-                let is_table = ident == of.target.ident();
-                if is_table && of.erasable.is_empty() {
-                    continue;
-                }
-                let erase = Arc::clone(if is_table { &matching } else { &rejects });
-                out.push((tables::Work { env, run, ident, erase }, maintained));
-            }
+            let stays = |path: &[_]| self.leave.has(&of.ident, path);
+            let matching = rows::Matching::new(&of.erasable, &self.subject, (&|name| of.naming(name), &stays));
+            let erase: Arc<dyn rows::Erase> = Arc::new(matching);
+            out.push((
+                tables::Work { env, run, ident: of.ident.clone(), erase },
+                self.maintained(&of.ident, of.target)?,
+            ));
         }
         Ok(out)
     }
+
+    /// How orphans of a table are looked for.
+    fn maintained(&self, ident: &TableIdent, target: Option<Target<'_>>) -> Result<maintain::Subject> {
+        let mut found = match target {
+            Some(target) => maintain::Subject::of(&target)?.into_iter().find(|of| of.ident == *ident),
+            None => None,
+        }
+        .map_or_else(|| forgotten::maintained(&self.env.config, ident), Ok)?;
+        let forgotten = self.held.iter().filter(|of| of.target.is_none()).map(|of| (&of.ident, &of.table));
+        let refused = self.refused.iter().filter(|of| of.target.is_none()).map(|of| (&of.ident, &of.table));
+        let others = forgotten.chain(refused).filter(|(other, _)| *other != ident);
+        found.others.extend(others.filter_map(|(_, table)| Some(table.as_ref()?.metadata().location().to_owned())));
+        Ok(found)
+    }
+}
+
+/// The tables of a pipeline and their quarantines, all of them with the topics that it reads and that any of them has read.
+async fn of_pipeline<'a>(env: &'a Env, pipeline: &'a Pipeline) -> Result<(Vec<Held<'a>>, Vec<Refused<'a>>)> {
+    let target = |output| Target { config: &env.config, pipeline, output };
+    let mut held = Vec::new();
+    for output in &pipeline.outputs {
+        held.push(Held::of(env, target(output)).await?);
+    }
+    let mut all: BTreeSet<TopicRef> = topics(&*env.raw().await?, &pipeline.ingestion).await?.into_iter().collect();
+    all.extend(held.iter().flat_map(|of| of.topics.iter().cloned()));
+    let mut refused = Vec::new();
+    for (of, output) in held.iter_mut().zip(&pipeline.outputs) {
+        of.topics.clone_from(&all);
+        refused.push(Refused::of(env, target(output), all.clone()).await?);
+    }
+    Ok((held, refused))
+}
+
+/// What goes with a subject of the records in a quarantine: whatever a table protects that is made of the same topics, or of
+/// the same pipeline; of records that nobody knows the topics of, whatever any table does.
+fn erasable_in<'h>(held: &'h [Held<'_>], refused: &Refused<'_>) -> BTreeSet<&'h Erasable> {
+    let pipeline: Option<&PipelineName> = refused.target.map(|target| &target.pipeline.name);
+    let shares = |of: &&Held<'_>| {
+        refused.topics.as_ref().is_none_or(|topics| !topics.is_disjoint(&of.topics))
+            || pipeline.is_some() && of.pipeline() == pipeline
+    };
+    held.iter().filter(shares).flat_map(|of| &of.erasable).collect()
 }
 
 /// The subject under everything that may stand for it, in whichever of the tables: tokens of its keys, and hashes of columns.
 async fn subject(env: &Env, held: &[Held<'_>], subject: &str, report: &mut Report) -> Result<Subject> {
-    let written = as_written(&env.config, subject);
-    if namings(&env.config).contains(&Naming::Number) && Naming::Number.canonical(&written) != written {
-        tracing::warn!("columns of whole numbers write this subject in other digits, as a number; erase that, too");
+    let recorded = held.iter().flat_map(|of| &of.erasable).map(|one| one.naming);
+    let namings: BTreeSet<Naming> = namings(&env.config).into_iter().chain(recorded).collect();
+    let number = Naming::Number.canonical(subject);
+    if number != subject && namings.contains(&Naming::Number) {
+        if namings.len() == 1 {
+            tracing::info!("columns of subjects are whole numbers: the subject is looked for as one, in plain digits");
+        } else {
+            tracing::warn!("columns of whole numbers write this subject in other digits, as a number; erase that, too");
+        }
     }
+    // `0042` and `42.0` are `42` where all columns of subjects are whole numbers.
+    let written = if namings.len() == 1 && namings.contains(&Naming::Number) { number } else { subject.into() };
     let (mut names, mut hashed) = (BTreeSet::new(), BTreeSet::new());
-    for Protected { protection, column, .. } in held.iter().flat_map(|of| protected(of.target.output)) {
+    let outputs = held.iter().filter_map(|of| of.target).flat_map(|target| &target.pipeline.outputs);
+    for Protected { protection, column, .. } in outputs.flat_map(protected) {
         let Some(key) = &protection.key else { continue };
         if protection.how == Protect::Hash {
             hashed.insert((key.clone(), column.clone()));
@@ -229,16 +273,13 @@ async fn subject(env: &Env, held: &[Held<'_>], subject: &str, report: &mut Repor
             report.unknown_keys.insert(key);
         }
     }
-    Subject::new(&written, &env.keys, &names, &hashed).await
-}
-
-/// How columns write this subject: `0042` and `42.0` are `42` where all columns of subjects are whole numbers.
-#[must_use]
-pub fn as_written(config: &Config, subject: &str) -> String {
-    if namings(config).iter().all(|naming| *naming == Naming::Number) {
-        return Naming::Number.canonical(subject).into_owned();
+    // How a column was protected that says whose values these are, nobody knows any more: by any of the keys.
+    for of in held.iter().filter(|of| of.target.is_none()) {
+        names.extend(env.keys.names().cloned());
+        let subjects = of.erasable.iter().map(|one| format!("{}.{}", of.ident, one.subject));
+        hashed.extend(subjects.flat_map(|column| env.keys.names().map(move |key| (key.clone(), column.clone()))));
     }
-    subject.to_owned()
+    Subject::new(&written, &env.keys, &names, &hashed).await
 }
 
 /// How columns of subjects write them.

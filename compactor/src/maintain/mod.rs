@@ -24,6 +24,7 @@ mod statistics;
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
+use firn_shared::config::Config;
 use firn_shared::config::domain::{Maintenance, Mode};
 use firn_shared::error::{Error, Result};
 use iceberg::TableIdent;
@@ -103,14 +104,7 @@ impl Subject {
         let defaults = target.config.deployment.compactor.maintenance;
         let settings = table.maintenance.or(defaults).resolve(table.target_file_size);
         let zstd_level = table.zstd_level;
-        let mut all = Vec::new();
-        for pipeline in target.config.pipelines.values() {
-            for output in &pipeline.outputs {
-                let other = Target { config: target.config, pipeline, output };
-                let quarantine = other.quarantine()?;
-                all.extend([(other.ident(), other.location()), (quarantine.ident, quarantine.location)]);
-            }
-        }
+        let all = places(target.config)?;
         let subject = |ident: TableIdent, keeps_last_load, remembers| {
             let others =
                 all.iter().filter(|(other, _)| *other != ident).map(|(_, location)| location.clone()).collect();
@@ -122,6 +116,16 @@ impl Subject {
             subject(target.quarantine()?.ident, false, false),
         ])
     }
+}
+
+/// The tables of all pipelines, quarantines included, and where they lie.
+pub(crate) fn places(config: &Config) -> Result<Vec<(TableIdent, String)>> {
+    let mut all = Vec::new();
+    for target in Target::select(config, None, None)? {
+        let quarantine = target.quarantine()?;
+        all.extend([(target.ident(), target.location()), (quarantine.ident, quarantine.location)]);
+    }
+    Ok(all)
 }
 
 /// Why no file of a table may be deleted, if so: the owner says that others may name them, as of a table that was made from

@@ -52,7 +52,7 @@ fn hash(url: &str) -> [u8; 16] {
 }
 
 /// One way of writing the schemes that mean the same: Spark writes `s3a://` and `file:/`.
-fn plain(url: &str) -> String {
+pub(crate) fn plain(url: &str) -> String {
     for scheme in ["s3a://", "s3n://"] {
         if let Some(rest) = url.strip_prefix(scheme) {
             return format!("s3://{rest}");

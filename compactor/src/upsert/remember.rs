@@ -202,6 +202,11 @@ impl Recalled {
     pub fn is_of(&self, keys: &Keys, schema: &Schema) -> bool {
         self.key_fields == key_fields(keys, schema)
     }
+
+    /// The fields of which it holds values.
+    pub fn field_ids(&self) -> impl Iterator<Item = i32> {
+        self.schema.fields().iter().filter_map(|field| field_id(field)?.parse().ok())
+    }
 }
 
 impl Iterator for Recalled {

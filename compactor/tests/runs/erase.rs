@@ -20,15 +20,15 @@ use tokio::sync::Notify;
 use crate::bed::Bed;
 use crate::protect::{batches, of_subject, sweep, text, token, with_subjects};
 
-async fn erase(bed: &Bed, faults: &Arc<Faults>, subject: &str) -> Result<Report> {
+pub async fn erase(bed: &Bed, faults: &Arc<Faults>, subject: &str) -> Result<Report> {
     let seed = KeyBytes::new([9; 32]);
-    let (report, certificate) = erase::erase(&bed.env(faults).await, subject, &seed).await?;
+    let (report, certificate) = erase::erase(&bed.env(faults).await, subject, &[], &seed).await?;
     assert_eq!(erase::verify(&certificate, &erase::public_key(&seed).unwrap()).unwrap(), report);
     Ok(report)
 }
 
 /// How many rows have an e-mail, by subject.
-async fn mails(bed: &Bed) -> [usize; 3] {
+pub async fn mails(bed: &Bed) -> [usize; 3] {
     let mut found = [0; 3];
     for batch in batches(bed, &["who", "email"]).await {
         let who = batch.column(0).as_primitive::<arrow_array::types::Int64Type>();
@@ -59,13 +59,13 @@ fn secrets() -> [String; 4] {
 }
 
 /// No file of the deployment, however it is packed, says anything of subject 1.
-fn is_nowhere(bed: &Bed, more: &[&str]) {
+pub fn is_nowhere(bed: &Bed, more: &[&str]) {
     let secrets = secrets();
     let all: Vec<&str> = secrets.iter().map(String::as_str).chain(more.iter().copied()).collect();
     assert!(sweep(bed.dir.path(), &all) > 10);
 }
 
-fn events(ids: std::ops::Range<u64>) -> Vec<(u32, Option<String>)> {
+pub fn events(ids: std::ops::Range<u64>) -> Vec<(u32, Option<String>)> {
     ids.map(|id| of_subject(id, "1")).collect()
 }
 
@@ -100,7 +100,7 @@ async fn an_erased_subject_is_nowhere_and_everybody_else_stays() {
     let open = async || people.open(&sealed[0].0).await.unwrap();
     assert_eq!(open().await.unwrap().open(sealed[0].1.as_bytes(), b"").unwrap().expose(), b"user-1@secret.example");
 
-    let planned = erase::look(&env, "1").await.unwrap();
+    let planned = erase::look(&env, "1", &[]).await.unwrap();
     let counts = |report: &Report| {
         let (raw, table) = (&report.raw[&"p".parse().unwrap()], &report.tables["d.t"]);
         (raw.records, table.rows, report.tables["d.t_quarantine"].rows, report.keys.len())
@@ -176,7 +176,7 @@ async fn what_the_pipeline_has_forgotten_is_erased_too() {
     let table = forgetful.find("      piiColumns:").unwrap();
     let columns = forgetful.find("      columns:").unwrap();
     bed.reconfigure(&format!("{}{}", &forgetful[..table], &forgetful[columns..]));
-    let planned = erase::look(&bed.env(&Faults::none()).await, "2").await.unwrap();
+    let planned = erase::look(&bed.env(&Faults::none()).await, "2", &[]).await.unwrap();
     assert_eq!((planned.raw[&"p".parse().unwrap()].records, planned.tables["d.t"].rows), (4, 4), "{planned}");
 }
 

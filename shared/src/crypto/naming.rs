@@ -153,6 +153,16 @@ impl Subject {
         self.key_ids.contains(id)
     }
 
+    /// Every text that names the subject in a column of text. Numbers and uuids that name it read like one of these.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.disguises.iter().chain([&self.plain]).map(String::as_str)
+    }
+
+    /// The ids of the subject's keys.
+    pub fn key_ids(&self) -> impl Iterator<Item = &str> {
+        self.key_ids.iter().map(String::as_str)
+    }
+
     /// Keys, and the subject's name under each.
     #[must_use]
     pub fn names(&self) -> &[(KeyName, String)] {

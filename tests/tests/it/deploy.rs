@@ -113,6 +113,7 @@ fn policies_allow_what_the_clients_call_and_nothing_else() {
     for (policy, service, sources) in [
         ("compactor", "s3", &["shared/src/store/s3/mod.rs", "shared/src/store/s3/writer.rs"][..]),
         ("compactor", "glue", &["compactor/src/table/catalog/glue.rs"]),
+        ("compactor-erase", "glue", &["compactor/src/table/catalog/glue_list.rs"]),
         ("compactor", "kms", &["shared/src/crypto/kms.rs"]),
         ("landing", "kms", &["shared/src/crypto/kms.rs"]),
         ("compactor-grants", "lakeformation", &["compactor/src/access/lake_formation.rs"]),

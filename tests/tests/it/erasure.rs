@@ -165,3 +165,30 @@ fn an_erasure_on_s3_glue_and_kms_leaves_nothing() {
     let key = report["keys"][0].as_str().unwrap();
     assert!(key.starts_with("s3://firn/") && key.contains("/_keys/people/subjects/"), "{key}");
 }
+
+#[test]
+fn a_table_of_glue_that_no_pipeline_names_any_more_is_erased_from() {
+    let server = S3Server::shared(Kind::Ministack);
+    let workspace = Workspace::glue("people-erase-forgotten", Kafka::shared()).unwrap();
+    workspace.reconfigure("landing:", &format!("{}\nlanding:", kms_sections(server))).unwrap();
+    let topic = pipeline(&workspace, "people-erase-forgotten", with_subject);
+    produce(&topic);
+    workspace.land().unwrap();
+    workspace.compact().unwrap();
+    let file = workspace.dir().join("pipelines/people.yaml");
+    let renamed = fs::read_to_string(&file).unwrap().replace("tableName: people", "tableName: folk");
+    fs::write(&file, renamed).unwrap();
+    workspace.compact().unwrap();
+    let access = workspace.access();
+    let mails = "SELECT COUNT(email) FROM t";
+    assert_eq!((access.number("t.people", mails).unwrap(), access.number("t.folk", mails).unwrap()), (20, 20));
+
+    let typo = workspace.compactor(&["erase", "--subject", "3", "--leave", "t.people.nope"]).unwrap();
+    assert!(typo.expect(&[2]).unwrap().stderr.contains("no column `nope`"));
+    let done = workspace.compactor(&["erase", "--subject", "3"]).unwrap();
+    let done = done.expect(&[0]).unwrap().stdout;
+    assert!(done.contains("t.people: 1 rows in 1 files lost values"), "{done}");
+    assert!(done.contains("no pipeline names this table any more"), "{done}");
+    assert_eq!((access.number("t.people", mails).unwrap(), access.number("t.folk", mails).unwrap()), (19, 19));
+    assert!(sweep(&workspace, &["user-3@secret.example"]) > 10);
+}

@@ -145,6 +145,30 @@ async fn a_subject_that_is_a_number_is_found_however_it_is_written() {
     }
 }
 
+/// A file of each subject: those of others are left out, and the new one is read again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_cannot_hold_the_subject_are_not_read() {
+    let bed = Bed::protected(&with_subjects(false));
+    for who in 0..3 {
+        bed.land(0, &(0..9).map(|n| of_subject(3 * n + who, "1")).collect::<Vec<_>>()).await;
+        bed.run(&Faults::none()).await.unwrap();
+    }
+    let counts = |report: &Report| {
+        let table = &report.tables["d.t"];
+        (table.files, table.rows, table.looked, table.excluded)
+    };
+    let planned = erase::look(&bed.env(&Faults::none()).await, "1", &[]).await.unwrap();
+    assert_eq!(counts(&planned), (1, 9, 1, 2), "{planned}");
+    let done = erase(&bed, &Faults::none(), "1").await.unwrap();
+    assert_eq!(counts(&done), (1, 9, 2, 2), "{done}");
+    assert!(
+        done.to_string().contains("2 data files were read; bounds, filters or dictionaries exclude 2 more"),
+        "{done}"
+    );
+    assert_eq!(mails(&bed).await, [9, 0, 9]);
+    is_nowhere(&bed, &[]);
+}
+
 /// A column that the pipeline has lost, and a topic that it does not name any more, were left alone and certified.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_pipeline_has_forgotten_is_erased_too() {

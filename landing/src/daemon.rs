@@ -158,6 +158,7 @@ impl Daemon {
         let health = Health {
             metrics: self.metrics.clone(),
             memory: Arc::clone(&self.memory),
+            keys: Arc::clone(&self.keys),
             readiness: Arc::clone(&self.readiness),
             stop: self.stop.clone(),
         };

@@ -2,6 +2,7 @@
 //!
 //! Labels are bounded by the configuration and the topics' partitions. Counters move once per batch, not per record.
 
+use firn_shared::crypto::Used;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{PartitionRef, PipelineName};
 use firn_shared::raw::manifest::BatchManifest;
@@ -36,6 +37,7 @@ pub struct Metrics {
     failures: IntCounterVec,
     kafka_errors: IntCounterVec,
     paused: IntGaugeVec,
+    key_values: IntGaugeVec,
     buffer_bytes: IntGauge,
     buffer_peak_bytes: IntGauge,
 }
@@ -98,6 +100,12 @@ impl Metrics {
                 &["pipeline", "error"],
             )?,
             paused: gauge(r, "landing_paused_partitions", "partitions paused for memory", &["pipeline", "consumer"])?,
+            key_values: gauge(
+                r,
+                "landing_key_values",
+                "values that all processes have taken of the version in use, of 2^32",
+                &["key"],
+            )?,
             buffer_bytes: single(r, "landing_buffer_bytes", "bytes of records, lines and objects in memory")?,
             buffer_peak_bytes: single(r, "landing_buffer_peak_bytes", "the most bytes ever buffered")?,
             registry,
@@ -114,6 +122,13 @@ impl Metrics {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .map_err(|e| Error::bug("cannot write the metrics").with_source(e))
+    }
+
+    /// How much the keys in use have sealed.
+    pub fn keys(&self, used: &[Used]) {
+        for of in used {
+            self.key_values.with_label_values(&[of.key.as_str()]).set(of.values as i64);
+        }
     }
 
     /// The metrics of one partition.
@@ -296,8 +311,10 @@ mod tests {
     fn what_is_set_is_shown() {
         let metrics = Metrics::new().unwrap();
         metrics.paused(&PipelineName::new("p").unwrap(), 0, 3);
+        metrics.keys(&[Used { key: "people".parse().unwrap(), version: 2, values: 65_536, by_hand: true }]);
         let text = metrics.render(5, 9).unwrap();
         assert!(text.contains("landing_buffer_bytes 5\n") && text.contains("landing_buffer_peak_bytes 9\n"), "{text}");
         assert!(text.contains("landing_paused_partitions{consumer=\"0\",pipeline=\"p\"} 3\n"), "{text}");
+        assert!(text.contains("landing_key_values{key=\"people\"} 65536\n"), "{text}");
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use firn_shared::crypto::Keys;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::PipelineName;
 use tokio::net::TcpListener;
@@ -65,6 +66,8 @@ pub struct Health {
     pub metrics: Metrics,
     /// The bound.
     pub memory: Arc<Memory>,
+    /// The keys that seal.
+    pub keys: Arc<Keys>,
     /// Empty while every pipeline does its work.
     pub readiness: Arc<Readiness>,
     /// Set when the daemon ends.
@@ -96,6 +99,7 @@ pub async fn serve(listen: &str, health: Health) -> Result<impl Future<Output = 
 }
 
 async fn metrics(State(health): State<Health>) -> Response {
+    health.metrics.keys(&health.keys.used());
     match health.metrics.render(health.memory.used(), health.memory.peak()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

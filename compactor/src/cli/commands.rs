@@ -1,12 +1,15 @@
 //! Each command: environment in, printed findings and exit code out.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firn_shared::cli::say;
 use firn_shared::clock::Clock;
 use firn_shared::config::{self, Config};
+use firn_shared::crypto::Used;
 use firn_shared::error::{Error, ErrorKind, Result};
+use firn_shared::ids::KeyName;
 use serde::Serialize;
 
 use super::findings::Findings;
@@ -204,10 +207,24 @@ async fn reconcile(env: &Env, which: &Which, deep: bool, format: Format) -> Resu
     Ok(if found.good().all(prove::Proof::is_clean) { found.code_or(DONE) } else { DIFFERENCE })
 }
 
+/// What was found of a table, or of a key.
 #[derive(Serialize)]
 struct Checked {
-    table: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyName>,
     found: String,
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.table, &self.key) {
+            (Some(table), _) => write!(f, "{table}: {}", self.found),
+            (None, Some(key)) => write!(f, "key {key}: {}", self.found),
+            (None, None) => f.write_str(&self.found),
+        }
+    }
 }
 
 /// Everything that a run would trip over before it reads a record.
@@ -221,10 +238,20 @@ async fn check(config: &Arc<Config>, clock: &Arc<dyn Clock>, offline: bool, form
     }
     for target in Target::select(config, None, None)? {
         let checked = check_table(env.as_ref(), target).await;
-        found.add(&target.name(), checked.map(|found| Checked { table: target.name(), found }));
+        found.add(&target.name(), checked.map(|found| Checked { table: Some(target.name()), key: None, found }));
     }
-    found.print(format, |one| format!("{}: {}", one.table, one.found))?;
+    for used in env.iter().flat_map(|env| env.keys.used()) {
+        let what = used_up(&used);
+        found.add(used.key.as_str(), Ok(Checked { table: None, key: Some(used.key.clone()), found: what }));
+    }
+    found.print(format, ToString::to_string)?;
     Ok(found.code_or(DONE))
+}
+
+/// How far the version in use is from its bound, and what to do about it.
+fn used_up(used: &Used) -> String {
+    let Used { version, values, .. } = used;
+    used.warning().unwrap_or_else(|| format!("version {version} has used {values} of the 2^32 values that it may seal"))
 }
 
 async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {

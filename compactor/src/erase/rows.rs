@@ -414,7 +414,7 @@ mod tests {
         let keys = Keys::of(specs, KmsOptions::default(), Stores::new(S3Options::default()), Arc::new(SystemClock));
         let subject = Subject::new("42", &keys, &["people".parse().unwrap()].into(), &[].into()).await.unwrap();
         let rejects = Rejects::new(Eraser::new(subject, &[]).unwrap(), Arc::clone(&keys));
-        let key = keys.key(&"people".parse().unwrap()).await.unwrap().current().await.unwrap();
+        let key = keys.key(&"people".parse().unwrap()).await.unwrap().current(1).await.unwrap();
         let whole = |id: &str, value: &str| format!("{{\"_firn_sealed\":\"firn:1:e:{id}:{value}:\"}}");
         let mut sealed = Vec::new();
         Sealer::default().seal(&key, b"", b"cut short: 42,", &mut sealed).unwrap();

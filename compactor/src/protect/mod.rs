@@ -11,7 +11,7 @@ pub mod fixed;
 mod held;
 mod text;
 
-pub use held::holds;
+pub use held::{at_most, holds};
 pub use text::canonical;
 
 use std::borrow::Cow;
@@ -188,63 +188,81 @@ impl Protector {
             let Some((PathStep::Field(name), rest)) = path.split_first() else { continue };
             values.push((column(name)?, rest));
         }
-        let newest = sealing.key.current_blocking()?;
-        let (mut keys, mut left);
+        let newest = |rows: usize| sealing.key.current_blocking(at_most(&values, rows));
+        let (mut keys, mut left) = (RowKeys::new(rows), BooleanBuffer::new_unset(rows));
         if self.landed {
             // Those that landing has sealed need no key here, and a subject who was erased gets none again.
-            keys = RowKeys::new(rows);
             left = column::landed(&values, sealing.key.name(), rows, &mut keys)?;
-            left = go_on(&sealing.key, &mut keys, &left)?;
+            left = go_on(&sealing.key, &mut keys, &left, &|rows| at_most(&values, rows))?;
         } else {
-            left = BooleanBuffer::new_unset(rows);
-            for (array, path) in values {
+            for (array, path) in &values {
                 left = &left | &holds(array, path);
             }
             if sealing.subject.is_none() {
-                return Ok(RowKeys::all(&newest, left.iter()));
+                return Ok(RowKeys::all(&newest(left.count_set_bits())?, left.iter()));
             }
-            keys = RowKeys::new(rows);
         }
-        let left: Vec<usize> = left.set_indices().collect();
+        let mut left: Vec<usize> = left.set_indices().collect();
+        if let Some((subject, naming)) = &sealing.subject {
+            self.subject_keys(sealing, (column(subject)?, subject, *naming), &mut left, &mut keys)?;
+        }
         // Data of nobody: only rows that delete lack what is required of others.
-        for row in &left {
-            keys.set(*row, newest.id(), Some(&newest));
+        let newest = newest(left.len())?;
+        for row in left {
+            keys.set(row, newest.id(), Some(&newest));
         }
-        let Some((subject, naming)) = &sealing.subject else { return Ok(keys) };
-        let subjects = canonical(column(subject)?)?;
+        Ok(keys)
+    }
+
+    /// The keys of the subjects of the rows that are `left`; of these stay the ones that nobody's name is in.
+    fn subject_keys(
+        &self,
+        sealing: &Sealing,
+        (subjects, subject, naming): (&ArrayRef, &str, Naming),
+        left: &mut Vec<usize>,
+        keys: &mut RowKeys,
+    ) -> Result<()> {
+        let subjects = canonical(subjects)?;
         let token = sealing.key.token_key_blocking()?;
         let mut names: HashMap<&str, Option<String>> = HashMap::new();
         for text in left.iter().filter(|row| subjects.is_valid(**row)).map(|row| subjects.value(*row)) {
-            names.entry(text).or_insert_with(|| self.subject_name((subject.as_str(), *naming), text, &token));
+            names.entry(text).or_insert_with(|| self.subject_name((subject, naming), text, &token));
         }
         let wanted: Vec<String> = names.values().flatten().cloned().collect();
         let found = sealing.key.subjects_blocking(&wanted)?;
-        for row in left.into_iter().filter(|row| subjects.is_valid(*row)) {
-            if let Some(name) = names.get(subjects.value(row)).and_then(Option::as_ref) {
-                let key = found.get(name).ok_or_else(|| Error::bug("a subject without a key"))?;
-                keys.set(row, key.id(), Some(key));
-            }
+        for row in std::mem::take(left) {
+            let name = subjects.is_valid(row).then(|| names.get(subjects.value(row))).flatten();
+            let Some(name) = name.and_then(Option::as_ref) else {
+                left.push(row);
+                continue;
+            };
+            let key = found.get(name).ok_or_else(|| Error::bug("a subject without a key"))?;
+            keys.set(row, key.id(), Some(key));
         }
-        Ok(keys)
+        Ok(())
     }
 }
 
 /// Opens the keys by which landing has sealed, in rows where something is `left`: what comes now is sealed by the same.
-/// Returns the rows that have none.
-fn go_on(key: &Key, keys: &mut RowKeys, left: &BooleanBuffer) -> Result<BooleanBuffer> {
+/// Returns the rows that have none. `values` says how many there are at most in so many rows.
+fn go_on(key: &Key, keys: &mut RowKeys, left: &BooleanBuffer, values: &dyn Fn(usize) -> u64) -> Result<BooleanBuffer> {
     let mut opened: HashMap<String, Option<Arc<DataKey>>> = HashMap::new();
     let mut without = vec![false; left.len()];
+    let mut rows: HashMap<String, usize> = HashMap::new();
+    for id in left.set_indices().filter_map(|row| keys.id(row)) {
+        *rows.entry(id.to_owned()).or_default() += 1;
+    }
     for row in left.set_indices() {
         let Some(id) = keys.id(row).map(ToOwned::to_owned) else {
             without[row] = true;
             continue;
         };
         if !opened.contains_key(&id) {
-            let found = match key.open_blocking(&id) {
+            let found = match key.seal_on_blocking(&id, values(rows.get(&id).copied().unwrap_or_default())) {
                 Ok(Some(found)) => Some(found),
                 // Destroyed: what is sealed now cannot be opened either.
                 Ok(None) => Some(Arc::new(DataKey::new(id.as_str(), &KeyBytes::random()?)?)),
-                // It only looks like something that landing has sealed.
+                // It only looks like something that landing has sealed, or its version has sealed all it may.
                 Err(e) if e.kind() == ErrorKind::Data => None,
                 Err(e) => return Err(e),
             };

@@ -9,10 +9,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
-use super::provider::{KeyBytes, KeyProvider};
+use super::provider::{KeyBytes, KeyProvider, KeyVersion};
 use super::ring::RingProvider;
 use super::seal::DataKey;
 use super::token::{SUBJECT_CHARS, TokenKey};
+use super::usage::{Share, Usage, VALUES_MAX, VALUES_WARN};
 use super::{kms, subjects};
 use crate::clock::Clock;
 use crate::config::domain::{Deployment, KeySource, KeySpec, KmsOptions, Reuse};
@@ -84,19 +85,20 @@ impl Keys {
             }
         };
         // Only an operator adds versions to a ring: its version goes on up to the bound of AES-GCM itself.
-        let reuse = match &spec.source {
-            KeySource::File(_) => Reuse { values: 1 << 32, bytes: u64::MAX, ..spec.reuse },
-            KeySource::Kms { .. } => spec.reuse,
-        };
+        let by_hand = matches!(spec.source, KeySource::File(_));
+        let reuse = if by_hand { Reuse { values: u64::MAX, bytes: u64::MAX, ..spec.reuse } } else { spec.reuse };
         let key = Arc::new(Key {
             name: name.clone(),
             provider,
+            usage: Usage::new(Arc::clone(&store), name.clone()),
             store,
             reuse,
+            by_hand,
             clock: Arc::clone(&self.clock),
             runtime: self.runtime.clone(),
-            current: AsyncMutex::default(),
-            fast: Mutex::default(),
+            asking: AsyncMutex::default(),
+            current: Mutex::default(),
+            earlier: AsyncMutex::default(),
             token: AsyncMutex::default(),
             token_fast: Mutex::default(),
             versions: Mutex::default(),
@@ -109,6 +111,14 @@ impl Keys {
     /// Names of all keys.
     pub fn names(&self) -> impl Iterator<Item = &KeyName> {
         self.specs.keys()
+    }
+
+    /// How much the versions in use have sealed, of the keys that were asked for their newest one; nothing while one is
+    /// being opened.
+    #[must_use]
+    pub fn used(&self) -> Vec<Used> {
+        let Ok(opened) = self.opened.try_lock() else { return Vec::new() };
+        opened.values().filter_map(|key| key.used()).collect()
     }
 
     /// The seed of the key that signs certificates: from the first key ring that has one, else of the first key from KMS,
@@ -160,12 +170,40 @@ pub fn key_of(id: &str) -> Option<KeyName> {
     parse_id(id).and_then(|(name, _)| KeyName::new(name).ok())
 }
 
-/// The version in use, and when it was asked for.
+/// How much a version has sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// The key's name.
+    pub key: KeyName,
+    /// The version.
+    pub version: u32,
+    /// Values that all processes together have taken to seal, as this one last saw it; never fewer than were sealed.
+    pub values: u64,
+    /// Whether only an operator can add the next version.
+    pub by_hand: bool,
+}
+
+impl Used {
+    /// What an operator has to do about it, and why; `None` as long as there is time.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self { key, version, values, by_hand } = self;
+        (*by_hand && *values >= VALUES_WARN).then(|| {
+            let percent = values * 100 / VALUES_MAX;
+            format!(
+                "version {version} of key {key} has used {percent} % of the 2^32 values that it may seal; add a version to its ring"
+            )
+        })
+    }
+}
+
+/// The version in use, when it was asked for, and what of it is ours.
 #[derive(Debug, Clone)]
 struct Current {
     number: u32,
     key: Arc<DataKey>,
     asked: DateTime<Utc>,
+    share: Share,
 }
 
 /// One key: its newest version to seal with, all versions to open with, its tokens and its subjects.
@@ -174,13 +212,17 @@ pub struct Key {
     name: KeyName,
     provider: Box<dyn KeyProvider>,
     store: Arc<dyn Store>,
+    usage: Usage,
     reuse: Reuse,
+    /// Whether only an operator adds versions.
+    by_hand: bool,
     clock: Arc<dyn Clock>,
     runtime: Handle,
-    /// Held while somebody asks the provider, so that one asks for all.
-    current: AsyncMutex<Option<Current>>,
-    /// The same for those who cannot wait.
-    fast: Mutex<Option<Current>>,
+    /// Held while somebody asks the provider or takes values from the store, so that one asks for all.
+    asking: AsyncMutex<()>,
+    current: Mutex<Option<Current>>,
+    /// Shares of versions that go on sealing what belongs to a row of theirs.
+    earlier: AsyncMutex<BTreeMap<u32, Share>>,
     /// Held while somebody asks for the secret of tokens.
     token: AsyncMutex<()>,
     /// That, and when it was asked for.
@@ -196,59 +238,122 @@ impl Key {
         &self.name
     }
 
-    /// The key to seal with now.
+    /// The key to seal with now, of which so many `values` are taken: it may seal these and no more. With none it is only
+    /// looked whether it could.
     ///
     /// # Errors
-    /// As the provider says; `Config` when a key ring's version has sealed all it may.
-    pub async fn current(&self) -> Result<Arc<DataKey>> {
-        if let Some(key) = self.current_fast() {
+    /// As the provider says, and the store that counts; `Config` when a key ring's version has sealed all it may.
+    pub async fn current(&self, values: u64) -> Result<Arc<DataKey>> {
+        if let Some(key) = self.take(values) {
             return Ok(key);
         }
-        let mut held = self.current.lock().await;
-        if let Some(key) = self.current_fast() {
+        let _asking = self.asking.lock().await;
+        if let Some(key) = self.take(values) {
             return Ok(key);
         }
         let now = self.clock.now();
-        let worn = held.clone().filter(|current| self.is_worn(&current.key));
-        let version = match &worn {
-            None => Some(self.provider.newest(now).await?),
-            Some(current) => self.provider.renew(current.number, now).await?,
-        };
-        let current = match (version, held.take()) {
-            (Some(version), Some(current)) if version.number == current.number => Current { asked: now, ..current },
-            (Some(version), _) => {
-                let key = DataKey::new(format!("{}/{}", self.name, version.number), &version.key)?;
-                Current { number: version.number, key: Arc::new(key), asked: now }
+        let mut current = self.ask(now).await?;
+        // Numbers go up, so it ends: with a ring's newest version, or with one that is made now.
+        loop {
+            let Some(granted) = self.granted(&current, values, now).await? else {
+                current = self.renewed(current.number, now).await?;
+                continue;
+            };
+            match self.settle(granted, values) {
+                Some(key) => return Ok(key),
+                None => current = self.ask(now).await?,
             }
-            (None, _) => {
-                return Err(Error::config(format!(
-                    "key {} has sealed 2^32 values; add a version to its ring",
-                    self.name
-                )));
-            }
-        };
-        *held = Some(current.clone());
-        *lock(&self.fast) = Some(current.clone());
-        Ok(current.key)
+        }
     }
 
     /// The same where nobody may wait: on a worker thread.
     ///
     /// # Errors
     /// As [`Self::current`].
-    pub fn current_blocking(&self) -> Result<Arc<DataKey>> {
-        match self.current_fast() {
+    pub fn current_blocking(&self, values: u64) -> Result<Arc<DataKey>> {
+        match self.take(values) {
             Some(key) => Ok(key),
-            None => self.runtime.block_on(self.current()),
+            None => self.runtime.block_on(self.current(values)),
         }
     }
 
-    fn current_fast(&self) -> Option<Arc<DataKey>> {
-        let current = lock(&self.fast);
-        let current = current.as_ref()?;
-        let age = (self.clock.now() - current.asked).to_std().unwrap_or_default();
-        let fresh = age < ASK_AGAIN.min(self.reuse.age);
-        (fresh && !self.is_worn(&current.key)).then(|| Arc::clone(&current.key))
+    /// Takes values of the version in use, unless somebody must be asked first.
+    fn take(&self, values: u64) -> Option<Arc<DataKey>> {
+        let mut current = lock(&self.current);
+        let current = current.as_mut()?;
+        (self.is_fresh(current, self.clock.now()) && current.share.take(values)).then(|| Arc::clone(&current.key))
+    }
+
+    /// Whether it seals on without anybody being asked which version does.
+    fn is_fresh(&self, current: &Current, now: DateTime<Utc>) -> bool {
+        let age = (now - current.asked).to_std().unwrap_or_default();
+        age < ASK_AGAIN.min(self.reuse.age) && !self.is_worn(&current.key)
+    }
+
+    /// The version in use, as the provider says now.
+    async fn ask(&self, now: DateTime<Utc>) -> Result<Current> {
+        let held = lock(&self.current).clone();
+        if let Some(fresh) = held.as_ref().filter(|held| self.is_fresh(held, now)) {
+            return Ok(fresh.clone());
+        }
+        if let Some(worn) = held.as_ref().filter(|held| self.is_worn(&held.key)) {
+            return self.renewed(worn.number, now).await;
+        }
+        let version = self.provider.newest(now).await?;
+        match held.filter(|held| held.number == version.number) {
+            Some(held) => Ok(Current { asked: now, ..held }),
+            None => self.of(&version, now),
+        }
+    }
+
+    async fn renewed(&self, than: u32, now: DateTime<Utc>) -> Result<Current> {
+        let version = self.provider.renew(than, now).await?.ok_or_else(|| {
+            let name = &self.name;
+            Error::config(format!("version {than} of key {name} has sealed its 2^32 values; add a version to its ring"))
+        })?;
+        self.of(&version, now)
+    }
+
+    fn of(&self, version: &KeyVersion, now: DateTime<Utc>) -> Result<Current> {
+        let key = DataKey::new(format!("{}/{}", self.name, version.number), &version.key)?;
+        Ok(Current { number: version.number, key: Arc::new(key), asked: now, share: Share::default() })
+    }
+
+    /// With as much of the version as `values` more need; `None` when it would pass its bound.
+    async fn granted(&self, current: &Current, values: u64, now: DateTime<Utc>) -> Result<Option<Current>> {
+        if current.share.is_known() && current.share.fits(values) {
+            return Ok(Some(current.clone()));
+        }
+        let share = self.usage.grant(current.number, current.share, values, now).await?;
+        let granted = share.map(|share| Current { share, ..current.clone() });
+        if let Some(used) =
+            granted.as_ref().map(|granted| self.used_of(granted)).filter(|used| used.warning().is_some())
+        {
+            let (version, values) = (used.version, used.values);
+            tracing::warn!(key = %self.name, version, values, "a version has used half of its 2^32 values; add one to its ring");
+        }
+        Ok(granted)
+    }
+
+    /// Makes this the version in use, and takes values of it.
+    fn settle(&self, new: Current, values: u64) -> Option<Arc<DataKey>> {
+        let mut held = lock(&self.current);
+        // Others may have taken of it meanwhile.
+        let share = match held.as_ref().filter(|old| old.number == new.number) {
+            Some(old) => old.share.with(&new.share),
+            None => new.share,
+        };
+        let current = held.insert(Current { share, ..new });
+        current.share.take(values).then(|| Arc::clone(&current.key))
+    }
+
+    fn used_of(&self, current: &Current) -> Used {
+        let (key, by_hand) = (self.name.clone(), self.by_hand);
+        Used { key, version: current.number, values: current.share.end, by_hand }
+    }
+
+    fn used(&self) -> Option<Used> {
+        lock(&self.current).as_ref().map(|current| self.used_of(current))
     }
 
     fn is_worn(&self, key: &DataKey) -> bool {
@@ -311,6 +416,28 @@ impl Key {
         self.runtime.block_on(self.open(id))
     }
 
+    /// The same to seal so many `values` more by it, on a worker thread.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; `Data`, too, when it is a version that has sealed all it may.
+    pub fn seal_on_blocking(&self, id: &str, values: u64) -> Result<Option<Arc<DataKey>>> {
+        self.runtime.block_on(self.seal_on(id, values))
+    }
+
+    async fn seal_on(&self, id: &str, values: u64) -> Result<Option<Arc<DataKey>>> {
+        let found = self.open(id).await?;
+        let Some((_, Which::Version(number))) = parse_id(id) else { return Ok(found) };
+        let mut earlier = self.earlier.lock().await;
+        let mut share = earlier.get(&number).copied().unwrap_or_default();
+        if !share.take(values) {
+            let granted = self.usage.grant(number, share, values, self.clock.now()).await?;
+            share = granted.ok_or_else(|| Error::data(format!("{id} has sealed its 2^32 values")))?;
+            share.take(values);
+        }
+        earlier.insert(number, share);
+        Ok(found)
+    }
+
     async fn version(&self, number: u32) -> Result<Arc<DataKey>> {
         let id = format!("{}/{number}", self.name);
         let now = self.clock.now();
@@ -357,8 +484,7 @@ impl Key {
         if missing.is_empty() {
             return Ok(found);
         }
-        let by = self.current().await?;
-        let fetched = missing.into_iter().map(|subject| self.subject(subject, &by));
+        let fetched = missing.into_iter().map(|subject| self.subject(subject));
         let fetched: Vec<_> = stream::iter(fetched).buffer_unordered(AT_ONCE).try_collect().await?;
         let mut kept = lock(&self.subjects);
         for (subject, key) in fetched {
@@ -368,11 +494,12 @@ impl Key {
         Ok(found)
     }
 
-    async fn subject(&self, subject: String, by: &Arc<DataKey>) -> Result<(String, Arc<DataKey>)> {
+    async fn subject(&self, subject: String) -> Result<(String, Arc<DataKey>)> {
         if let Some(key) = self.find_subject(&subject).await? {
             return Ok((subject, key));
         }
-        if let Some(key) = subjects::make(&*self.store, &self.name, &subject, by, self.clock.now()).await? {
+        let by = self.current(1).await?;
+        if let Some(key) = subjects::make(&*self.store, &self.name, &subject, &by, self.clock.now()).await? {
             return Ok((subject, Arc::new(key)));
         }
         let key = self.find_subject(&subject).await?;

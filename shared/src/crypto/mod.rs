@@ -6,7 +6,7 @@
 //! a column's text ───────┼─→ treatment: seal · token · mask · redact ─→ text of the protected column
 //! a payload's bytes ─────┴─→ payload: the same, in place, for the raw zone and for quarantined records
 //! ```
-//! [`seal`] is AES-256-GCM in the layout that other engines open, [`token`] HMAC-SHA256. [`landed`] is how a protected
+//! [`usage`] counts over all processes what each version seals. [`seal`] is AES-256-GCM in the layout that other engines open, [`token`] HMAC-SHA256. [`landed`] is how a protected
 //! value looks inside a payload, [`naming`] how data subjects are called. Plaintext and keys have no readable `Debug`, and
 //! keys are wiped when they are dropped.
 
@@ -26,9 +26,10 @@ mod spans;
 mod subjects;
 pub mod token;
 pub mod treatment;
+pub mod usage;
 
 pub use erasable::Erasable;
-pub use keys::{Key, Keys};
+pub use keys::{Key, Keys, Used};
 pub use landed::Landed;
 pub use payload::{Guard, Scratch};
 pub use provider::KeyBytes;

@@ -281,7 +281,10 @@ impl Guard {
         if let Some((_, known)) = newest.iter().find(|(at, _)| same(*at)) {
             return Ok(Some(Arc::clone(known)));
         }
-        let current = key.current_blocking()?;
+        // As many as there are in the record at most: those of subjects have other keys.
+        let of_key =
+            |span: &&Span| matches!(self.works[span.wanted], Work::Protect { treatment, .. } if same(treatment));
+        let current = key.current_blocking(spans.iter().filter(of_key).count() as u64)?;
         newest.push((treatment, Arc::clone(&current)));
         Ok(Some(current))
     }
@@ -331,14 +334,14 @@ impl Guard {
                 return key.subjects_blocking(std::slice::from_ref(&name)).map(|mut keys| keys.remove(&name));
             }
         }
-        self.whole.as_ref().map(|key| key.current_blocking()).transpose()
+        self.whole.as_ref().map(|key| key.current_blocking(1)).transpose()
     }
 
     fn seal_whole(&self, payload: &[u8], scratch: &mut Scratch) -> Result<Vec<u8>> {
         let Some(key) = &self.whole else {
             return Ok(format!("{{\"_firn_removed\":{}}}", payload.len()).into_bytes());
         };
-        let key = key.current_blocking()?;
+        let key = key.current_blocking(1)?;
         let mut out = b"{\"_firn_sealed\":\"".to_vec();
         landed::begin_sealed(key.id(), &mut out);
         scratch.sealer.seal(&key, b"", payload, &mut out)?;

@@ -2,7 +2,7 @@
 //! everything else that knows GCM open; as bytes, or in base64 where text is wanted.
 //!
 //! Every value has a random iv of its own, so equal values look different. A key may seal 2^32 values at most (NIST SP
-//! 800-38D, 8.3); [`DataKey`] counts what it has sealed here, and [`super::keys`] takes a new one long before.
+//! 800-38D, 8.3); [`super::usage`] sees to that.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

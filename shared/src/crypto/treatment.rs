@@ -45,7 +45,7 @@ impl Treatment {
         let how = match &protection.how {
             Protect::Encrypt => {
                 // A key that cannot seal is a mistake to be told before anything is read.
-                needed()?.current().await?;
+                needed()?.current(0).await?;
                 How::Seal
             }
             Protect::Token => How::Token(needed()?.token_key().await?),

@@ -212,6 +212,55 @@ fn metrics_of_a_daemon_say_nothing_personal() {
     drop(daemon);
 }
 
+/// Says in the key store that version 1 has sealed so many values.
+fn wear(workspace: &Workspace, values: u64) {
+    let used = workspace.dir().join("warehouse/_keys/people/used/0000000001");
+    fs::create_dir_all(&used).unwrap();
+    let at = "2026-01-01T00:00:00Z";
+    let block = json!({"format": 1, "key": "people", "version": 1, "from": 0, "values": values, "at": at});
+    fs::write(used.join("0000000000.json"), block.to_string()).unwrap();
+}
+
+#[test]
+fn a_worn_version_is_told_of_and_a_full_one_seals_nothing_until_the_ring_has_another() {
+    let (workspace, topic) = workspace("people-worn", "landing");
+    let produce = |ids: std::ops::Range<u64>| {
+        Kafka::shared().produce(&topic, ids.map(|id| Record::of(person(id)))).unwrap();
+    };
+    let landed = || workspace.landed(&topic).unwrap().values().sum::<u64>();
+    wear(&workspace, 1 << 31);
+    produce(0..3);
+    let checked = workspace.compactor(&["check"]).unwrap().expect(&[0]).unwrap();
+    let told = "key people: version 1 of key people has used 50 % of the 2^32 values that it may seal";
+    assert!(checked.stdout.contains(told), "{}", checked.stdout);
+    let ended = workspace.landing(&["run", "--until-caught-up"]).unwrap().expect(&[0]).unwrap();
+    assert!(ended.stderr.contains("a version has used half of its 2^32 values"), "{}", ended.stderr);
+    assert_eq!(landed(), 3);
+
+    fs::remove_dir_all(workspace.dir().join("warehouse/_keys/people/used/0000000001")).unwrap();
+    wear(&workspace, 1 << 32);
+    produce(3..5);
+    let refused = "version 1 of key people has sealed its 2^32 values; add a version to its ring";
+    for ended in [
+        workspace.landing(&["run", "--until-caught-up"]).unwrap(),
+        workspace.compactor(&["check"]).unwrap(),
+        workspace.compactor(&["run"]).unwrap(),
+    ] {
+        let ended = ended.expect(&[2]).unwrap();
+        assert!(ended.stderr.contains(refused), "{}", ended.stderr);
+    }
+    assert_eq!(landed(), 3, "nothing lands unprotected");
+
+    let ring = workspace.dir().join("keys.yaml");
+    let text = fs::read_to_string(&ring).unwrap().replace("versions: {1", &format!("versions: {{2: '{TOKEN}', 1"));
+    fs::write(&ring, text).unwrap();
+    workspace.land().unwrap();
+    workspace.compact().unwrap();
+    let keys = "SELECT _key_people, COUNT(*) FROM t GROUP BY 1 ORDER BY 1";
+    let rows = workspace.access().duckdb("t.people", keys).unwrap();
+    assert_eq!(rows, [[json!("people/1"), json!(3)], [json!("people/2"), json!(2)]]);
+}
+
 /// A deployment whose key is wrapped by ministack's KMS.
 fn kms_yaml(server: &S3Server, dir: &Path, key: &str) -> String {
     let (endpoint, dir) = (server.endpoint(), dir.display());
@@ -237,7 +286,7 @@ fn data_keys_are_wrapped_by_kms_and_shared_by_all_processes() {
         let (a, b) = (keys().key(&people).await.unwrap(), keys().key(&people).await.unwrap());
 
         // Two processes begin at once: one version, one secret of tokens.
-        let (one, other) = tokio::join!(a.current(), b.current());
+        let (one, other) = tokio::join!(a.current(1), b.current(1));
         let (one, other) = (one.unwrap(), other.unwrap());
         assert_eq!((one.id(), other.id()), ("people/1", "people/1"));
         let mut sealed = Vec::new();
@@ -253,9 +302,9 @@ fn data_keys_are_wrapped_by_kms_and_shared_by_all_processes() {
 
         // After so many values the next version; the old one still opens what it sealed.
         one.count(100, 0);
-        assert_eq!(a.current().await.unwrap().id(), "people/2");
+        assert_eq!(a.current(1).await.unwrap().id(), "people/2");
         let fresh = keys().key(&people).await.unwrap();
-        assert_eq!(fresh.current().await.unwrap().id(), "people/2", "a later process takes the newest");
+        assert_eq!(fresh.current(1).await.unwrap().id(), "people/2", "a later process takes the newest");
         assert_eq!(fresh.open("people/1").await.unwrap().unwrap().open(&sealed, b"").unwrap().expose(), b"alice");
 
         // What is stored is wrapped, and must be what it is asked for as: not another's in its place, however it is called.
@@ -264,7 +313,7 @@ fn data_keys_are_wrapped_by_kms_and_shared_by_all_processes() {
         let version_1 = stored("people/versions/0000000001.json");
         assert_eq!(version_1["encryptionContext"], json!({"firn:key": "people", "firn:version": "1", "team": "shop"}));
         assert_eq!(version_1["kmsKeyId"], json!(arn));
-        let public = keys().key(&"public".parse().unwrap()).await.unwrap().current().await.unwrap();
+        let public = keys().key(&"public".parse().unwrap()).await.unwrap().current(1).await.unwrap();
         assert_eq!(public.id(), "public/1");
         let foreign = stored("public/versions/0000000001.json");
         let mut renamed = foreign.clone();

@@ -262,6 +262,7 @@ async fn open(start: Start, goal: Goal) -> Result<Option<Arc<Shared>>> {
                 break;
             }
             Err(error) => {
+                parts.readiness.lacks(&parts.name, Part::Cluster, error.to_string());
                 if !patience.after(error).await? {
                     return Ok(None);
                 }

@@ -13,10 +13,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kms::Client;
-use aws_sdk_kms::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kms::config::timeout::TimeoutConfig;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use base64::Engine as _;
@@ -51,6 +53,8 @@ impl Purpose {
 
 /// Format of the objects.
 const FORMAT: u32 = 1;
+/// KMS has so long to answer an attempt, of which there are three: without a bound one that is silent would hold everything up.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Writers that may be faster, one after the other, before something else must be wrong.
 const RACES_MAX: u32 = 10;
 
@@ -94,7 +98,9 @@ pub async fn connect(options: &KmsOptions) -> Result<Client> {
         region: region.as_deref(),
         credentials: credentials.as_ref(),
     };
-    Ok(Client::new(&connection.load().await?))
+    let config = aws_sdk_kms::config::Builder::from(&connection.load().await?);
+    let timeouts = TimeoutConfig::builder().connect_timeout(ANSWER).operation_attempt_timeout(ANSWER).build();
+    Ok(Client::from_conf(config.timeout_config(timeouts).build()))
 }
 
 impl KmsProvider {
@@ -235,21 +241,15 @@ impl KmsProvider {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
-        let kind = match code {
-            "InvalidCiphertextException" | "IncorrectKeyException" => ErrorKind::Data,
-            "AccessDeniedException"
-            | "NotFoundException"
-            | "DisabledException"
-            | "InvalidKeyUsageException"
-            | "KMSInvalidStateException"
-            | "InvalidArnException"
-            | "UnrecognizedClientException" => ErrorKind::Config,
-            _ => ErrorKind::Unavailable,
-        };
-        let (kind, said) = match silence(error) {
-            Some(silence) => silence.of(chain(error)),
-            None => (kind, DisplayErrorContext(error).to_string()),
+        let (kind, said) = match (error, silence(error)) {
+            (_, Some(silence)) => silence.of(chain(error)),
+            (SdkError::ServiceError(refusal), None) => {
+                let code = refusal.err().code().unwrap_or("unknown error");
+                let message = refusal.err().message().unwrap_or_default();
+                let (kind, remedy) = refused(code, refusal.raw().status().as_u16());
+                (kind, [code, ": ", message, remedy].concat())
+            }
+            (other, None) => (ErrorKind::Unavailable, other.to_string()),
         };
         let (name, key_id) = (&self.name, &self.key_id);
         Error::new(kind, format!("cannot {what} for key {name} with KMS key {key_id}: {said}"))
@@ -300,6 +300,24 @@ impl KeyProvider for KmsProvider {
 
     async fn signing(&self, now: DateTime<Utc>) -> Result<KeyBytes> {
         self.once(Purpose::Certificate, now).await
+    }
+}
+
+/// What a refusal of KMS means, and what to do about it.
+fn refused(code: &str, status: u16) -> (ErrorKind, &'static str) {
+    let passes = ["Throttling", "Timeout", "LimitExceeded", "Expired"].iter().any(|sort| code.contains(sort));
+    match code {
+        "InvalidCiphertextException" | "IncorrectKeyException" => {
+            (ErrorKind::Data, "; another KMS key has wrapped it, or it is damaged")
+        }
+        _ if passes || status >= 500 => (ErrorKind::Unavailable, ""),
+        "AccessDeniedException" => {
+            (ErrorKind::Config, "; allow it in the role's policy and in the key's, with this encryption context")
+        }
+        "NotFoundException" => (ErrorKind::Config, "; is it in this account and region?"),
+        "DisabledException" => (ErrorKind::Config, "; enable the key"),
+        "KMSInvalidStateException" => (ErrorKind::Config, "; enable the key, or cancel its deletion"),
+        _ => (ErrorKind::Config, ""),
     }
 }
 

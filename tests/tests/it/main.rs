@@ -13,6 +13,7 @@ mod deploy;
 mod erasure;
 mod fuzz;
 mod group;
+mod kms_refuses;
 mod lookups;
 mod memory;
 mod mixed_writers;

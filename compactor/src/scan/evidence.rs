@@ -19,6 +19,8 @@ pub const ANY_KEY: &str = "*";
 const ELEMENT: &str = "[]";
 /// What stands for a record's key.
 pub const RECORD_KEY: &str = "(key)";
+/// What stands before the name of a header.
+pub const HEADER: &str = "(header)";
 /// Fewer different keys are fields, however they change;
 const KEYS_MIN: u64 = 3;
 /// these, where simple values stand behind them;
@@ -52,6 +54,8 @@ pub struct Evidence {
     payload: Node,
     /// Of records' keys.
     key: Node,
+    /// Of records' headers, by name.
+    headers: Node,
     /// Paths that are told apart so far.
     paths: usize,
     /// Values at paths beyond the bound.
@@ -157,6 +161,7 @@ impl Evidence {
         let mut out = BTreeMap::new();
         self.payload.tell(&mut Vec::new(), &mut out);
         self.key.tell(&mut vec![RECORD_KEY.to_owned()], &mut out);
+        self.headers.tell(&mut vec![HEADER.to_owned()], &mut out);
         out
     }
 
@@ -169,13 +174,23 @@ impl Evidence {
 
     /// Looks at a record's key.
     pub fn key(&mut self, key: &[u8]) {
-        let Ok(key) = std::str::from_utf8(key) else { return };
-        let mut path = vec![RECORD_KEY.to_owned()];
-        match serde_json::from_str::<Value>(key) {
-            Ok(value @ (Value::Object(_) | Value::Array(_))) => {
-                Walk { paths: &mut self.paths, beyond: &mut self.beyond }.value(&mut self.key, &value, &mut path);
-            }
-            _ => self.key.seen.add(text(key, hint(&path))),
+        let mut walk = Walk { paths: &mut self.paths, beyond: &mut self.beyond };
+        walk.bytes(&mut self.key, key, &mut vec![RECORD_KEY.to_owned()]);
+    }
+
+    /// Looks at a record's headers: their names and values.
+    pub fn headers<'a>(&mut self, headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) {
+        let mut walk = Walk { paths: &mut self.paths, beyond: &mut self.beyond };
+        let mut path = vec![HEADER.to_owned()];
+        let mut headers = headers.peekable();
+        self.headers.objects += u64::from(headers.peek().is_some());
+        for (name, value) in headers {
+            self.headers.forms[SIMPLE] = true;
+            walk.entry(&mut self.headers, name, &mut path, |walk, node, path| {
+                if let Some(value) = value {
+                    walk.bytes(node, value, path);
+                }
+            });
         }
     }
 }
@@ -187,6 +202,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// What may be JSON, or any text.
+    fn bytes(&mut self, node: &mut Node, bytes: &[u8], path: &mut Vec<String>) {
+        let Ok(found) = std::str::from_utf8(bytes) else { return };
+        match serde_json::from_str::<Value>(found) {
+            Ok(value @ (Value::Object(_) | Value::Array(_))) => self.value(node, &value, path),
+            _ => node.seen.add(text(found, hint(path))),
+        }
+    }
+
     fn value(&mut self, node: &mut Node, value: &Value, path: &mut Vec<String>) {
         if path.len() > DEPTH_MAX {
             return;
@@ -212,25 +236,36 @@ impl Walk<'_> {
             Value::Object(entries) => {
                 node.objects += 1;
                 for (key, value) in entries {
-                    let (name, found) = name_of(key);
-                    node.entries += 1;
                     if let Some(form) = form(value) {
                         node.forms[form] = true;
                     }
-                    if !node.keys.contains_key(&name) && !self.may_add() {
-                        *self.beyond += 1;
-                        continue;
-                    }
-                    let inner = node.keys.entry(name.clone()).or_default();
-                    path.push(name);
-                    if found.is_some() {
-                        inner.seen.add(found);
-                    }
-                    self.value(inner, value, path);
-                    path.pop();
+                    self.entry(node, key, path, |walk, inner, path| walk.value(inner, value, path));
                 }
             }
         }
+    }
+
+    /// One of the things that stand at a node under a name, and what is to be looked at behind it.
+    fn entry(
+        &mut self,
+        node: &mut Node,
+        key: &str,
+        path: &mut Vec<String>,
+        look: impl FnOnce(&mut Self, &mut Node, &mut Vec<String>),
+    ) {
+        let (name, found) = name_of(key);
+        node.entries += 1;
+        if !node.keys.contains_key(&name) && !self.may_add() {
+            *self.beyond += 1;
+            return;
+        }
+        let inner = node.keys.entry(name.clone()).or_default();
+        path.push(name);
+        if found.is_some() {
+            inner.seen.add(found);
+        }
+        look(self, inner, path);
+        path.pop();
     }
 
     fn may_add(&mut self) -> bool {
@@ -240,13 +275,16 @@ impl Walk<'_> {
     }
 }
 
+/// The number of [`form`] that is neither object nor list.
+const SIMPLE: usize = 2;
+
 /// What kind of value it is, null aside.
 fn form(value: &Value) -> Option<usize> {
     match value {
         Value::Null => None,
         Value::Object(_) => Some(0),
         Value::Array(_) => Some(1),
-        _ => Some(2),
+        _ => Some(SIMPLE),
     }
 }
 

@@ -9,7 +9,7 @@ use firn_shared::config::shaped_columns;
 use serde::Serialize;
 
 use super::detect::Kind;
-use super::evidence::{ANY_KEY, Counts, Evidence, RECORD_KEY};
+use super::evidence::{ANY_KEY, Counts, Evidence, HEADER, RECORD_KEY};
 
 /// How sure a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -27,7 +27,7 @@ pub enum Confidence {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// Where in the payload; `(key)` is the record's key.
+    /// Where in the payload; `(key)` is the record's key, `header NAME` one of its headers.
     pub path: String,
     /// What it looks like.
     pub kind: Kind,
@@ -123,6 +123,13 @@ fn confidence(counts: Counts, values: u64) -> Confidence {
 fn spelled(path: &[String]) -> String {
     let mut text = String::new();
     let mut keys: Vec<String> = Vec::new();
+    let path = match path {
+        [header, name, inside @ ..] if header == HEADER => {
+            let _ = write!(text, "header {}", name.escape_debug());
+            inside
+        }
+        _ => path,
+    };
     for key in path {
         if key == "[]" {
             if !keys.is_empty() || text.is_empty() {
@@ -164,7 +171,7 @@ fn in_row(format: PayloadFormat, path: &[String]) -> Vec<String> {
 /// Columns that take the value at a path or something around it, whatever steps made of it, and whether each is declared.
 fn columns(pipeline: &Pipeline, path: &[String]) -> Vec<(String, bool)> {
     let mut found = Vec::new();
-    if path.first().is_some_and(|key| key == RECORD_KEY) {
+    if path.first().is_some_and(|key| key == RECORD_KEY || key == HEADER) {
         return found;
     }
     let path = in_row(pipeline.ingestion.format, path);

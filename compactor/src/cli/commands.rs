@@ -50,7 +50,7 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Explain { which } => explain::explain(&config, &which, format).await,
         Command::Ddl { which, dry_run } => ddl(&config, &clock, &which, dry_run, format).await,
         Command::Reconcile { which, deep } => reconcile(&open().await?, &which, deep, format).await,
-        Command::Erase(args) => Box::pin(erase::erase(&open().await?, args, format)).await,
+        Command::Erase(args) => Box::pin(erase::erase(&config, &clock, args, format)).await,
         Command::Check { offline } => check(&config, &clock, offline, format).await,
         Command::Config { .. } => {
             say(config::show(&config).trim_end())?;

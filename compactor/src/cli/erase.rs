@@ -1,14 +1,16 @@
 //! `erase`: the report for people, the certificate for the files.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use firn_shared::cli::{say, say_json};
+use firn_shared::clock::Clock;
+use firn_shared::config::Config;
 use firn_shared::error::{Error, Result};
 
 use super::{DONE, Format, NOTHING_TO_DO};
-use crate::erase::{self, Certificate};
-use crate::run::Env;
+use crate::erase::{self, Certificate, Versions};
 
 /// Whose data, and what to do about it.
 #[derive(Debug, Args)]
@@ -25,15 +27,33 @@ pub struct EraseArgs {
     /// Leave this column, which must not become null today, as it is; may be given several times.
     #[arg(long, value_name = "DATABASE.TABLE.COLUMN")]
     leave: Vec<String>,
+    /// Where a bucket keeps versions: delete older versions and delete markers of everything that is deleted, too.
+    #[arg(long, conflicts_with = "dry_run")]
+    delete_versions: bool,
+    /// Where a bucket keeps versions: let older ones stay; the certificate says so.
+    #[arg(long, conflicts_with_all = ["delete_versions", "dry_run"])]
+    accept_versions: bool,
     /// Check the signature of this certificate and print what it says.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "certificate", "dry_run", "leave"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["subject", "certificate", "dry_run", "leave", "delete_versions", "accept_versions"])]
     verify: Option<PathBuf>,
     /// The signing key's public half, base64, for --verify where the key ring is not at hand.
     #[arg(long, value_name = "KEY", requires = "verify")]
     public_key: Option<String>,
 }
 
-pub async fn erase(env: &Env, args: EraseArgs, format: Format) -> Result<u8> {
+impl EraseArgs {
+    fn versions(&self) -> Versions {
+        match (self.delete_versions, self.accept_versions) {
+            (true, _) => Versions::deleted(),
+            (false, true) => Versions::Accepted,
+            (false, false) => Versions::Unsaid,
+        }
+    }
+}
+
+pub async fn erase(config: &Arc<Config>, clock: &Arc<dyn Clock>, args: EraseArgs, format: Format) -> Result<u8> {
+    let versions = args.versions();
+    let env = &versions.env(config, clock).await?;
     if let Some(file) = args.verify {
         let key = match args.public_key {
             Some(key) => key,
@@ -49,7 +69,7 @@ pub async fn erase(env: &Env, args: EraseArgs, format: Format) -> Result<u8> {
     }
     // Asked first: an erasure that cannot be certified is not begun.
     let seed = env.keys.signing_seed().await?;
-    let (report, certificate) = Box::pin(erase::erase(env, &subject, &args.leave, &seed)).await?;
+    let (report, certificate) = Box::pin(erase::erase_with(env, &subject, &args.leave, &seed, &versions)).await?;
     if let Some(path) = &args.certificate {
         write(path, &certificate)?;
     }

@@ -13,6 +13,7 @@
 //! [`whole`] says what is looked through: tables that pipelines name, and those that none names any more. What could not be
 //! erased in the end is named before anything is changed: branches, delete files that keep values, columns without nulls.
 //!
+//! Where a bucket keeps [`versions`], it does not begin before the operator has said what becomes of them.
 //! Protected values of columns with a `subject` go, tokens included; rows, records and their counts stay, so that the
 //! ledger, the tables and `reconcile` go on agreeing; manifests say of how many records values were `erased`. What others
 //! do meanwhile is not lost: landing appends behind what is looked through, runs and maintenance meet at each commit, and
@@ -32,6 +33,7 @@ mod rows;
 mod snapshots;
 mod tables;
 mod turn;
+mod versions;
 mod whole;
 
 use std::sync::Arc;
@@ -46,6 +48,7 @@ pub use certificate::{Certificate, public_key, verify};
 use journal::Journal;
 pub use report::{RawErased, Report, TableErased};
 use turn::Turn;
+pub use versions::Versions;
 use whole::Whole;
 
 /// Looks for a subject and changes nothing.
@@ -57,6 +60,7 @@ pub async fn look(env: &Env, subject: &str, leave: &[String]) -> Result<Report> 
     let mut journal = Journal::of_dry_run(Report { dry_run: true, ..whole.report() });
     let mut looked = raw::Looked::default();
     whole.say(journal.report());
+    journal.report().versioned = versions::kept(env, &whole).await?;
     for pass in whole.passes()? {
         raw::Work::new(env, pass, whole.run).await?.erase(None, &mut journal, &mut looked).await?;
     }
@@ -73,21 +77,38 @@ pub async fn look(env: &Env, subject: &str, leave: &[String]) -> Result<Report> 
     journal.close(None).await
 }
 
-/// Erases a subject, and certifies it with a key that is made of `seed`. `leave` names columns that stay as they are,
-/// `database.table.column`.
+/// Erases a subject where no store keeps versions, and certifies it with a key that is made of `seed`.
+///
+/// # Errors
+/// As [`erase_with`].
+pub async fn erase(env: &Env, subject: &str, leave: &[String], seed: &KeyBytes) -> Result<(Report, Certificate)> {
+    erase_with(env, subject, leave, seed, &Versions::Unsaid).await
+}
+
+/// Erases a subject, with older versions as it was said; `env` is that of [`Versions::env`]. `leave` names columns that stay
+/// as they are, `database.table.column`.
 ///
 /// # Errors
 /// `Config` when no table has a subject, a key cannot be used, a branch or tag keeps old snapshots, a column must not become
-/// null and is not left, or a database of a pipeline does not list its tables; `Conflict` while another erasure is at work or
-/// when others kept changing a table; `Unavailable` when files stay that cannot be deleted; else those of catalog and stores.
-/// Doing it again goes on.
-pub async fn erase(env: &Env, subject: &str, leave: &[String], seed: &KeyBytes) -> Result<(Report, Certificate)> {
+/// null and is not left, a database of a pipeline does not list its tables, or nothing was said of versions that a bucket
+/// keeps; `Conflict` while another erasure is at work or when others kept changing a table; `Unavailable` when files stay that
+/// cannot be deleted; else those of catalog and stores. Doing it again goes on.
+pub async fn erase_with(
+    env: &Env,
+    subject: &str,
+    leave: &[String],
+    seed: &KeyBytes,
+    versions: &Versions,
+) -> Result<(Report, Certificate)> {
     let whole = Whole::of(env, subject, leave).await?;
+    let kept = versions::kept(env, &whole).await?;
+    versions.allow(&kept)?;
     let store = env.raw().await?;
     let mut journal = Journal::open(Arc::clone(&store), &whole.subject, whole.report()).await?;
     let mut turn = Turn::take(store, Arc::clone(&env.clock), whole.run, journal.who()).await?;
     let mut looked = raw::Looked::default();
     whole.say(journal.report());
+    versions.tell(&kept, journal.report());
     for pass in whole.passes()? {
         let work = raw::Work::new(env, pass, whole.run).await?;
         work.erase(Some(&mut turn), &mut journal, &mut looked).await?;
@@ -98,10 +119,12 @@ pub async fn erase(env: &Env, subject: &str, leave: &[String], seed: &KeyBytes) 
     }
     journal.report().raw_removed += raw::sweep(env, &mut turn, &looked).await?;
     journal.report().spilled += spill::sweep(&env.config.deployment.compactor.temp_dir);
+    versions.tell(&kept, journal.report());
     journal.save().await?;
     turn.give_back().await?;
     for (work, maintained) in whole.tables()? {
         Box::pin(work.erase(&maintained, &mut journal)).await?;
+        versions.tell(&kept, journal.report());
     }
     for (name, short) in whole.subject.names() {
         let key = env.keys.key(name).await?;
@@ -110,6 +133,7 @@ pub async fn erase(env: &Env, subject: &str, leave: &[String], seed: &KeyBytes) 
             journal.report().keys.insert(object);
         }
     }
+    versions.tell(&kept, journal.report());
     journal.report().ended = env.clock.now();
     journal.save().await?;
     let certificate = Certificate::new(journal.report(), seed)?;

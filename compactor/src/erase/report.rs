@@ -62,6 +62,15 @@ pub struct Report {
     /// Tables of these databases that were not looked at, and why.
     #[serde(default)]
     pub passed: BTreeMap<String, String>,
+    /// Buckets that keep versions: what others had deleted or replaced there before is not looked at.
+    #[serde(default)]
+    pub versioned: BTreeSet<String>,
+    /// Older versions and delete markers that went with what was deleted.
+    #[serde(default)]
+    pub versions: u64,
+    /// Whether older versions of what was deleted stay, which the operator accepted.
+    #[serde(default)]
+    pub versions_stay: bool,
 }
 
 /// What became of a pipeline's raw objects.
@@ -174,6 +183,7 @@ impl fmt::Display for Report {
                 "temporary files: {spilled} directories of dead runs removed here; other machines were not looked at"
             )?;
         }
+        self.say_versions(f)?;
         self.say_unseen(f)?;
         if self.resumed > 0 {
             writeln!(f, "interrupted and gone on with {} times", self.resumed)?;
@@ -228,6 +238,24 @@ impl Report {
                 f,
                 "  rows that only key {key} tells to be the subject's stay, because firn.yaml does not have it"
             )?;
+        }
+        Ok(())
+    }
+
+    /// What became of older versions.
+    fn say_versions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for bucket in &self.versioned {
+            write!(f, "{bucket} keeps versions; ")?;
+            if self.dry_run {
+                writeln!(f, "an erasure needs --delete-versions or --accept-versions")?;
+            } else if self.versions_stay {
+                writeln!(f, "older ones of what was deleted stay there")?;
+            } else {
+                writeln!(f, "older ones of what others had deleted or replaced there before stay")?;
+            }
+        }
+        if self.versions > 0 {
+            writeln!(f, "{} older versions of it are gone", self.versions)?;
         }
         Ok(())
     }

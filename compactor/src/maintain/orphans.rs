@@ -202,7 +202,7 @@ fn places(table: &Table, subject: &Subject, memory: Option<String>) -> Result<Ve
 }
 
 /// Where properties send files that are not looked for.
-fn elsewhere(table: &Table) -> Vec<String> {
+pub fn elsewhere(table: &Table) -> Vec<String> {
     let metadata = table.metadata();
     let location = format!("{}/", metadata.location().trim_end_matches('/'));
     let of = |key: &str| metadata.properties().get(key).filter(|path| !path.starts_with(&location)).cloned();

@@ -314,6 +314,14 @@ impl Store for Faulty {
     async fn delete(&self, key: &str) -> Result<()> {
         self.faults.run("delete", key, self.inner.delete(key)).await
     }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        self.faults.read("keeps_versions", "", self.inner.keeps_versions()).await
+    }
+
+    async fn purge(&self, key: &str) -> Result<u64> {
+        self.faults.run("purge", key, self.inner.purge(key)).await
+    }
 }
 
 struct FaultyWriter {

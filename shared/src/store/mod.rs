@@ -5,7 +5,7 @@
 //! which is what the batch manifests' exactly-once rests on.
 //!
 //! Reading order: [`Stores`] turns URLs into stores; [`S3Store`] and [`LocalStore`] are the two kinds; [`Prefixed`] shows
-//! one prefix of a store as a store of its own; [`read_chunks`] streams a large object through bounded memory;
+//! one prefix of a store as a store of its own, [`Purging`] one that deletes older versions, too; [`read_chunks`] streams a large object through bounded memory;
 //! [`Faults`] break a store on purpose, for tests; `conformance` (a feature) is what every store promises, as tests.
 
 use std::ops::Range;
@@ -22,6 +22,7 @@ mod faulty;
 mod local;
 mod open;
 mod prefixed;
+mod purging;
 mod s3;
 
 pub use chunks::read_chunks;
@@ -29,6 +30,7 @@ pub use faulty::{Fault, Faults, Faulty, LoggedOperation};
 pub use local::{Flush, LocalStore};
 pub use open::{Stores, Wrap, open};
 pub use prefixed::Prefixed;
+pub use purging::Purging;
 pub use s3::{S3Client, S3Limits, S3Store};
 
 /// What a listing says of an object.
@@ -112,8 +114,15 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// `a/` does not descend into `a/`. A page may be empty and still have a `next`.
     async fn list(&self, prefix: &str, start_after: Option<&str>, depth: Depth) -> Result<Page>;
 
-    /// Removes the object; no error when there is none.
+    /// Removes the object; no error when there is none. A store that keeps versions keeps it as an older one.
     async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Whether what is replaced or deleted stays as an older version. Files on disk have none.
+    async fn keeps_versions(&self) -> Result<bool>;
+
+    /// Removes the object with all its versions; says how many there were besides the object itself, delete markers
+    /// included. Cut short, it leaves the object as the last that goes.
+    async fn purge(&self, key: &str) -> Result<u64>;
 }
 
 /// An object being written; dropped without `close` it never becomes visible.

@@ -79,4 +79,12 @@ impl Store for Prefixed {
     async fn delete(&self, key: &str) -> Result<()> {
         self.inner.delete(&self.full(key)).await
     }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        self.inner.keeps_versions().await
+    }
+
+    async fn purge(&self, key: &str) -> Result<u64> {
+        self.inner.purge(&self.full(key)).await
+    }
 }

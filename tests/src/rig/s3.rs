@@ -153,15 +153,7 @@ impl S3Server {
     /// # Errors
     /// When the server never does.
     pub async fn s3_bucket(&self, name: &str) -> Result<S3Store> {
-        use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .credentials_provider(Credentials::new(KEY, SECRET, None, None, "test"))
-            .region(Region::new(REGION))
-            .endpoint_url(self.endpoint())
-            .force_path_style(true)
-            .build();
-        let client = aws_sdk_s3::Client::from_conf(config);
+        let client = self.client();
         let started = Instant::now();
         loop {
             match client.create_bucket().bucket(name).send().await.map_err(aws_sdk_s3::Error::from) {
@@ -174,6 +166,53 @@ impl S3Server {
             }
         }
         Ok(S3Store::new(S3Client::connect(&self.options()).await?, name))
+    }
+
+    fn client(&self) -> aws_sdk_s3::Client {
+        use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region};
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(Credentials::new(KEY, SECRET, None, None, "test"))
+            .region(Region::new(REGION))
+            .endpoint_url(self.endpoint())
+            .force_path_style(true)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// Makes a bucket keep versions from now on.
+    ///
+    /// # Errors
+    /// When the server does not.
+    pub async fn keep_versions(&self, bucket: &str) -> Result<()> {
+        use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        self.client().put_bucket_versioning().bucket(bucket).versioning_configuration(enabled).send().await?;
+        Ok(())
+    }
+
+    /// All versions below a prefix: key and bytes, and delete markers without bytes.
+    ///
+    /// # Errors
+    /// When the server does not list them.
+    pub async fn versions(&self, bucket: &str, prefix: &str) -> Result<Vec<(String, Option<Vec<u8>>)>> {
+        let client = self.client();
+        let (mut found, mut from) = (Vec::new(), (None::<String>, None::<String>));
+        loop {
+            let list = client.list_object_versions().bucket(bucket).prefix(prefix);
+            let page = list.set_key_marker(from.0).set_version_id_marker(from.1).send().await?;
+            let key = |key: Option<&str>| key.unwrap_or_default().to_owned();
+            found.extend(page.delete_markers().iter().map(|marker| (key(marker.key()), None)));
+            for version in page.versions() {
+                let get = client.get_object().bucket(bucket).key(key(version.key()));
+                let body = get.set_version_id(version.version_id().map(str::to_owned)).send().await?.body;
+                found.push((key(version.key()), Some(body.collect().await?.to_vec())));
+            }
+            if page.is_truncated() != Some(true) {
+                return Ok(found);
+            }
+            from = (page.next_key_marker, page.next_version_id_marker);
+        }
     }
 
     /// Makes a KMS key and gives its ARN; not on SeaweedFS.

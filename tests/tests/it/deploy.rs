@@ -91,6 +91,7 @@ fn called(service: &str, source: &str) -> BTreeSet<String> {
         .map(|operation| match operation.as_str() {
             "HeadBucket" | "ListObjectsV2" => "s3:ListBucket".to_owned(),
             "HeadObject" => "s3:GetObject".to_owned(),
+            "ListObjectVersions" => "s3:ListBucketVersions".to_owned(),
             "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => "s3:PutObject".to_owned(),
             _ => format!("{service}:{operation}"),
         })
@@ -121,6 +122,12 @@ fn policies_allow_what_the_clients_call_and_nothing_else() {
         let called: BTreeSet<String> = sources.iter().flat_map(|source| called(service, source)).collect();
         assert_eq!(allowed(service, &format!("deploy/iam/{policy}.json")), called, "{service} of {policy}");
     }
+    let mut versions = called("s3", "shared/src/store/s3/versions.rs");
+    versions.insert("s3:DeleteObjectVersion".to_owned());
+    assert!(
+        versions.len() > 3 && versions.is_subset(&allowed("s3", "deploy/iam/compactor-erase.json")),
+        "{versions:?}"
+    );
     assert!(!allowed("s3", "deploy/iam/landing.json").contains("s3:DeleteObject"), "landing deletes nothing");
 }
 

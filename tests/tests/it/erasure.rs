@@ -200,3 +200,72 @@ fn a_table_of_glue_that_no_pipeline_names_any_more_is_erased_from() {
     );
     assert!(sweep(&workspace, &["user-3@secret.example"]) > 10);
 }
+
+/// A deployment in a bucket of its own that keeps versions, with twenty people converted.
+fn versioned(name: &str) -> Workspace {
+    let server = S3Server::shared(Kind::Ministack);
+    block_on(async {
+        server.bucket(name).await?;
+        server.keep_versions(name).await
+    })
+    .unwrap();
+    let workspace = Workspace::glue(name, Kafka::shared()).unwrap();
+    workspace.reconfigure("s3://firn/", &format!("s3://{name}/")).unwrap();
+    workspace.reconfigure("landing:", &format!("{}\nlanding:", kms_sections(server))).unwrap();
+    let database = format!("database: {}", name.replace('-', "_"));
+    let topic = pipeline(&workspace, name, |yaml| with_subject(yaml).replace("database: t", &database));
+    produce(&topic);
+    workspace.land().unwrap();
+    workspace.compact().unwrap();
+    workspace
+}
+
+/// Keys of versions that say something of subject 3, unpacked.
+fn versions_that_say(workspace: &Workspace, bucket: &str, secrets: &[&str]) -> Vec<String> {
+    let all = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
+    assert!(all.len() > 10);
+    let says = |key: &str, bytes: &[u8]| {
+        let text = unpacked(workspace, key, bytes);
+        secrets.iter().any(|secret| text.contains(secret))
+    };
+    all.into_iter().filter(|(key, bytes)| bytes.as_ref().is_some_and(|b| says(key, b))).map(|(key, _)| key).collect()
+}
+
+const SECRET: &[&str] = &["user-3@secret.example"];
+
+#[test]
+fn where_a_bucket_keeps_versions_an_erasure_asks_first_and_takes_them_along() {
+    let bucket = "erase-versions";
+    let workspace = versioned(bucket);
+    let planned = workspace.compactor(&["erase", "--subject", "3", "--dry-run"]).unwrap().expect(&[0]).unwrap();
+    let needs = "s3://erase-versions keeps versions; an erasure needs --delete-versions or --accept-versions";
+    assert!(planned.stdout.contains(needs), "{}", planned.stdout);
+    let before = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
+    let refused = workspace.compactor(&["erase", "--subject", "3"]).unwrap().expect(&[2]).unwrap();
+    assert!(refused.stderr.contains("s3://erase-versions keeps versions, in which everything"), "{}", refused.stderr);
+    let after = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
+    assert!(before == after, "nothing is changed before something was said of versions");
+    assert!(!versions_that_say(&workspace, bucket, SECRET).is_empty());
+
+    let erase = ["erase", "--subject", "3", "--delete-versions", "--output", "json"];
+    let done = workspace.compactor(&erase).unwrap().expect(&[0]).unwrap();
+    assert_eq!(versions_that_say(&workspace, bucket, SECRET), Vec::<String>::new());
+    let all = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
+    let of_keys = all.iter().filter(|(key, _)| key.contains("/subjects/")).count();
+    assert_eq!(of_keys, 19, "the key of subject 3 has no version and no marker left");
+    let report: Value = serde_json::from_str(done.json().unwrap()["report"].as_str().unwrap()).unwrap();
+    assert_eq!((&report["versioned"], &report["versionsStay"]), (&json!(["s3://erase-versions"]), &json!(false)));
+    assert!(report["versions"].is_u64(), "{report}");
+    workspace.reconcile().unwrap();
+}
+
+#[test]
+fn versions_that_were_accepted_are_in_the_certificate() {
+    let bucket = "erase-accepted";
+    let workspace = versioned(bucket);
+    let erase = ["erase", "--subject", "3", "--accept-versions"];
+    let done = workspace.compactor(&erase).unwrap().expect(&[0]).unwrap();
+    let says = "s3://erase-accepted keeps versions; older ones of what was deleted stay there";
+    assert!(done.stdout.contains(says), "{}", done.stdout);
+    assert!(!versions_that_say(&workspace, bucket, SECRET).is_empty(), "as was said");
+}

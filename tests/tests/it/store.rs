@@ -248,3 +248,24 @@ async fn urls_lead_to_buckets_and_files() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_is_purged_with_all_of_its_versions_and_no_other() -> Result<()> {
+    for kind in ALL {
+        let server = S3Server::shared(kind);
+        let store = server.bucket("versions").await?;
+        ensure!(!store.keeps_versions().await?, "{kind:?} keeps versions unasked");
+        let _ = store.put("p/a", "from before".into(), PutMode::Overwrite).await?;
+        server.keep_versions("versions").await?;
+        ensure!(store.keeps_versions().await?, "{kind:?} does not keep versions");
+        for key in ["p/a", "p/a-", "p/a", "p/deleted", "p/deleted"] {
+            let _ = store.put(key, key.into(), PutMode::Overwrite).await?;
+        }
+        store.delete("p/deleted").await?;
+        let purged = (store.purge("p/a").await?, store.purge("p/deleted").await?, store.purge("p/never").await?);
+        ensure!(purged == (2, 3, 0), "{kind:?} {purged:?}");
+        let left = server.versions("versions", "p/").await?;
+        ensure!(left == [("p/a-".to_owned(), Some(b"p/a-".to_vec()))], "{kind:?} {left:?}");
+    }
+    Ok(())
+}

@@ -49,6 +49,7 @@ claims! {
         overwrite_replaces_with_longer_and_shorter,
         readers_see_the_old_or_the_new_object_never_a_mixture,
         deleting_twice_and_deleting_nothing_is_no_error,
+        purging_a_key_leaves_nothing_of_it_and_all_of_those_that_continue_it,
         deleting_a_key_leaves_keys_that_continue_it,
         a_range_is_half_open,
         a_range_past_the_end_is_cut_short,

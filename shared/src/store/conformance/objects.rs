@@ -120,6 +120,18 @@ pub(super) async fn deleting_twice_and_deleting_nothing_is_no_error(at: Place) -
     at.is_absent("o").await
 }
 
+pub(super) async fn purging_a_key_leaves_nothing_of_it_and_all_of_those_that_continue_it(at: Place) -> Result<()> {
+    for body in ["one", "two"] {
+        at.put("p/a", body).await?;
+    }
+    at.put_all(&["p/a-", "p/ab"]).await?;
+    let kept = at.store.keeps_versions().await?;
+    for expected in [u64::from(kept), 0] {
+        same(at.store.purge(&at.key("p/a")).await?, expected)?;
+    }
+    same(at.list_all("", Depth::All).await?.0, vec!["p/a-".into(), "p/ab".into()])
+}
+
 pub(super) async fn deleting_a_key_leaves_keys_that_continue_it(at: Place) -> Result<()> {
     at.put_all(&["d/a", "d/ab", "d/a-", "da"]).await?;
     at.store.delete(&at.key("d/a")).await?;

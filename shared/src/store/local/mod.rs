@@ -217,6 +217,14 @@ impl Store for LocalStore {
         let flush = self.flush;
         self.blocking("delete", key, move |path| write::delete(path, flush)).await
     }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn purge(&self, key: &str) -> Result<u64> {
+        self.delete(key).await.map(|()| 0)
+    }
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! reading the body of an answer, and because a conditional put must know that an earlier attempt may have got through:
 //! such an attempt is recognised by an id that every create carries in its object's metadata (see [`S3Store::put`]).
 //!
-//! [`client`] makes the connection, [`failure`] says what an error of the SDK means, [`writer`] uploads in parts.
+//! [`client`] makes the connection, [`failure`] says what an error of the SDK means, [`writer`] uploads in parts,
+//! [`versions`] deletes what a bucket keeps of deleted objects.
 
 mod client;
 mod failure;
 mod retry;
+mod versions;
 mod writer;
 
 use std::ops::Range;
@@ -316,6 +318,15 @@ impl Store for S3Store {
             Err(failure) if failure.class != Class::Missing => Err(bucket.error("delete", key, failure)),
             _ => Ok(()),
         }
+    }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        self.has_versions().await
+    }
+
+    async fn purge(&self, key: &str) -> Result<u64> {
+        check_key("delete", &self.0, key)?;
+        self.delete_all(key).await
     }
 }
 

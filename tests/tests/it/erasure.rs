@@ -240,18 +240,22 @@ fn where_a_bucket_keeps_versions_an_erasure_asks_first_and_takes_them_along() {
     let planned = workspace.compactor(&["erase", "--subject", "3", "--dry-run"]).unwrap().expect(&[0]).unwrap();
     let needs = "s3://erase-versions keeps versions; an erasure needs --delete-versions or --accept-versions";
     assert!(planned.stdout.contains(needs), "{}", planned.stdout);
-    let before = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
+    // An erasure that cannot be certified is not begun, so the seed of certificates is made before anything is asked.
+    let all = || {
+        let mut all = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
+        all.retain(|(key, _)| !key.ends_with("/certificate.json"));
+        all
+    };
+    let before = all();
     let refused = workspace.compactor(&["erase", "--subject", "3"]).unwrap().expect(&[2]).unwrap();
     assert!(refused.stderr.contains("s3://erase-versions keeps versions, in which everything"), "{}", refused.stderr);
-    let after = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
-    assert!(before == after, "nothing is changed before something was said of versions");
+    assert!(before == all(), "nothing is changed before something was said of versions");
     assert!(!versions_that_say(&workspace, bucket, SECRET).is_empty());
 
     let erase = ["erase", "--subject", "3", "--delete-versions", "--output", "json"];
     let done = workspace.compactor(&erase).unwrap().expect(&[0]).unwrap();
     assert_eq!(versions_that_say(&workspace, bucket, SECRET), Vec::<String>::new());
-    let all = block_on(S3Server::shared(Kind::Ministack).versions(bucket, "")).unwrap();
-    let of_keys = all.iter().filter(|(key, _)| key.contains("/subjects/")).count();
+    let of_keys = all().iter().filter(|(key, _)| key.contains("/subjects/")).count();
     assert_eq!(of_keys, 19, "the key of subject 3 has no version and no marker left");
     let report: Value = serde_json::from_str(done.json().unwrap()["report"].as_str().unwrap()).unwrap();
     assert_eq!((&report["versioned"], &report["versionsStay"]), (&json!(["s3://erase-versions"]), &json!(false)));

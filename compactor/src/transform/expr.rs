@@ -15,7 +15,7 @@ use polars::prelude::{
 
 use super::apart::Apart;
 use super::ffi;
-use super::kernel::{Batch, Judged, Keep, Typed, Why};
+use super::kernel::{Batch, Judged, Keep, Typed, Why, shown};
 use crate::arrow_types::data_type;
 use crate::decode::Rejected;
 use crate::seam;
@@ -27,6 +27,8 @@ pub struct Expression {
     expr: Expr,
     columns: Vec<String>,
     r#type: DataType,
+    /// Names and types of the columns it reads.
+    reads: Schema,
 }
 
 impl Expression {
@@ -58,10 +60,12 @@ impl Expression {
             ffi::to_polars(name, &arrow_array::new_empty_array(&data_type(r#type)))
         };
         let empty = columns.iter().map(empty).collect::<Result<Vec<_>>>()?;
-        let types = empty.iter().map(|series| Field::new(series.name().clone(), series.dtype().clone())).collect();
-        let expr = exactly(expr, &types).map_err(|e| Error::config(format!("`{text}`: {e}")))?;
-        let mut expression = Self { text: text.to_owned(), expr, columns, r#type: DataType::Null };
-        let tried = expression.evaluate(0, empty).map_err(|e| Error::config(format!("`{text}`: {e}")))?;
+        let reads: Schema =
+            empty.iter().map(|series| Field::new(series.name().clone(), series.dtype().clone())).collect();
+        let misfit = |why: String| Error::config(format!("{why}; {}", shown(schema)));
+        let expr = exactly(expr, &reads).map_err(|e| misfit(format!("`{text}`: {e}")))?;
+        let mut expression = Self { text: text.to_owned(), expr, columns, r#type: DataType::Null, reads };
+        let tried = expression.evaluate(0, empty).map_err(|e| misfit(e.to_string()))?;
         expression.r#type = tried.dtype().clone();
         Ok(expression)
     }
@@ -143,7 +147,7 @@ impl Expression {
         let answer = answer.map_err(panicked)?.map_err(failed)?;
         let answer = answer.column("value").map_err(failed)?.as_materialized_series().clone();
         if answer.len() != rows {
-            return Err(Error::config("gives one answer for many rows".to_owned()));
+            return Err(Error::config(format!("`{}` gives one answer for many rows", self.text)));
         }
         Ok(answer)
     }
@@ -184,8 +188,7 @@ fn missing(name: &str, schema: &[Typed]) -> Error {
         Some((distance, known)) if distance <= 2 => format!("; did you mean `{known}`?"),
         _ => String::new(),
     };
-    let shown: Vec<String> = schema.iter().map(|(name, r#type)| format!("{name} {type}")).collect();
-    Error::config(format!("no column `{name}` here{hint}; the columns here are {}", shown.join(", ")))
+    Error::config(format!("no column `{name}` here{hint}; {}", shown(schema)))
 }
 
 /// `filter`: keeps the rows for which an expression is true.
@@ -200,7 +203,8 @@ impl Predicate {
     pub fn new(text: &str, schema: &[Typed]) -> Result<Self> {
         let expression = Expression::new(text, schema)?;
         if *expression.r#type() != DataType::Boolean {
-            return Err(Error::config(format!("`{text}` is {}, not true or false", expression.r#type())));
+            let (is, here) = (expression.r#type(), shown(schema));
+            return Err(Error::config(format!("`{text}` is {is}, not true or false; {here}")));
         }
         Ok(Self(expression))
     }

@@ -6,8 +6,8 @@ use std::fmt;
 
 use arrow_array::{ArrayRef, BooleanArray, UInt32Array};
 use firn_shared::error::{Error, Result};
-use firn_shared::functions::Args;
 pub use firn_shared::functions::takes::Misfit;
+use firn_shared::functions::{Args, columns_here};
 use firn_shared::types::LogicalType;
 
 use super::lookup::References;
@@ -15,6 +15,11 @@ use crate::decode::{RejectKind, Rejected};
 
 /// A name and a type.
 pub type Typed = (String, LogicalType);
+
+/// Columns as messages show them.
+pub(super) fn shown(columns: &[Typed]) -> String {
+    columns_here(columns.iter().map(|(name, r#type)| (name.as_str(), r#type, true)))
+}
 
 /// What a step's work is built from.
 #[derive(Debug)]

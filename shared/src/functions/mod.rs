@@ -35,7 +35,7 @@ use std::fmt;
 
 pub use args::{Arg, Args, Kind, Need, Value};
 pub use describe::reference;
-pub use plan::{Columns, Plan, Planned, Planner, Source, origins, steps};
+pub use plan::{Columns, Plan, Planned, Planner, Source, columns_here, origins, steps};
 pub(crate) use schema::add_steps;
 pub use takes::{Gives, Takes};
 

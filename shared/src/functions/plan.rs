@@ -1,7 +1,6 @@
 //! The columns after each step, before any data is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 
 use serde_json::Value as Json;
 
@@ -99,19 +98,12 @@ impl Columns {
         tracked.type_known.then_some(&tracked.column.r#type)
     }
 
-    /// Names and types, as messages show them.
+    /// Names and types, as messages show them: see [`columns_here`].
     #[must_use]
-    pub fn shown(&self) -> String {
-        let mut out = String::new();
-        for (i, tracked) in self.list.iter().enumerate() {
-            let sep = if i == 0 { "" } else { ", " };
-            // Writing into text cannot fail.
-            let _ = write!(out, "{sep}{}", tracked.column.name);
-            if tracked.type_known {
-                let _ = write!(out, " {}", tracked.column.r#type);
-            }
-        }
-        out
+    pub fn here(&self) -> String {
+        columns_here(
+            self.list.iter().map(|tracked| (tracked.column.name.as_str(), &tracked.column.r#type, tracked.type_known)),
+        )
     }
 
     /// Changes the columns as a step does, whose arguments stand at `path`; `report` takes path and message of what is
@@ -124,10 +116,10 @@ impl Columns {
         report: &mut dyn FnMut(&str, String),
     ) -> Option<Planned> {
         let mut reported = false;
-        let schema = self.shown();
+        let here = self.here();
         let mut note = |arg: &str, message: String, about_columns: bool| {
             reported = true;
-            let message = if about_columns { format!("{message}; the columns here are {schema}") } else { message };
+            let message = if about_columns { format!("{message}; {here}") } else { message };
             report(&format!("{path}.{arg}"), message);
         };
         let after = self.list.iter().cloned().enumerate().map(|(i, tracked)| (tracked, Source::Kept(i))).collect();
@@ -177,6 +169,11 @@ impl Planner<'_> {
         (self.report)(arg, message.into(), false);
     }
 
+    /// Reports an argument that does not suit the types of the columns, and which columns there are.
+    pub fn misfit(&mut self, arg: &str, message: impl Into<String>) {
+        (self.report)(arg, message.into(), true);
+    }
+
     /// The columns before the step.
     pub fn before(&self) -> impl Iterator<Item = &Column> {
         self.before.list.iter().map(|tracked| &tracked.column)
@@ -222,7 +219,7 @@ impl Planner<'_> {
         }
         if !takes.accepts(&column.r#type) {
             let message = format!("column `{name}` is {}; {} takes {takes}", column.r#type, self.function.name);
-            self.report(arg, message);
+            self.misfit(arg, message);
             return None;
         }
         self.reads.push(at);
@@ -232,7 +229,7 @@ impl Planner<'_> {
     /// The position of a column before the step.
     pub fn find(&mut self, arg: &str, name: &str) -> Option<usize> {
         if let Some(message) = self.before.missing(name) {
-            (self.report)(arg, message, true);
+            self.misfit(arg, message);
         }
         self.before.position(name)
     }
@@ -331,7 +328,7 @@ impl Planner<'_> {
         match gives.of(&types, self.args) {
             Ok(r#type) => Some(r#type),
             Err((arg, message)) => {
-                self.report(arg, message);
+                self.misfit(arg, message);
                 None
             }
         }
@@ -389,6 +386,31 @@ impl Planner<'_> {
         let read = |(i, name): (usize, &String)| self.read_column(&format!("{arg}[{i}]"), name, takes);
         let found: Vec<Option<usize>> = names.iter().enumerate().map(read).collect();
         found.into_iter().collect()
+    }
+}
+
+/// So many columns are listed in a message.
+const LISTED: usize = 20;
+
+/// A type in a list of columns has at most so many characters.
+const TYPE_CHARS: usize = 60;
+
+/// The columns before a step, as messages show them: names, and types that are known; of many the first, and how many more
+/// there are.
+#[must_use]
+pub fn columns_here<'a>(columns: impl ExactSizeIterator<Item = (&'a str, &'a LogicalType, bool)>) -> String {
+    let more = columns.len().saturating_sub(LISTED);
+    let shown = columns.take(LISTED).map(|(name, r#type, known)| match r#type.to_string() {
+        _ if !known => name.to_owned(),
+        long if long.chars().count() > TYPE_CHARS => {
+            format!("{name} {}…", long.chars().take(TYPE_CHARS).collect::<String>())
+        }
+        r#type => format!("{name} {type}"),
+    });
+    match shown.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "there are no columns here".to_owned(),
+        all if more == 0 => format!("the columns here are {all}"),
+        some => format!("the columns here are {some} and {more} more"),
     }
 }
 

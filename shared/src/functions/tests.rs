@@ -78,13 +78,34 @@ fn all_mistakes_come_at_once_with_the_columns_there() {
     ];
     insta::assert_snapshot!(plan(&list), @r"
     step 1: no function `lowr`; did you mean `lower`?
-    step 2: lower.column: column `id` is long; lower takes string
-    step 3: cast.to: there is no way from timestamptz to boolean
+    step 2: lower.column: column `id` is long; lower takes string; the columns here are id long, mail string, at timestamptz, body json
+    step 3: cast.to: there is no way from timestamptz to boolean; the columns here are id, mail string, at timestamptz, body json
     step 4: extract.path: JSON path `n`: expected `$`, found `n` at character 1
     step 4: extract.typ: unknown key; did you mean `type`?
     ");
-    insta::assert_snapshot!(plan(&list[1..2]), @"step 1: lower.column: column `id` is long; lower takes string");
+    insta::assert_snapshot!(plan(&list[1..2]), @"step 1: lower.column: column `id` is long; lower takes string; the columns here are id long, mail string, at timestamptz, body json");
     insta::assert_snapshot!(plan(&[("lower", json!({"column": "mial"}))]), @"step 1: lower.column: no column `mial` here; did you mean `mail`?; the columns here are id long, mail string, at timestamptz, body json");
+}
+
+#[test]
+fn of_many_columns_a_message_shows_the_first() {
+    let column = |i: usize| Column {
+        name: format!("c{i}"),
+        r#type: if i == 1 { format!("struct<{}: int>", "f".repeat(90)) } else { "int".to_owned() }.parse().unwrap(),
+        ..columns()[0].clone()
+    };
+    let told = |count: usize| {
+        let columns: Vec<Column> = (0..count).map(column).collect();
+        steps(&Functions::built_in(), &columns, &[("lower", json!({"column": "c0"}))]).unwrap_err().to_string()
+    };
+    let start = format!(
+        "step 1: lower.column: column `c0` is int; lower takes string; the columns here are c0 int, c1 struct<{}…, c2 int",
+        "f".repeat(53)
+    );
+    for (count, end) in [(20, "c18 int, c19 int"), (21, "c19 int and 1 more"), (500, "c19 int and 480 more")] {
+        let told = told(count);
+        assert!(told.starts_with(&start) && told.ends_with(end), "{told}");
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn cast(p: &mut Planner<'_>) -> Option<()> {
     if let Some(at) = read
         && let Err((arg, message)) = castable(&p.type_at(at).clone(), &to, format.as_ref())
     {
-        p.report(arg, message);
+        p.misfit(arg, message);
     }
     match p.args.opt_text("as").map(str::to_owned).filter(|new| *new != name) {
         Some(new) => p.add("as", &new, Some(to)),

@@ -16,7 +16,7 @@ use crate::decode::{RejectKind, Rejected};
 use crate::transform::cast::Cast;
 use crate::transform::expr::{Expression, Predicate};
 use crate::transform::ffi;
-use crate::transform::kernel::{Batch, Build, Call, Keep, Kernel, Made, Misfit, Why, Work, broken};
+use crate::transform::kernel::{Batch, Build, Call, Keep, Kernel, Made, Misfit, Why, Work, broken, shown};
 use crate::transform::lookup::Index;
 use crate::transform::values::text_or_reject;
 use crate::transform::years;
@@ -39,13 +39,12 @@ fn expr(call: &Call<'_>) -> Result<Work, Misfit> {
     let expression = Expression::new(call.args.text("sql").map_err(broken)?, call.schema);
     let expression = expression.map_err(|e| ("sql", e.to_string()))?;
     let to = call.to().map_err(broken)?;
-    let from = logical(expression.r#type())?;
-    let cast = match &from {
-        Some(from) => {
-            Some(Cast::new(from, to, None).map_err(|e| ("type", format!("the expression gives {from}; {e}")))?)
-        }
-        None => None,
-    };
+    let here = |(arg, message): Misfit| (arg, format!("{message}; {}", shown(call.schema)));
+    let from = logical(expression.r#type()).map_err(here)?;
+    let cast = from
+        .as_ref()
+        .map(|from| Cast::new(from, to, None).map_err(|e| here(("type", format!("the expression gives {from}; {e}")))));
+    let cast = cast.transpose()?;
     let name = call.args.text("as").map_err(broken)?.to_owned();
     Ok(Work::Make(Box::new(Computed { expression, from, cast, to: data_type(to), name })))
 }

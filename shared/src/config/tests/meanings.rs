@@ -224,7 +224,7 @@ fn meanings_are_checked() {
     # {name: mail, type: string}⏎        - {name: _pos, type: int}
     a.yaml:20:18: outsourcingUnit[0].table.columns[3].name: `_pos` is a name that Iceberg keeps for itself, and Spark could not read the table; choose another
     # lower: {column: id}
-    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: column `id` is long; lower takes string
+    a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: column `id` is long; lower takes string; the columns here are id long, at timestamptz, mail string, body json, size int
     # lower: {column: mial}
     a.yaml:23:25: outsourcingUnit[0].transformations[1].lower.column: no column `mial` here; did you mean `mail`?; the columns here are id long, at timestamptz, mail string, body json, size int
     # rename: {from: mial, to: email}⏎      - lower: {column: email}
@@ -238,17 +238,17 @@ fn meanings_are_checked() {
     a.yaml:23:30: outsourcingUnit[0].transformations[1].drop.columns[1]: no column `nope` here; the columns here are id long, at timestamptz, mail string, body json, size int
     # cast: {column: at, to: boolean}
     a.yaml:14:21: outsourcingUnit[0].table.partitionBy[0]: `hour(at)` does not suit column `at`, which is boolean
-    a.yaml:23:32: outsourcingUnit[0].transformations[1].cast.to: there is no way from timestamptz to boolean
+    a.yaml:23:32: outsourcingUnit[0].transformations[1].cast.to: there is no way from timestamptz to boolean; the columns here are id long, at timestamptz, mail string, body json, size int
     # cast: {column: id, to: timestamptz}
-    a.yaml:23:32: outsourcingUnit[0].transformations[1].cast.to: long to timestamptz needs `format`: epochSeconds, epochMillis or epochMicros
+    a.yaml:23:32: outsourcingUnit[0].transformations[1].cast.to: long to timestamptz needs `format`: epochSeconds, epochMillis or epochMicros; the columns here are id long, at timestamptz, mail string, body json, size int
     # cast: {column: mail, to: timestamp, format: epochMillis}⏎      - lower: {column: mail}
-    a.yaml:24:25: outsourcingUnit[0].transformations[2].lower.column: column `mail` is timestamp; lower takes string
+    a.yaml:24:25: outsourcingUnit[0].transformations[2].lower.column: column `mail` is timestamp; lower takes string; the columns here are id long, at timestamptz, mail timestamp, body json, size int
     # filter: {where: ''}
     a.yaml:23:25: outsourcingUnit[0].transformations[1].filter.where: is empty
     # filter: {where: 'size > 0', name: event}
     a.yaml:23:43: outsourcingUnit[0].transformations[1].filter.name: records of events that go to other tables are counted under this name; give the step another
     # extract: {from: id
-    a.yaml:22:25: outsourcingUnit[0].transformations[0].extract.from: column `id` is long; extract takes json or string
+    a.yaml:22:25: outsourcingUnit[0].transformations[0].extract.from: column `id` is long; extract takes json or string; the columns here are id long, at timestamptz, mail string, body json
     # as: mail
     a.yaml:22:49: outsourcingUnit[0].transformations[0].extract.as: a column `mail` is there already
     # path: size

@@ -49,7 +49,7 @@ fn steps_call_functions_of_plugins() {
     # {bank: {path: /p/bank.wasm}} bank.iban: {column: mail}
     passes
     # {bank: {path: /p/bank.wasm}} bank.iban: {column: id}
-    a.yaml:23:29: outsourcingUnit[0].transformations[1]['bank.iban'].column: column `id` is long; bank.iban takes string
+    a.yaml:23:29: outsourcingUnit[0].transformations[1]['bank.iban'].column: column `id` is long; bank.iban takes string; the columns here are id long, at timestamptz, mail string, body json, size int
     # {bank: {path: /p/bank.wasm}} bank.ibna: {column: mail}
     a.yaml:23:20: outsourcingUnit[0].transformations[1]['bank.ibna']: no function `bank.ibna` in this program; is its crate or plug-in missing?; did you mean `bank.iban`?
     # {bank: {path: /p/bank.wasm}} shop.iban: {column: mail}

@@ -128,7 +128,7 @@ enum Command {
         #[command(flatten)]
         which: Which,
     },
-    /// Show the columns after every step, and what works on them.
+    /// Show the columns after every step and in the table, what works on them, and the plans of Polars.
     Explain {
         #[command(flatten)]
         which: Which,
@@ -158,7 +158,7 @@ enum Command {
     Erase(erase::EraseArgs),
     /// Check all files; then ask catalog, raw zone and tables whether a run could begin.
     Check {
-        /// Only the files: ask no server.
+        /// Only the files: ask no server, but a store for plug-ins that are in one.
         #[arg(long)]
         offline: bool,
     },

@@ -95,10 +95,13 @@ impl Expression {
         Why::form("the expression fails on this row").at(path)
     }
 
-    /// What Polars makes of it.
+    /// The plan that Polars makes of it: as it is written with the rules of whole numbers, and optimised, which is carried out.
     #[must_use]
     pub fn plan(&self) -> String {
-        format!("{:?}", self.expr)
+        let frame = DataFrame::empty_with_schema(&self.reads).lazy().select([self.expr.clone().alias("value")]);
+        let plan = |optimised| frame.explain(optimised).unwrap_or_else(|e| format!("no plan: {e}"));
+        let (written, optimised) = (plan(false), plan(true));
+        if written == optimised { optimised } else { format!("{written}\noptimised:\n{optimised}") }
     }
 
     /// Its value for each row of a batch that holds the columns it reads, and the rows on which it fails, ascending: their
@@ -365,12 +368,12 @@ mod tests {
             ("n >", "not a Polars SQL expression"),
             ("m > 1", "no column `m`"),
             ("1 = 1", "names no column"),
-            ("n + 1", "not true or false"),
+            ("n + 1", "not true or false; the columns here are n long, s string"),
             ("nn > 1", "did you mean `n`?"),
             ("SUM(n) > 3", "more than one row"),
             ("n > MAX(n) OVER (PARTITION BY s)", "more than one row"),
             ("COUNT(*) > n", "more than one row"),
-            ("n = 'x'", "`n = 'x'`"),
+            ("n = 'x'", "cannot compare string with numeric type (i64); the columns here are n long, s string"),
             ("POW(n, 2) > 3", "a power of whole numbers may be beyond 64 bits; cast one of them to double"),
         ];
         for (text, expected) in cases {

@@ -123,8 +123,8 @@ pub trait Kernel: fmt::Debug + Send + Sync {
         0
     }
 
-    /// Works on one batch, or on a part of one; called from many threads. A row on which it panics is rejected, and the rest
-    /// of its batch handed over again.
+    /// Works on one batch, or on a part of one; called from many threads. Of a function that is not ours a row on which it
+    /// panics is rejected, and the rest of its batch handed over again; ours must not panic.
     ///
     /// # Errors
     /// Only when the run must end. A value that does not fit is a reject, never an error.

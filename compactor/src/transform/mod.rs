@@ -63,7 +63,8 @@ pub struct Transformer {
 /// What works on the values of a step.
 #[derive(Debug)]
 pub struct Engine {
-    /// `Arrow`, `Polars`, `decoder`, `WebAssembly`, or `nothing` where columns are only arranged.
+    /// `Arrow` for loops of ours or of a crate over Arrow columns, `Polars`, `decoder` for that of the records, `WebAssembly`, or
+    /// `nothing` where columns are only arranged.
     pub name: &'static str,
     /// More about how, such as what Polars makes of an expression.
     pub plan: Option<String>,

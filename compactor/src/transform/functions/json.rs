@@ -62,13 +62,24 @@ impl Kernel for Extract {
     }
 }
 
+/// `fromJson`: text as a value of this type.
+#[derive(Debug)]
+struct Parse(LogicalType);
+
 fn from_json(call: &Call<'_>) -> Result<Work, Misfit> {
-    let to = call.to().map_err(broken)?.clone();
-    Ok(batch(move |batch| {
+    Ok(Work::Make(Box::new(Parse(call.to().map_err(broken)?.clone()))))
+}
+
+impl Kernel for Parse {
+    fn engine(&self) -> &'static str {
+        "decoder"
+    }
+
+    fn call(&self, batch: &Batch<'_>) -> Result<Made> {
         let column = batch.column(0)?;
-        let (array, rejects) = parse_json(column.name, column.array, &to)?;
+        let (array, rejects) = parse_json(column.name, column.array, &self.0)?;
         Ok(Made { columns: vec![array], rejects })
-    }))
+    }
 }
 
 fn to_json(call: &Call<'_>) -> Result<Work, Misfit> {

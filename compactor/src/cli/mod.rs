@@ -44,9 +44,9 @@ const FIRN_YAML: &str = "firn.yaml";
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Path of firn.yaml.
-    #[arg(long, global = true, default_value = FIRN_YAML)]
-    config: PathBuf,
+    /// Path of firn.yaml [default: firn.yaml; of `test`: beside the pipeline or its folder].
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
     /// Pipeline files, or directories of them; may be given several times.
     #[arg(long, global = true, default_value = "pipelines")]
     pipelines: Vec<PathBuf>,
@@ -258,7 +258,7 @@ fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
             return Ok(DONE);
         }
         Command::Test(args) => {
-            return test::test(args, (&cli.config, &cli.pipelines), functions.clone(), cli.output);
+            return test::test(args, (cli.config, cli.pipelines), functions.clone(), cli.output);
         }
         Command::Bench { command } => {
             return match bench::run(command) {
@@ -271,7 +271,8 @@ fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
         }
         _ => {}
     }
-    let config = Arc::new(config::load_with(&cli.config, &cli.pipelines, functions)?);
+    let firn = cli.config.unwrap_or_else(|| FIRN_YAML.into());
+    let config = Arc::new(config::load_with(&firn, &cli.pipelines, functions)?);
     telemetry::start(&config.deployment.telemetry)?;
     // Before any thread starts: Polars takes the size of its pool from the environment.
     crate::transform::bound_threads(config.deployment.compactor.threads);

@@ -10,7 +10,7 @@ use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
 use regex::Regex;
 
-use super::{DONE, FIRN_YAML, Format, TESTS_FAILED, exit_code};
+use super::{DONE, Format, TESTS_FAILED, exit_code};
 use crate::testing::{self, Options, Paint, Report, Watch};
 
 /// What to test, and how.
@@ -35,7 +35,7 @@ pub struct TestArgs {
 /// Runs tests and prints what became of them.
 pub fn test(
     args: TestArgs,
-    (firn, pipelines): (&Path, &[PathBuf]),
+    (firn, pipelines): (Option<PathBuf>, Vec<PathBuf>),
     functions: Functions,
     format: Format,
 ) -> Result<u8> {
@@ -46,8 +46,7 @@ pub fn test(
         .thread_name("compactor-io")
         .build()
         .map_err(|e| Error::unavailable("cannot start the runtime").with_source(e))?;
-    let paths = if args.paths.is_empty() { pipelines.to_vec() } else { args.paths.clone() };
-    let firn = (firn != Path::new(FIRN_YAML)).then(|| firn.to_owned());
+    let paths = if args.paths.is_empty() { pipelines } else { args.paths.clone() };
     let (filter, update) = (args.filter.clone(), args.update);
     let options = Options { paths, filter, update, at_once: 0, functions, firn };
     runtime.block_on(async {

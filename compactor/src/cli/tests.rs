@@ -44,8 +44,15 @@ async fn ended(dir: &Path, args: &[&str]) -> Result<u8> {
     let places = ["--config".to_owned(), place("firn.yaml"), "--pipelines".to_owned(), place("pipelines")];
     let all = ["compactor".to_owned()].into_iter().chain(places).chain(args.iter().map(|arg| (*arg).to_owned()));
     let cli = Cli::try_parse_from(all).unwrap();
-    let config = Arc::new(config::load(&cli.config, &cli.pipelines).unwrap());
+    let config = Arc::new(config::load(&cli.config.unwrap(), &cli.pipelines).unwrap());
     commands::command(cli.command, cli.output, config, Arc::new(SystemClock)).await
+}
+
+#[test]
+fn a_deployment_that_is_named_is_not_the_default_even_where_the_names_are_alike() {
+    let config = |args: &[&str]| Cli::try_parse_from([&["compactor", "test"], args].concat()).unwrap().config;
+    assert_eq!(config(&[]), None);
+    assert_eq!(config(&["--config", FIRN_YAML]).as_deref(), Some(Path::new(FIRN_YAML)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

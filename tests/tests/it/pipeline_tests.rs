@@ -53,6 +53,23 @@ fn the_exit_code_says_what_came_out() {
 }
 
 #[test]
+fn a_deployment_that_is_named_counts_wherever_the_pipeline_is() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("p.yaml"), PIPELINE).unwrap();
+    std::fs::write(folder.path().join("p.test.yaml"), CASES).unwrap();
+    std::fs::write(elsewhere.path().join("firn.yaml"), "plugins: {bank: {path: gone.wasm}}\n").unwrap();
+    let test = |arguments: &[&str]| {
+        let mut command = Command::new(program("compactor"));
+        command.arg("test").arg(folder.path()).args(arguments).current_dir(elsewhere.path());
+        run_command("compactor", command).unwrap()
+    };
+    assert!(test(&[]).expect(&[0]).unwrap().stdout.contains("1 passed"));
+    // The name is that of the default, which only counts beside a pipeline or its folder.
+    let told = test(&["--config", "firn.yaml"]).expect(&[2]).unwrap().stdout;
+    assert!(told.contains("plugins.bank") && told.contains("gone.wasm cannot be read"), "{told}");
+}
+
+#[test]
 fn a_hundred_cases_pass_in_an_empty_environment() {
     let folder = tempfile::tempdir().unwrap();
     let case = |i: usize| {

@@ -24,7 +24,7 @@ pub struct TestArgs {
     /// Write what comes out into the files as what is expected.
     #[arg(long)]
     update: bool,
-    /// Run again whenever a test, its pipeline or its samples change, until interrupted.
+    /// Run again whenever a test, its pipeline, its samples or plug-ins change, until interrupted.
     #[arg(long)]
     watch: bool,
     /// Write a report as `JUnit` XML.

@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use firn_shared::config::cases::{Case, TestFile};
 use firn_shared::config::domain::Pipeline;
-use firn_shared::config::{load_pipeline, load_tests, with_plugins};
+use firn_shared::config::{load_pipeline, load_tests, plugin_files, with_plugins};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
 use futures::{StreamExt, stream};
@@ -118,6 +118,7 @@ fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(Test
     let tests = load_tests(&report.file).map_err(told)?;
     let firn = options.firn.clone().or_else(|| firn_of(&tests.pipeline));
     report.watch([tests.pipeline.clone()].into_iter().chain(firn.clone()));
+    report.watch(firn.iter().flat_map(|firn| plugin_files(firn)));
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watch(samples.map(|sample| sample.path.clone()));
     report.watch(tests.lookups.iter().map(|lookup| lookup.path.clone()));

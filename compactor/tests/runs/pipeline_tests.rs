@@ -398,6 +398,17 @@ async fn a_change_of_any_file_that_counts_is_noticed() {
     assert!(!watch.has_changed());
     std::fs::write(&kinds, "kind,label\na,B\nb,C\n").unwrap();
     assert!(watch.has_changed());
+    // So does a plug-in, which counts while it is not right yet, too.
+    let place = Place::new(PIPELINE, CASES);
+    let plugin = place.folder.path().join("bank.wasm");
+    std::fs::write(place.folder.path().join("firn.yaml"), "plugins: {bank: {path: bank.wasm}}\n").unwrap();
+    std::fs::write(&plugin, "none").unwrap();
+    let mut watch = Watch::default();
+    let report = place.run(Options::default()).await;
+    watch.hang_on(&report);
+    assert!(report.is_broken() && !watch.has_changed());
+    std::fs::write(&plugin, "another").unwrap();
+    assert!(watch.has_changed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

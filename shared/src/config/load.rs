@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::cases::TestFile;
 use super::check::{self, File};
-use super::domain::{Config, Pipeline};
+use super::domain::{Config, Pipeline, StoreUrl};
 use super::env;
 use super::problems::{Problem, Problems};
 use super::schema;
@@ -121,6 +121,19 @@ pub fn with_plugins(firn: &Path, functions: &Functions) -> std::result::Result<F
         Some(functions) if problems.is_empty() => Ok(functions),
         _ => Err(problems.finish()),
     }
+}
+
+/// The files on this machine that a deployment takes plug-ins from; none where what it says of them is wrong.
+#[must_use]
+pub fn plugin_files(firn: &Path) -> Vec<PathBuf> {
+    let Some((path, text)) = read(firn.to_owned(), &mut Problems::default()) else { return Vec::new() };
+    let (file, yaml) = read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable);
+    let plugins = yaml.and_then(|yaml| check::plugins(&file, &yaml)).unwrap_or_default();
+    let local = plugins.into_iter().filter_map(|plugin| match plugin.file {
+        StoreUrl::File(path) => Some(path),
+        StoreUrl::S3 { .. } => None,
+    });
+    local.collect()
 }
 
 /// Reads and checks a file of tests. `${…}` stays as it is: it may be part of a payload.

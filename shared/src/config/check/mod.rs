@@ -27,6 +27,7 @@ pub(super) use cases::tests;
 pub use columns::{DELETED, DELETED_AT, OPERATION, change_columns, columns_after, decoded_columns, shaped_columns};
 pub(super) use firn::deployment;
 pub(super) use pipeline::{Known, pipeline};
+pub(super) use plugins::plugins;
 pub use table::event_hour_partition;
 
 use super::problems::Problem;

@@ -15,7 +15,7 @@ const MEMORY_MIN: u64 = 1 << 20;
 const MEMORY_MAX: u64 = 4 << 30;
 
 /// The plug-ins, in the order of their names.
-pub(super) fn plugins(file: &File, yaml: &FirnYaml) -> Option<Vec<PluginSpec>> {
+pub(in crate::config) fn plugins(file: &File, yaml: &FirnYaml) -> Option<Vec<PluginSpec>> {
     let (mut out, mut whole) = (Vec::new(), true);
     for (name, yaml) in yaml.plugins.iter().flatten() {
         let path = join("plugins", name);

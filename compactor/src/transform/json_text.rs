@@ -23,6 +23,7 @@ use firn_shared::types::LogicalType;
 pub struct Writer<'a> {
     nulls: Option<NullBuffer>,
     values: Values<'a>,
+    exact: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +51,19 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// `Bug` when it holds others.
     pub fn new(logical: &LogicalType, array: &'a ArrayRef) -> Result<Self> {
+        Self::with(logical, array, false)
+    }
+
+    /// As [`Self::new`], but values that have no form of their own in JSON, infinities and NaN, or the same as null, a null in
+    /// `json`, are written in one that is no JSON: different values have different texts.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn exact(logical: &LogicalType, array: &'a ArrayRef) -> Result<Self> {
+        Self::with(logical, array, true)
+    }
+
+    fn with(logical: &LogicalType, array: &'a ArrayRef, exact: bool) -> Result<Self> {
         let other = || Error::bug(format!("an array of {} is written as {logical}", array.data_type()));
         let values = match logical {
             LogicalType::Boolean => array.as_boolean_opt().map(Values::Boolean),
@@ -69,22 +83,22 @@ impl<'a> Writer<'a> {
             LogicalType::Binary => array.as_binary_opt().map(Values::Binary),
             LogicalType::List(element) => {
                 let list = array.as_list_opt::<i32>().ok_or_else(other)?;
-                Some(Values::List(list.offsets(), Box::new(Self::new(element, list.values())?)))
+                Some(Values::List(list.offsets(), Box::new(Self::with(element, list.values(), exact)?)))
             }
             LogicalType::Map(value) => {
                 let map = array.as_map_opt().ok_or_else(other)?;
                 let keys = map.keys().as_string_opt().ok_or_else(other)?;
-                Some(Values::Map(map.offsets(), keys, Box::new(Self::new(value, map.values())?)))
+                Some(Values::Map(map.offsets(), keys, Box::new(Self::with(value, map.values(), exact)?)))
             }
             LogicalType::Struct(fields) => {
                 let parts = array.as_struct_opt().ok_or_else(other)?;
                 let field = |(field, array): (&firn_shared::types::StructField, &'a ArrayRef)| {
-                    Ok((field.name.clone(), Self::new(&field.r#type, array)?))
+                    Ok((field.name.clone(), Self::with(&field.r#type, array, exact)?))
                 };
                 Some(Values::Struct(fields.iter().zip(parts.columns()).map(field).collect::<Result<_>>()?))
             }
         };
-        Ok(Self { nulls: array.logical_nulls(), values: values.ok_or_else(other)? })
+        Ok(Self { nulls: array.logical_nulls(), values: values.ok_or_else(other)?, exact })
     }
 
     /// Appends the value of a row.
@@ -98,6 +112,9 @@ impl<'a> Writer<'a> {
             Values::Boolean(a) => write!(out, "{}", a.value(row)),
             Values::Int(a) => write!(out, "{}", a.value(row)),
             Values::Long(a) => write!(out, "{}", a.value(row)),
+            Values::Float(a) if self.exact && !a.value(row).is_finite() => write!(out, "{}", a.value(row)),
+            Values::Double(a) if self.exact && !a.value(row).is_finite() => write!(out, "{}", a.value(row)),
+            Values::Json(a) if self.exact && a.value(row).trim() == "null" => write!(out, "json null"),
             Values::Float(a) => float(a.value(row).is_finite(), serde_json::to_string(&a.value(row)), out),
             Values::Double(a) => float(a.value(row).is_finite(), serde_json::to_string(&a.value(row)), out),
             Values::Decimal(a) => write!(out, "{}", a.value_as_string(row)),

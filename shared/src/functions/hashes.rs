@@ -31,9 +31,10 @@ pub const HASH_BUCKET: Function =
 /// `fingerprint`
 pub const FINGERPRINT: Function = Function::new(
     "fingerprint",
-    "One hash over several columns, as 32 hexadecimal digits (BLAKE3): equal exactly where all values are equal.",
+    "One hash over several columns, as 32 hexadecimal digits (BLAKE3): equal exactly where all values are equal. JSON is compared \
+     as text, maps in the order that they have; 0.0 and -0.0 differ.",
     Shape::Combine(Takes::Any, Gives::Text),
 )
 .of(Family::Hashes)
-.nulls(Nulls::Own("a null counts as a value of its own; the result is never null"))
+.nulls(Nulls::Own("a null counts as a value of its own, and a null in `json` as another; the result is never null"))
 .example("fingerprint: {columns: [name, street, city], as: address_key}");

@@ -49,7 +49,7 @@ fn hash_bucket(call: &Call<'_>) -> Result<Work, Misfit> {
 
 /// One text for the values of each row of a batch, the same for the same values in every release.
 pub fn rows(batch: &Batch<'_>, mut each: impl FnMut(usize, &str)) -> Result<()> {
-    let writers = batch.columns.iter().map(|column| Writer::new(column.r#type, column.array));
+    let writers = batch.columns.iter().map(|column| Writer::exact(column.r#type, column.array));
     let writers: Vec<Writer<'_>> = writers.collect::<Result<_>>()?;
     let mut text = String::new();
     for row in 0..batch.rows {
@@ -74,4 +74,30 @@ fn fingerprint(_: &Call<'_>) -> Result<Work, Misfit> {
         })?;
         Ok(Made::one(Arc::new(out.finish())))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Array, Float64Array, StringArray};
+
+    use super::*;
+    use crate::transform::kernel::Column;
+
+    fn texts(r#type: &str, array: ArrayRef) -> Vec<String> {
+        let r#type = r#type.parse().unwrap();
+        let (rows, columns) = (array.len(), [Column { name: "v", r#type: &r#type, array: &array }]);
+        let mut texts = Vec::new();
+        super::rows(&Batch { columns: &columns, rows }, |_, text| texts.push(text.to_owned())).unwrap();
+        texts
+    }
+
+    #[test]
+    fn values_that_json_writes_alike_have_texts_of_their_own() {
+        let doubles = [Some(f64::NAN), Some(f64::INFINITY), Some(f64::NEG_INFINITY), None, Some(1.5)];
+        let doubles = texts("double", Arc::new(Float64Array::from(doubles.to_vec())));
+        assert_eq!(doubles, ["NaN,", "inf,", "-inf,", "null,", "1.5,"]);
+        let json =
+            texts("json", Arc::new(StringArray::from(vec![Some("null"), None, Some("[null]"), Some("\"null\"")])));
+        assert_eq!(json, ["json null,", "null,", "[null],", "\"null\","]);
+    }
 }

@@ -8,8 +8,8 @@
 //! | int, long | decimal digits |
 //! | float, double | shortest digits that read back: `1.0`, `0.1`, `1e21` |
 //! | decimal(p,s) | all digits of the scale: `12.30` |
-//! | date, time | `2026-11-26`, `17:03:04.5` |
-//! | timestamp, timestamptz | `2026-11-26T17:03:04.5`, with `Z` for timestamptz |
+//! | date, time | `2026-11-26`, `17:03:04.500` |
+//! | timestamp, timestamptz | `2026-11-26T17:03:04.500`, with `Z` for timestamptz |
 //! | binary | base64 |
 //! | list, map, struct | JSON without blanks; numbers and booleans bare, everything else quoted |
 

@@ -471,7 +471,10 @@ pub(super) fn check_landing(file: &File, ingestion: &Ingestion, outputs: &[(Stri
         if decoded_name(output, column).is_none() {
             file.report(
                 &name,
-                format!("with `protectAt: landing`, steps find ciphertext in `{column}`; only `rename` may touch it"),
+                format!(
+                    "with `protectAt: landing`, steps find ciphertext in `{column}`; only those that arrange columns may \
+                     touch it: `rename`, `select`, `reorder`, `drop`, `copy`"
+                ),
             );
         }
         for (what, place) in [("eventName", ingestion.event_name.as_ref()), ("eventTime.path", event_time(ingestion))] {

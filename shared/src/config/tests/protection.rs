@@ -290,7 +290,10 @@ fn landing_protects_only_what_nobody_touches_first() {
     let landing = |pipeline: String| pipeline.replace("outsourcingUnit:", "  protectAt: landing\noutsourcingUnit:");
     let mail = entry("name: mail, protect: encrypt");
     let answer = pii_with(&mail, landing);
-    assert!(answer.contains("steps find ciphertext in `mail`; only `rename` may touch it"), "{answer}");
+    assert!(
+        answer.contains("steps find ciphertext in `mail`; only those that arrange columns may touch it"),
+        "{answer}"
+    );
     let untouched = |pipeline: String| landing(pipeline.replace("\n      - lower: {column: mail}", ""));
     assert_eq!(pii_with(&mail, untouched), "passes");
     let answer = pii_with(&entry("name: at, protect: token"), |p| untouched(p).replace("[hour(at)]", "[]"));

@@ -119,6 +119,16 @@ impl Arg {
     pub const fn default(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Self {
         Self { name, kind, need: Need::Default(default), about }
     }
+
+    /// What it is when it is left out, as one writes it: text is in quotes unless it is a plain word.
+    #[must_use]
+    pub fn default_text(&self) -> Option<&'static str> {
+        let Need::Default(json) = self.need else { return None };
+        let text = json.trim_matches('"');
+        let plain =
+            text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(|c| c.is_ascii_alphanumeric());
+        Some(if plain && !matches!(text, "null" | "true" | "false") { text } else { json })
+    }
 }
 
 /// The arguments of a step: as given, and typed with defaults filled in.

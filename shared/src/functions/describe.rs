@@ -1,8 +1,10 @@
-//! `docs/functions.md`, out of the table.
+//! What a function is, in words: `docs/functions.md` out of the table, and the same for `compactor functions`.
 
 use std::fmt::Write;
 
-use super::{BUILT_IN, Family, Function, Need, Nulls, Shape};
+use serde::Serialize;
+
+use super::{Arg, BUILT_IN, Family, Function, Need, Nulls, Shape};
 
 const PREAMBLE: &str = "# Functions
 
@@ -36,37 +38,107 @@ fn heading(page: &mut String, family: Family) {
     let _ = writeln!(page, "\n## {family}");
 }
 
-fn describe(page: &mut String, function: &Function) {
-    let _ = writeln!(page, "\n### `{}`\n\n{}\n\n```yaml\n- {}\n```\n", function.name, function.about, function.example);
-    let _ = writeln!(page, "| argument | what it is | meaning |\n| --- | --- | --- |");
-    for arg in function.all_args() {
-        let (must, default) = match arg.need {
-            Need::Required => ("**", String::new()),
-            Need::Optional => ("", String::new()),
-            Need::Default(default) => ("", format!(" Default {}.", default.trim_matches('"'))),
+/// A function in words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
+    /// The key of a step.
+    pub name: &'static str,
+    /// What it is listed under.
+    pub family: String,
+    /// What it does.
+    pub about: &'static str,
+    /// A step as one writes it, if somebody has shown it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub example: &'static str,
+    /// Its arguments, in order.
+    pub arguments: Vec<Argument>,
+    /// The type of its result, where that is one thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gives: Option<String>,
+    /// What becomes of nulls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nulls: Option<String>,
+    /// Which values reject their record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejects: Option<&'static str>,
+}
+
+/// An argument in words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Argument {
+    /// Its key.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: String,
+    /// Whether it must be given.
+    pub required: bool,
+    /// What it means.
+    pub about: &'static str,
+    /// What it is when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<&'static str>,
+}
+
+impl From<Arg> for Argument {
+    fn from(arg: Arg) -> Self {
+        let (required, default) = (matches!(arg.need, Need::Required), arg.default_text());
+        Self { name: arg.name, kind: arg.kind.words(), required, about: arg.about, default }
+    }
+}
+
+impl From<&Function> for Description {
+    fn from(function: &Function) -> Self {
+        let gives = match function.shape {
+            Shape::Map(_, gives) | Shape::Combine(_, gives) | Shape::Named(gives) => Some(gives.to_string()),
+            _ => None,
         };
-        let kind = arg.kind.words().replace('|', "\\|");
-        let _ = writeln!(page, "| {must}`{}`{must} | {kind} | {}{default} |", arg.name, arg.about.replace('|', "\\|"));
-    }
-    page.push('\n');
-    match function.shape {
-        Shape::Map(_, gives) | Shape::Combine(_, gives) | Shape::Named(gives) => {
-            let _ = writeln!(page, "- Gives {gives}.");
+        Self {
+            name: function.name,
+            family: function.family.to_string(),
+            about: function.about,
+            example: function.example,
+            arguments: function.all_args().map(Argument::from).collect(),
+            gives,
+            nulls: nulls(function),
+            rejects: (!function.rejects.is_empty()).then_some(function.rejects),
         }
-        _ => {}
     }
+}
+
+fn nulls(function: &Function) -> Option<String> {
     let computes = !matches!(function.shape, Shape::Layout(_) | Shape::Keep(_));
     match function.nulls {
-        Nulls::Stay if computes => page.push_str("- Null stays null; nothing else becomes null.\n"),
-        Nulls::Stay => {}
-        Nulls::Made(which) => {
-            let _ = writeln!(page, "- Null stays null. Becomes null: {which}.");
-        }
-        Nulls::Own(rule) => {
-            let _ = writeln!(page, "- Nulls: {rule}.");
-        }
+        Nulls::Stay => computes.then(|| "Null stays null; nothing else becomes null.".to_owned()),
+        Nulls::Made(which) => Some(format!("Null stays null. Becomes null: {which}.")),
+        Nulls::Own(rule) => Some(format!("Nulls: {rule}.")),
     }
-    if !function.rejects.is_empty() {
-        let _ = writeln!(page, "- Rejects the record of: {}.", function.rejects);
+}
+
+impl Description {
+    /// What else there is to say, a sentence each.
+    #[must_use]
+    pub fn rules(&self) -> Vec<String> {
+        let gives = self.gives.iter().map(|gives| format!("Gives {gives}."));
+        let rejects = self.rejects.iter().map(|which| format!("Rejects the record of: {which}."));
+        gives.chain(self.nulls.clone()).chain(rejects).collect()
+    }
+}
+
+fn describe(page: &mut String, function: &Function) {
+    let described = Description::from(function);
+    let Description { name, about, example, .. } = &described;
+    let _ = writeln!(page, "\n### `{name}`\n\n{about}\n\n```yaml\n- {example}\n```\n");
+    let _ = writeln!(page, "| argument | what it is | meaning |\n| --- | --- | --- |");
+    for Argument { name, kind, required, about, default } in &described.arguments {
+        let must = if *required { "**" } else { "" };
+        let default = default.map_or_else(String::new, |default| format!(" Default `{default}`."));
+        let (kind, about) = (kind.replace('|', "\\|"), about.replace('|', "\\|"));
+        let _ = writeln!(page, "| {must}`{name}`{must} | {kind} | {about}{default} |");
+    }
+    page.push('\n');
+    for rule in described.rules() {
+        let _ = writeln!(page, "- {rule}");
     }
 }

@@ -34,7 +34,7 @@ use std::any::Any;
 use std::fmt;
 
 pub use args::{Arg, Args, Kind, Need, Value};
-pub use describe::reference;
+pub use describe::{Argument, Description, reference};
 pub use plan::{Columns, Plan, Planned, Planner, Source, columns_here, origins, steps};
 pub(crate) use schema::add_steps;
 pub use takes::{Gives, Takes};

@@ -1,7 +1,7 @@
 //! Numbers.
 
 use super::takes::Misfit;
-use super::{Arg, Args, Family, Function, Gives, Kind, Nulls, Planner, Shape, Takes};
+use super::{Arg, Args, Family, Function, Gives, Kind, Nulls, Shape, Takes};
 use crate::types::LogicalType;
 
 /// This family.
@@ -119,14 +119,13 @@ pub const PRODUCT: Function =
 const SIDES: &[Arg] = &[
     Arg::required("left", Kind::Column(Takes::Number), "The first column."),
     Arg::required("right", Kind::Column(Takes::Number), "The second column."),
-    Arg::required("as", Kind::NewColumn, "The result, a new column."),
 ];
 
 /// `subtract`
 pub const SUBTRACT: Function = Function::new(
     "subtract",
     "left − right, exactly unless one is a float; types as for `sum`.",
-    Shape::Make(subtract),
+    Shape::Named(Gives::With(EXACT, sum_type)),
 )
 .of(Family::Numbers)
 .args(SIDES)
@@ -134,32 +133,13 @@ pub const SUBTRACT: Function = Function::new(
 .rejects("a difference beyond the range of the result")
 .example("subtract: {left: gross, right: tax, as: net}");
 
-fn subtract(p: &mut Planner<'_>) -> Option<()> {
-    sides(p, Gives::With(EXACT, sum_type))
-}
-
 /// `divide`
-pub const DIVIDE: Function = Function::new("divide", "left ÷ right, as a double.", Shape::Make(divide))
+pub const DIVIDE: Function = Function::new("divide", "left ÷ right, as a double.", Shape::Named(Gives::Double))
     .of(Family::Numbers)
     .args(SIDES)
     .nulls(Nulls::Own("null where a column is null"))
     .rejects("a division by zero, and a quotient beyond the range of double")
     .example("divide: {left: revenue, right: orders, as: average}");
-
-fn divide(p: &mut Planner<'_>) -> Option<()> {
-    sides(p, Gives::Double)
-}
-
-fn sides(p: &mut Planner<'_>, gives: Gives) -> Option<()> {
-    let to = p.args.opt_text("as")?.to_owned();
-    let (left, right) = (p.read("left"), p.read("right"));
-    let r#type = match (left, right) {
-        (Some(left), Some(right)) => p.given(gives, &[left, right]),
-        _ => gives.fixed(p.args),
-    };
-    p.add("as", &to, r#type);
-    left.and(right).map(drop)
-}
 
 fn sum_type(reads: &[LogicalType], _: &Args) -> Result<LogicalType, Misfit> {
     let scales = reads.iter().map(scale_of);

@@ -44,7 +44,8 @@ fn columns(p: &mut Planner<'_>) -> Option<()> {
 /// `sample`
 pub const SAMPLE: Function = Function::new(
     "sample",
-    "Keeps a share of the rows, chosen by a hash of columns: the same values always fare the same, in every table. Others are counted under `name`.",
+    "Keeps a share of the rows, chosen by a hash of columns: the same values always fare the same, in every table. Others are \
+     counted under `name`.",
     Shape::Keep(by),
 )
 .of(Family::Rows)
@@ -60,13 +61,20 @@ pub const SAMPLE: Function = Function::new(
 /// `dedup`
 pub const DEDUP: Function = Function::new(
     "dedup",
-    "Of rows of one commit that are equal in some columns, keeps one; others are counted under `name`. Which one stays is chance where they come from several partitions or event hours. Tables of mode `upsert` need no such step.",
+    "Of rows of one commit that are equal in some columns, keeps one; others are counted under `name`. Which one stays is \
+     chance where they come from several partitions or event hours. Tables of mode `upsert` and change events refuse it: there \
+     versions decide which row stays.",
     Shape::Keep(by),
 )
 .of(Family::Rows)
 .args(&[
     Arg::required("by", Kind::Columns(Takes::Any), "The columns that make rows equal."),
-    Arg::default("limit", Kind::Int(1, 50_000_000), "2000000", "Different rows a commit may have (20 to 40 bytes each); more end the run."),
+    Arg::default(
+        "limit",
+        Kind::Int(1, 50_000_000),
+        "2000000",
+        "Different rows a commit may have (40 bytes each of `compactor.memory`); more end the run.",
+    ),
     Arg::default("name", Kind::Text, "\"duplicate\"", "The reason under which rows left out are counted."),
 ])
 .nulls(Nulls::Own("a null counts as a value"))

@@ -36,14 +36,10 @@ fn arguments(function: &Function) -> Json {
     let (mut properties, mut required) = (Map::new(), Vec::new());
     for arg in function.all_args() {
         let mut schema = kind(arg.kind);
-        let default = match arg.need {
-            Need::Required => {
-                required.push(arg.name);
-                String::new()
-            }
-            Need::Optional => String::new(),
-            Need::Default(default) => format!(" (default {})", default.trim_matches('"')),
-        };
+        if matches!(arg.need, Need::Required) {
+            required.push(arg.name);
+        }
+        let default = arg.default_text().map_or_else(String::new, |default| format!(" (default `{default}`)"));
         schema["description"] = format!("{}{default}", arg.about).into();
         properties.insert(arg.name.to_owned(), schema);
     }

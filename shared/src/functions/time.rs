@@ -1,6 +1,8 @@
 //! Dates and times. All of it is the Gregorian calendar; nothing looks at the clock.
 
-use super::{Arg, Family, Function, Gives, Kind, Nulls, Planner, Shape, Takes};
+use super::takes::Misfit;
+use super::{Arg, Args, Family, Function, Gives, Kind, Nulls, Shape, Takes};
+use crate::types::LogicalType;
 
 /// This family.
 pub const ALL: &[Function] =
@@ -121,20 +123,23 @@ pub const SHIFT: Function = Function::map(
 pub const DIFFERENCE: Function = Function::new(
     "timeDifference",
     "Whole units from one time to another, rounded down; negative when the other is earlier.",
-    Shape::Make(difference),
+    Shape::Named(Gives::With("long", between)),
 )
 .of(Family::Time)
 .args(&[
     Arg::required("from", Kind::Column(Takes::Calendar), "The first time."),
     Arg::required("to", Kind::Column(Takes::Calendar), "The other time, of the same type."),
     Arg::default("unit", Kind::Word(FIXED), "\"second\"", "The unit."),
-    Arg::required("as", Kind::NewColumn, "The result, a new column of long."),
 ])
 .nulls(Nulls::Own("null where one of them is null"))
 .example("timeDifference: {from: ordered_at, to: shipped_at, unit: hour, as: hours_to_ship}");
 
-fn difference(p: &mut Planner<'_>) -> Option<()> {
-    two_times(p, "from", "to", Gives::Long)
+/// Times are compared with their like.
+fn between(reads: &[LogicalType], _: &Args) -> Result<LogicalType, Misfit> {
+    match reads {
+        [from, to] if from != to => Err(("to", format!("is {to}, but `from` is {from}; cast one of them first"))),
+        _ => Ok(LogicalType::Long),
+    }
 }
 
 /// `age`
@@ -142,31 +147,12 @@ pub const AGE: Function = Function::new(
     "age",
     "Full years from a date of birth to another date or time of the record; there is no age `now`, because the same record \
      must give the same row again.",
-    Shape::Make(age),
+    Shape::Named(Gives::Int),
 )
 .of(Family::Time)
 .args(&[
     Arg::required("born", Kind::Column(Takes::Calendar), "The date of birth."),
     Arg::required("at", Kind::Column(Takes::Calendar), "The date or time at which the age is asked for."),
-    Arg::required("as", Kind::NewColumn, "The result, a new column of int."),
 ])
 .nulls(Nulls::Own("null where one of them is null"))
 .example("age: {born: birth_date, at: created_at, as: age}");
-
-fn age(p: &mut Planner<'_>) -> Option<()> {
-    two_times(p, "born", "at", Gives::Int)
-}
-
-fn two_times(p: &mut Planner<'_>, one: &str, other: &str, gives: Gives) -> Option<()> {
-    let to = p.args.opt_text("as")?.to_owned();
-    let (first, second) = (p.read(one), p.read(other));
-    if let (Some(first), Some(second), "from") = (first, second, one) {
-        let types = (p.type_at(first).clone(), p.type_at(second).clone());
-        if types.0 != types.1 {
-            p.report(other, format!("is {}, but `{one}` is {}; cast one of them first", types.1, types.0));
-        }
-    }
-    let r#type = gives.fixed(p.args);
-    p.add("as", &to, r#type);
-    first.and(second).map(drop)
-}

@@ -100,7 +100,8 @@ pub const PARSE_DATE: Function = Function::map(
 .rejects("text that none of the forms fits")
 .example("parseDate: {column: born, formats: ['%d.%m.%Y', '%Y-%m-%d']}");
 
-const FORMATS: &str = "Forms in order: `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, or strftime patterns.";
+const FORMATS: &str = "Forms in order: `rfc3339`, `epochSeconds`, `epochMillis`, `epochMicros`, `epochNanos`, `epochDays`, or \
+                       strftime patterns.";
 
 /// `parseDecimal`
 pub const PARSE_DECIMAL: Function = Function::map(

@@ -59,7 +59,12 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
         Command::Inspect { what, which } => inspect::inspect(&open().await?, &which, what, format).await,
         Command::Pii { command } => pii::command(&open().await?, command, format).await,
         Command::Grants { dry_run } => grants::grants(&config, dry_run, format).await,
-        Command::Bench { .. } | Command::Completions { .. } | Command::Test(_) => Ok(DONE),
+        // Carried out before the configuration is read.
+        Command::Bench { .. }
+        | Command::Completions { .. }
+        | Command::Test(_)
+        | Command::Functions { .. }
+        | Command::Schema { .. } => Ok(DONE),
     }
 }
 

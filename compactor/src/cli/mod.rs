@@ -1,5 +1,5 @@
-//! `compactor run | reprocess | maintain | plan | ddl | reconcile | erase | check | test | pii | grants | config show |
-//! inspect | bench | completions`.
+//! `compactor run | reprocess | maintain | plan | explain | ddl | reconcile | erase | check | test | functions | schema | pii |
+//! grants | config show | inspect | bench | completions`.
 //!
 //! Arguments are declared here, [`commands`] carries them out, [`inspect`] shows a table. What a command found, or why it
 //! did not, is collected table by table ([`findings`]) and printed on standard output, for people or as JSON; logs and errors
@@ -10,6 +10,7 @@ mod commands;
 mod erase;
 mod explain;
 mod findings;
+mod functions;
 mod grants;
 mod inspect;
 mod pii;
@@ -173,8 +174,19 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Run the tests of pipelines (`*.test.yaml`), without any server.
+    /// Run the tests of pipelines (`*.test.yaml`), without any server; only plug-ins and look-up files may be in a store.
     Test(test::TestArgs),
+    /// List the functions that steps may call, those of plug-ins in firn.yaml among them, or describe one.
+    Functions {
+        /// The function to describe.
+        name: Option<String>,
+    },
+    /// Print a JSON Schema for editors, with the functions of this program and of plug-ins in firn.yaml.
+    Schema {
+        /// Of which file.
+        #[arg(value_enum)]
+        what: functions::What,
+    },
     /// Show the configuration as it is understood.
     Config {
         #[command(subcommand)]
@@ -260,6 +272,10 @@ fn execute(cli: Cli, functions: &Functions) -> Result<u8> {
         Command::Test(args) => {
             return test::test(args, (cli.config, cli.pipelines), functions.clone(), cli.output);
         }
+        Command::Functions { name } => {
+            return functions::functions(cli.config.as_deref(), name.as_deref(), functions, cli.output);
+        }
+        Command::Schema { what } => return functions::schema(cli.config.as_deref(), what, functions),
         Command::Bench { command } => {
             return match bench::run(command) {
                 Ok(()) => Ok(DONE),

@@ -13,11 +13,21 @@ pub fn firn() -> Value {
     titled(schemars::schema_for!(FirnYaml), "firn.yaml")
 }
 
-/// The schema of `pipelines/*.yaml`, with steps that call these functions.
+/// The schema of `pipelines/*.yaml`, with steps that call these functions or, under a name with a dot, others.
 #[must_use]
 pub fn pipeline(functions: &Functions) -> Value {
+    with_steps(functions, true)
+}
+
+/// As [`pipeline`], with steps that call these functions and no others.
+#[must_use]
+pub fn pipeline_of_program(functions: &Functions) -> Value {
+    with_steps(functions, false)
+}
+
+fn with_steps(functions: &Functions, open: bool) -> Value {
     let mut schema = titled(schemars::schema_for!(PipelineYaml), "Firn pipeline");
-    crate::functions::add_steps(&mut schema, functions);
+    crate::functions::add_steps(&mut schema, functions, open);
     schema.sort_all_objects();
     schema
 }

@@ -40,6 +40,7 @@ pub(crate) use schema::add_steps;
 pub use takes::{Gives, Takes};
 
 use crate::config::domain::{PluginSpec, S3Options};
+use crate::cursor::did_you_mean;
 use crate::ids::PluginName;
 
 /// What a step calls.
@@ -346,5 +347,14 @@ impl Functions {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'static Function> {
         self.iter().find(|function| function.name == name)
+    }
+
+    /// The function of this name, which must be there.
+    ///
+    /// # Errors
+    /// `Config`, with the name that comes near.
+    pub fn named(&self, name: &str) -> crate::error::Result<&'static Function> {
+        let hint = || did_you_mean(name, self.iter().map(|function| function.name));
+        self.get(name).ok_or_else(|| crate::error::Error::config(format!("no function `{name}`{}", hint())))
     }
 }

@@ -7,8 +7,8 @@ use super::{Function, Functions, Kind, Need};
 /// The name of the definition that stands for a step.
 const STEP: &str = "StepYaml";
 
-/// Puts the functions into the place that the schema of a pipeline keeps for steps.
-pub(crate) fn add_steps(schema: &mut Json, functions: &Functions) {
+/// Puts the functions into the place that the schema of a pipeline keeps for steps; `open` for those of other programs, too.
+pub(crate) fn add_steps(schema: &mut Json, functions: &Functions, open: bool) {
     let mut choices = Vec::new();
     for function in functions.iter() {
         let definition = format!("{}Step", function.name);
@@ -21,14 +21,16 @@ pub(crate) fn add_steps(schema: &mut Json, functions: &Functions) {
         }));
         schema["$defs"][definition] = arguments(function);
     }
-    choices.push(json!({
-        "type": "object",
-        "description": "A function of your own.",
-        "patternProperties": {"^[A-Za-z0-9_]+\\.[A-Za-z0-9_]+$": {"type": "object"}},
-        "minProperties": 1,
-        "maxProperties": 1,
-        "additionalProperties": false,
-    }));
+    if open {
+        choices.push(json!({
+            "type": "object",
+            "description": "A function of your own.",
+            "patternProperties": {"^[A-Za-z0-9_]+\\.[A-Za-z0-9_]+$": {"type": "object"}},
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": false,
+        }));
+    }
     schema["$defs"][STEP] = json!({"description": "A step: one key that names its function.", "oneOf": choices});
 }
 

@@ -29,6 +29,18 @@ fn the_program_knows_the_functions_and_plans_with_them() {
     assert_eq!((step["function"].as_str(), step["columns"][4]["type"].as_str()), (Some("acme.ratio"), Some("double")));
     let (code, out, err) = run(&["explain"]);
     assert!(code == Some(0) && out.contains("+rate double"), "{out}{err}");
+    let (code, out, err) = run(&["functions", "acme.ratio", "--output", "json"]);
+    let described: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+    assert_eq!((code, described["arguments"][1]["name"].as_str()), (Some(0), Some("whole")), "{out}");
+    let (code, out, err) = run(&["functions"]);
+    assert!(code == Some(0) && out.contains("\n  acme.iban ") && out.contains("\n  lower "), "{out}{err}");
+    let (code, _, err) = run(&["functions", "acme.ibna"]);
+    assert!(code == Some(2) && err.contains("did you mean `acme.iban`?"), "{err}");
+    let (code, out, err) = run(&["schema", "pipeline"]);
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}{err}"));
+    assert_eq!((code, &schema["$defs"]["acme.ratioStep"]["required"][0]), (Some(0), &serde_json::json!("part")));
+    let (code, out, err) = run(&["completions", "bash"]);
+    assert!(code == Some(0) && out.contains("functions") && out.contains("key-ring"), "{err}");
     let (code, out, err) = run(&["test"]);
     assert!(code == Some(0) && out.contains("\n1 passed ("), "{out}{err}");
 }

@@ -9,6 +9,8 @@
 mod column;
 pub mod fixed;
 mod held;
+#[cfg(test)]
+mod landed_tests;
 mod text;
 
 pub use held::{at_most, holds};
@@ -105,7 +107,7 @@ impl Protector {
         }
         let mut works = Vec::new();
         for (protection, place) in protections.iter().zip(&protected) {
-            let treatment = Treatment::new(protection, keys, &place.column).await?;
+            let treatment = Treatment::new(protection, keys, &place.column).await?.for_values(place.value);
             if treatment.keeps() {
                 continue;
             }

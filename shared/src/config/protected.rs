@@ -305,6 +305,25 @@ fn many(r#type: Option<&LogicalType>, path: &[PathStep]) -> Vec<Many> {
     own.into_iter().chain(many(inner, rest)).collect()
 }
 
+/// The type at the end of a way into a value.
+fn inner<'a>(r#type: &'a LogicalType, path: &[PathStep]) -> Option<&'a LogicalType> {
+    let Some((step, rest)) = path.split_first() else { return Some(r#type) };
+    match (step, r#type) {
+        (PathStep::Each, LogicalType::List(of) | LogicalType::Map(of)) => inner(of, rest),
+        (PathStep::Field(name), LogicalType::Struct(fields)) => {
+            fields.iter().find(|field| field.name == *name).and_then(|field| inner(&field.r#type, rest))
+        }
+        _ => None,
+    }
+}
+
+/// The type of what a protection takes, as it is before; `None` where there is no such value.
+#[must_use]
+pub fn value_type(output: &Output, path: &ColumnPath) -> Option<LogicalType> {
+    let column = shaped_columns(output).into_iter().find(|column| column.name == path.column)?;
+    inner(&column.r#type, &path.inside).cloned()
+}
+
 /// What of an output's payloads is protected, for [`crate::crypto::Guard`].
 #[must_use]
 pub fn protected(output: &Output) -> Vec<Protected> {
@@ -327,6 +346,10 @@ pub fn protected(output: &Output) -> Vec<Protected> {
                 places: rows(output.format).iter().filter_map(of).collect(),
                 many: many(type_of(&protection.path.column), &protection.path.inside),
                 naming: protection.subject.as_ref().map(|name| naming(name.as_str())).unwrap_or_default(),
+                value: type_of(&protection.path.column)
+                    .and_then(|column| inner(column, &protection.path.inside))
+                    .map(Naming::of)
+                    .unwrap_or_default(),
                 traced: source(output, &protection.path.column).is_some(),
             }
         })

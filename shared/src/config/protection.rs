@@ -105,6 +105,12 @@ impl Protection {
         self.how == Protect::Encrypt
     }
 
+    /// Whether equal values stay equal: in the column itself, or in the token beside it.
+    #[must_use]
+    pub fn makes_token(&self) -> bool {
+        self.token || matches!(self.how, Protect::Token | Protect::Hash)
+    }
+
     /// The name of the column or field that holds the token.
     #[must_use]
     pub fn token_name(&self) -> String {

@@ -262,6 +262,7 @@ mod tests {
             places: vec![(steps(value), Some(steps(of)))],
             many: Vec::new(),
             naming,
+            value: Naming::Text,
             traced: true,
         };
         Eraser::new(subject(text), &[Erasable::of(&protected).unwrap()]).unwrap()

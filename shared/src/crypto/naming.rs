@@ -15,7 +15,7 @@ use crate::types::LogicalType;
 /// How a payload begins that was sealed as a whole.
 pub(super) const SEALED: &[u8] = b"{\"_firn_sealed\":\"";
 
-/// How a column writes a data subject.
+/// How a column writes a data subject, or any other value of which tokens are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Naming {
@@ -39,7 +39,7 @@ impl Naming {
         }
     }
 
-    /// The text of which the subject's names are made, however the subject is written.
+    /// The text of which a subject's names and a value's token are made, however it is written.
     #[must_use]
     pub fn canonical(self, text: &str) -> Cow<'_, str> {
         match self {
@@ -264,12 +264,14 @@ fn integer(text: &str) -> Option<String> {
     }
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_end_matches('0');
+    // Nothing to any power, also to one that no number here holds.
+    let power = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    if significant.is_empty() && !power.is_empty() && power.bytes().all(|b| b.is_ascii_digit()) {
+        return Some("0".to_owned());
+    }
     let zeros = exponent.parse::<i64>().ok()?.checked_add((digits.len() - significant.len()) as i64)?;
     let zeros = usize::try_from(zeros - fraction.len() as i64).ok().filter(|zeros| *zeros <= DIGITS_MAX);
     let digits = significant.trim_start_matches('0');
-    if digits.is_empty() {
-        return Some("0".to_owned());
-    }
     Some(format!("{sign}{digits}{}", "0".repeat(zeros?)))
 }
 
@@ -344,6 +346,9 @@ pub(super) mod tests {
             ("-70.0e-1", Some("-7")),
             ("1.05e3", Some("1050")),
             ("0.000", Some("0")),
+            ("-0e99999999999999999999", Some("0")),
+            ("1e99999999999999999999", None),
+            ("0e", None),
             ("7.5", None),
             ("1e400", None),
             ("x", None),

@@ -46,6 +46,8 @@ pub struct Protected {
     pub many: Vec<Many>,
     /// How the subject's column writes whom it names.
     pub naming: Naming,
+    /// How the value itself is written.
+    pub value: Naming,
     /// Whether these places are all there are; else the value may be anywhere in the payload.
     pub traced: bool,
 }
@@ -119,7 +121,8 @@ impl Guard {
         let (mut places, mut treatments, mut works) = (Places::default(), Vec::new(), Vec::new());
         let mut taken: Vec<&Vec<PathStep>> = Vec::new();
         for one in &protected {
-            let treatment = Treatment::new(&one.protection, keys, &one.column).await?.in_text();
+            let treatment = Treatment::new(&one.protection, keys, &one.column).await?;
+            let treatment = treatment.in_text().for_values(one.value);
             for (path, subject) in &one.places {
                 // Two tables may protect the same value, in the same way: then once is enough.
                 if taken.contains(&path) {

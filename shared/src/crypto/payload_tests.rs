@@ -25,6 +25,7 @@ fn protected(path: &str, how: Protect, change: impl FnOnce(&mut Protection)) -> 
         places: vec![(steps(&path), subject)],
         many: Vec::new(),
         naming: Naming::Number,
+        value: Naming::Text,
         traced: true,
         protection,
     }

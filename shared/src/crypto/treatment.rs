@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::keys::{Key, Keys};
 use super::mask::{Redactor, mask};
+use super::naming::Naming;
 use super::seal::{DataKey, Sealer};
 use super::token::TokenKey;
 use crate::config::domain::{Encoding, Mask, Protect, Protection};
@@ -74,6 +75,17 @@ impl Treatment {
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// The same for values that are written like this: equal ones have equal tokens, however they are written.
+    #[must_use]
+    pub fn for_values(self, naming: Naming) -> Self {
+        let of = |key: Arc<TokenKey>| Arc::new(key.for_values(naming));
+        let how = match self.how {
+            How::Token(key) => How::Token(of(key)),
+            how => how,
+        };
+        Self { how, token: self.token.map(of), ..self }
     }
 
     /// The key that seals; `None` when nothing is sealed.

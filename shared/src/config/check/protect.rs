@@ -6,7 +6,7 @@ use crate::config::domain::{
     ColumnPath, Encoding, EventTime, Ingestion, JsonPath, Mask, Output, PartitionField, PathStep, PayloadFormat,
     Protect, Protection, SortField,
 };
-use crate::config::protected::{Traced, decoded_name, protected, source, traces};
+use crate::config::protected::{Traced, decoded_name, protected, source, traces, value_type};
 use crate::config::wire::{EncodingYaml, PiiYaml, ProtectYaml, TableYaml};
 use crate::crypto::mask::Redactor;
 use crate::cursor::did_you_mean;
@@ -477,6 +477,7 @@ pub(super) fn check_landing(file: &File, ingestion: &Ingestion, outputs: &[(Stri
                 ),
             );
         }
+        check_token(file, (path, output), &one.protection);
         for (what, place) in [("eventName", ingestion.event_name.as_ref()), ("eventTime.path", event_time(ingestion))] {
             let Some(place) = place.map(steps) else { continue };
             if one.places.iter().any(|(own, _)| overlap(own, &place)) {
@@ -491,6 +492,7 @@ pub(super) fn check_landing(file: &File, ingestion: &Ingestion, outputs: &[(Stri
                 || other.protection.token != one.protection.token
                 || other.protection.key != one.protection.key
                 || other.protection.aad != one.protection.aad
+                || other.value != one.value && one.protection.makes_token()
                 || other.places != one.places;
             if differs && other.places.iter().any(|p| same(&p)) && other.column != one.column {
                 let table = format!("{}.{}", other_output.table.database, other_output.table.name);
@@ -502,6 +504,33 @@ pub(super) fn check_landing(file: &File, ingestion: &Ingestion, outputs: &[(Stri
         }
     }
     check_plain_readers(file, outputs);
+}
+
+/// Reports tokens that would not be those of conversion: landing knows the text of the JSON, and of most types it is not
+/// what conversion makes tokens of.
+fn check_token(file: &File, (path, output): (&str, &Output), protection: &Protection) {
+    use LogicalType as L;
+    if !protection.makes_token() {
+        return;
+    }
+    let name = decoded_name(output, &protection.path.column);
+    let encoded = output.table.columns.iter().any(|c| Some(c.name.as_str()) == name && c.format.is_some());
+    let r#type = match value_type(output, &protection.path) {
+        Some(L::String | L::Int | L::Long | L::Uuid | L::Boolean) if !encoded => return,
+        Some(r#type) if encoded => format!("{type} with a `format`"),
+        Some(r#type) => r#type.to_string(),
+        None => return,
+    };
+    let key = if protection.token { "token" } else { "protect" };
+    let at = format!("{path}.piiColumns[{}].{key}", index(&output.table.protections, protection));
+    file.report(
+        &at,
+        format!(
+            "`{}` is {type}: landing would make tokens of the JSON's text, and conversion makes them of the value, so they \
+             would not meet; use `protectAt: conversion`, or protect it without a token",
+            protection.path
+        ),
+    );
 }
 
 /// Reports tables that would find ciphertext where they expect a value.

@@ -304,6 +304,37 @@ fn landing_protects_only_what_nobody_touches_first() {
     };
     let answer = pii_with(&entry("name: user.mail, protect: encrypt"), shapes);
     assert!(answer.contains("is string, and landing seals $.user where"), "{answer}");
+    for (r#type, meets) in [
+        ("string", true),
+        ("int", true),
+        ("long", true),
+        ("uuid", true),
+        ("boolean", true),
+        ("double", false),
+        ("decimal(10,2)", false),
+        ("date", false),
+        ("time", false),
+        ("timestamptz", false),
+        ("binary", false),
+        ("json", false),
+        ("list<int>", false),
+        ("struct<a: long>", false),
+        ("long, format: base64(2)", false),
+    ] {
+        let column = format!("      columns:\n        - {{name: v, type: '{type}'}}\n")
+            .replace(", format: base64(2)'", "', format: base64(2)");
+        let typed = |pipeline: String| untouched(pipeline).replace("      columns:\n", &column);
+        for (entry_text, key) in [
+            ("name: v, protect: token", "protect"),
+            ("name: v, protect: hash", "protect"),
+            ("name: v, protect: encrypt, token: true", "token"),
+        ] {
+            let answer = pii_with(&entry(entry_text), typed);
+            let refused = answer.contains(&format!("piiColumns[0].{key}: `v` is "));
+            assert_eq!((refused, answer == "passes"), (!meets, meets), "{type} {entry_text}: {answer}");
+        }
+        assert_eq!(pii_with(&entry("name: v, protect: encrypt"), typed), "passes", "{type}: no token, no question");
+    }
     let answer = check(FIRN, &[&landing(PIPELINE.to_owned())]).unwrap_err().to_string();
     assert!(answer.contains("no table of this pipeline has `piiColumns`"), "{answer}");
 }

@@ -208,6 +208,10 @@ pub struct Comparison {
     pub missing: Vec<TableColumn>,
     /// What cannot be written as things are, one sentence each.
     pub problems: Vec<String>,
+    /// Columns and fields that the table lacks, as Athena and Spark want them said.
+    pub to_add: Vec<String>,
+    /// So many of the problems are fields that the table lacks.
+    missing_fields: usize,
 }
 
 impl Comparison {
@@ -227,10 +231,29 @@ impl Comparison {
         }
         let missing = self.missing.iter().map(|c| format!("column `{}` {} is missing", c.name, c.r#type));
         let all: Vec<String> = missing.chain(self.problems.iter().cloned()).collect();
-        Err(Error::data(format!(
-            "table {table} does not fit the pipeline: {}; change the pipeline's columns or alter the table, then run again",
-            all.join("; ")
-        )))
+        let (all, remedy) = (all.join("; "), self.remedy(table));
+        Err(Error::data(format!("table {table} does not fit the pipeline: {all}; {remedy}, then run again")))
+    }
+
+    /// What to do about it.
+    fn remedy(&self, table: &iceberg::TableIdent) -> String {
+        let mut all = Vec::new();
+        if !self.to_add.is_empty() {
+            // Nobody but Spark adds fields of structs.
+            let who = if self.to_add.iter().any(|of| of.contains("`.`")) { "Spark" } else { "Athena or Spark" };
+            let name = format!("{}.{}", table.namespace().to_url_string(), table.name());
+            all.push(format!(
+                "add what is missing by ALTER TABLE {name} ADD COLUMNS ({}) in {who}",
+                self.to_add.join(", ")
+            ));
+        }
+        if self.problems.len() > self.missing_fields {
+            all.push("change the pipeline's columns or alter the table".to_owned());
+            all.push("or drop it, where the raw zone holds everything to make it anew".to_owned());
+        } else {
+            all.push("or change the pipeline's columns".to_owned());
+        }
+        all.join(", ")
     }
 }
 
@@ -243,8 +266,11 @@ pub fn compare(live: &Schema, columns: &[TableColumn]) -> Result<Comparison> {
     let mut comparison = Comparison::default();
     for (column, want) in columns.iter().zip(wanted.as_struct().fields()) {
         match live.as_struct().field_by_name(&column.name) {
-            None => comparison.missing.push(column.clone()),
-            Some(have) => compare_field(have, want, &column.name, &mut comparison.problems),
+            None => {
+                comparison.missing.push(column.clone());
+                comparison.to_add.push(format!("`{}` {}", column.name, glue_type(&want.field_type)));
+            }
+            Some(have) => compare_field(have, want, &column.name, &mut comparison),
         }
     }
     for field in live.as_struct().fields() {
@@ -255,36 +281,40 @@ pub fn compare(live: &Schema, columns: &[TableColumn]) -> Result<Comparison> {
     Ok(comparison)
 }
 
-fn compare_field(have: &NestedField, want: &NestedField, path: &str, problems: &mut Vec<String>) {
+fn compare_field(have: &NestedField, want: &NestedField, path: &str, found: &mut Comparison) {
     if have.required && !want.required {
-        problems.push(format!("`{path}` is required by the table and optional in the pipeline"));
+        found.problems.push(format!("`{path}` is required by the table and optional in the pipeline"));
     }
-    compare_type(&have.field_type, &want.field_type, path, problems);
+    compare_type(&have.field_type, &want.field_type, path, found);
 }
 
-fn compare_type(have: &Type, want: &Type, path: &str, problems: &mut Vec<String>) {
+fn compare_type(have: &Type, want: &Type, path: &str, found: &mut Comparison) {
     match (have, want) {
         (Type::Struct(have), Type::Struct(want)) => {
             for field in want.fields() {
                 let path = format!("{path}.{}", field.name);
                 match have.field_by_name(&field.name) {
-                    None => problems.push(format!("field `{path}` is missing")),
-                    Some(have) => compare_field(have, field, &path, problems),
+                    None => {
+                        found.problems.push(format!("field `{path}` is missing"));
+                        found.missing_fields += 1;
+                        found.to_add.push(format!("`{}` {}", path.replace('.', "`.`"), glue_type(&field.field_type)));
+                    }
+                    Some(have) => compare_field(have, field, &path, found),
                 }
             }
             for field in have.fields().iter().filter(|f| f.required && want.field_by_name(&f.name).is_none()) {
-                problems.push(format!("field `{path}.{}` is required by the table and not written", field.name));
+                found.problems.push(format!("field `{path}.{}` is required by the table and not written", field.name));
             }
         }
         (Type::List(have), Type::List(want)) => {
-            compare_field(&have.element_field, &want.element_field, &format!("{path}.element"), problems);
+            compare_field(&have.element_field, &want.element_field, &format!("{path}.element"), found);
         }
         (Type::Map(have), Type::Map(want)) => {
-            compare_type(&have.key_field.field_type, &want.key_field.field_type, &format!("{path}.key"), problems);
-            compare_field(&have.value_field, &want.value_field, &format!("{path}.value"), problems);
+            compare_type(&have.key_field.field_type, &want.key_field.field_type, &format!("{path}.key"), found);
+            compare_field(&have.value_field, &want.value_field, &format!("{path}.value"), found);
         }
         (have, want) if have == want => {}
-        (have, want) => problems.push(format!("`{path}` is {have} in the table and {want} in the pipeline")),
+        (have, want) => found.problems.push(format!("`{path}` is {have} in the table and {want} in the pipeline")),
     }
 }
 
@@ -355,6 +385,17 @@ mod tests {
             ]
         );
         assert!(!comparison.is_writable());
+        let table = iceberg::TableIdent::from_strs(["d", "t"]).unwrap();
+        let message = comparison.check(&table).unwrap_err().to_string();
+        assert!(
+            message.contains("ALTER TABLE d.t ADD COLUMNS (`s`.`y` int, `new` string) in Spark, change"),
+            "{message}"
+        );
+        let more = [column("id", "long", true), column("must", "string", true), column("_key_people", "string", false)];
+        let message = compare(&live, &more).unwrap().check(&table).unwrap_err().to_string();
+        let remedy = "ALTER TABLE d.t ADD COLUMNS (`_key_people` string) in Athena or Spark, or change the pipeline's columns, \
+                      then run again";
+        assert!(message.ends_with(remedy), "{message}");
         assert!(compare(&live, &[column("id", "long", true), column("must", "uuid", true)]).unwrap().is_writable());
     }
 }

@@ -162,6 +162,7 @@ async fn fill(env: &Env, to: &Path, ident: &TableIdent, options: &Compact) -> Re
         partition_by: Vec::new(),
         sort_by: sorted.map(|column| SortField { column, descending: false }).into_iter().collect(),
         properties: BTreeMap::new(),
+        needed: BTreeMap::new(),
     };
     let table = definition.ensure(env.catalog.as_ref()).await?.into_table();
     let mut add: Vec<NewFile> = Vec::new();

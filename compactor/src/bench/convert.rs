@@ -172,7 +172,8 @@ fn table(options: &Options, output: &Output, runtime: &tokio::runtime::Handle) -
         columns,
         partition_by: Vec::new(),
         sort_by: Vec::new(),
-        properties: crate::protect::properties(output),
+        properties: std::collections::BTreeMap::new(),
+        needed: crate::protect::properties(output),
     };
     let table = TableMetadataBuilder::from_table_creation(definition.creation()?)?.build()?;
     Ok(WriteSpec {

@@ -174,6 +174,7 @@ async fn make(to: &Path) -> Result<Bench> {
         partition_by: vec![PartitionField { column: ColumnName::new("day")?, transform: Transform::Identity }],
         sort_by: Vec::new(),
         properties: BTreeMap::new(),
+        needed: BTreeMap::new(),
     };
     definition.ensure(catalog.as_ref()).await?;
     Ok(Bench { catalog, ident: definition.ident, steps: Vec::new() })

@@ -17,7 +17,7 @@ use super::{
     Command, DIFFERENCE, DONE, Format, NOTHING_TO_DO, OVER_THRESHOLD, Which, erase, exit_code, explain, grants,
     inspect, pii,
 };
-use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, prove};
+use crate::run::{Env, Options, Outcome, RunReport, Target, branch, dates, every, once, protections, prove};
 use crate::table::catalog::Created;
 use crate::table::schema::compare;
 use crate::{access, maintain};
@@ -42,9 +42,9 @@ pub async fn command(command: Command, format: Format, config: Arc<Config>, cloc
             let options = Options { hours: from.zip(to), dry_run, branch, ..Options::default() };
             Ok(run_all(&open().await?, &which, &options, format, Duration::ZERO).await?.0)
         }
-        Command::Maintain { which, only, delete_orphans, dry_run } => {
+        Command::Maintain { which, only, delete_orphans, accept_older_rows, dry_run } => {
             let options = maintain::Options { only: only.into_iter().collect(), dry_run, delete_orphans };
-            maintain_all(&open().await?, &which, &options, format).await
+            maintain_all(&open().await?, &which, (&options, accept_older_rows), format).await
         }
         Command::Plan { which } => plan(&open().await?, &which, format).await,
         Command::Explain { which } => explain::explain(&config, &which, format).await,
@@ -124,9 +124,23 @@ async fn end_branch(env: &Env, which: &Which, (name, publish): (&str, bool), for
 }
 
 /// Maintains each table and its quarantine.
-async fn maintain_all(env: &Env, which: &Which, options: &maintain::Options, format: Format) -> Result<u8> {
-    let mut found = Findings::<maintain::Report>::new();
+async fn maintain_all(
+    env: &Env,
+    which: &Which,
+    (options, accept): (&maintain::Options, bool),
+    format: Format,
+) -> Result<u8> {
+    let (mut found, mut settled) = (Findings::<maintain::Report>::new(), false);
     for target in targets(&env.config, which)? {
+        if !options.dry_run {
+            match settle(env, target, accept).await {
+                Ok(done) => settled |= done,
+                Err(error) => {
+                    found.add(&target.name(), Err(error));
+                    continue;
+                }
+            }
+        }
         for subject in maintain::Subject::of(&target)? {
             let outcome = maintain::maintain(env, &subject, options).await;
             if let Some(outcome) = outcome.transpose() {
@@ -137,12 +151,18 @@ async fn maintain_all(env: &Env, which: &Which, options: &maintain::Options, for
     found.print(format, ToString::to_string)?;
     let code = if found.good().any(maintain::Report::gave_up) {
         exit_code(ErrorKind::Conflict)
-    } else if found.good().all(maintain::Report::is_idle) {
+    } else if found.good().all(maintain::Report::is_idle) && !settled {
         NOTHING_TO_DO
     } else {
         DONE
     };
     Ok(found.code_or(code))
+}
+
+/// Writes into the table what its protections need, and whether there was something to write.
+async fn settle(env: &Env, target: Target<'_>, accept: bool) -> Result<bool> {
+    let Some(table) = env.catalog.load(&target.ident()).await? else { return Ok(false) };
+    Ok(protections::settle(env, target, &table, accept).await?.is_some())
 }
 
 async fn plan(env: &Env, which: &Which, format: Format) -> Result<u8> {
@@ -277,8 +297,11 @@ async fn check_table(env: Option<&Env>, target: Target<'_>) -> Result<String> {
             if let Some(what) = target.unreadable_by_athena(table.metadata()) {
                 return Err(Error::config(what));
             }
+            protections::keys_meet(env, target, &table).await?;
             let differences = definition.differences(table.metadata());
-            Ok(["good".to_owned(), landed].into_iter().chain(differences).collect::<Vec<_>>().join("; "))
+            let from_before = protections::left_plain(env, target, &table).await?;
+            let all = ["good".to_owned(), landed].into_iter().chain(differences).chain(from_before);
+            Ok(all.collect::<Vec<_>>().join("; "))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is in a table: its snapshots, its files, its consumed offsets; and its definition as DDL.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use clap::ValueEnum;
@@ -15,6 +16,7 @@ use super::{DONE, Format, Which};
 use crate::run::{Env, Target};
 use crate::table::create::Definition;
 use crate::table::offsets;
+use crate::table::protected::PROPERTY;
 use crate::table::scan::{All, LiveFile, live};
 
 /// What to show.
@@ -122,8 +124,11 @@ pub fn ddl_text(definition: &Definition, table: &domain::Table) -> String {
         let _ = write!(text, "\nPARTITIONED BY ({})", fields.collect::<Vec<_>>().join(", "));
     }
     let _ = write!(text, "\nLOCATION '{}'", definition.location);
-    if !definition.properties.is_empty() {
-        let properties = definition.properties.iter().map(|(k, v)| format!("'{k}' = '{v}'"));
+    // What a table says of itself is no matter of whoever makes it.
+    let needed = definition.needed.iter().filter(|(key, _)| *key != PROPERTY);
+    let properties: BTreeMap<_, _> = needed.chain(&definition.properties).collect();
+    if !properties.is_empty() {
+        let properties = properties.iter().map(|(k, v)| format!("'{k}' = '{v}'"));
         let _ = write!(text, "\nTBLPROPERTIES ({})", properties.collect::<Vec<_>>().join(", "));
     }
     text.push(';');

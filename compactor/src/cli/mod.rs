@@ -120,6 +120,9 @@ enum Command {
         /// Delete the files that nothing names; else they are only shown, unless the configuration says otherwise.
         #[arg(long, conflicts_with = "dry_run")]
         delete_orphans: bool,
+        /// Rows and snapshots from before a protection may stay as they are, or are gone: warn of them no more.
+        #[arg(long, conflicts_with = "dry_run")]
+        accept_older_rows: bool,
         /// Show what would be done and change nothing.
         #[arg(long)]
         dry_run: bool,

@@ -214,7 +214,7 @@ pub async fn table(
     committer: &Committer,
     (files, effect, how): (Vec<NewFile>, Effect, &How),
     (base, state, account): (&Table, &State, Account),
-    (properties, quarantined): (BTreeMap<String, String>, &Quarantined),
+    (properties, said, quarantined): (BTreeMap<String, String>, Option<(String, String)>, &Quarantined),
 ) -> Result<Committed> {
     let ident = execution.table.identifier().clone();
     // What slices wrote goes into the next attempt; what was worked out on one state of the table does not.
@@ -230,6 +230,7 @@ pub async fn table(
     change.replace_all = effect.truncates;
     change.offsets = Some((plan.to.clone(), account));
     change.properties.extend(properties);
+    change.summary.extend(said);
     if let (Some(_), Some(snapshot)) = (&plan.branch, quarantined.snapshot) {
         change.summary.insert(QUARANTINE.to_owned(), snapshot.to_string());
     }

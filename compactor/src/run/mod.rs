@@ -2,7 +2,8 @@
 //!
 //! [`target`] is one table with all its names, [`references`] what its look-ups read; [`once`] carries out one run, and
 //! [`report`] says what it did; [`account`] says what became of every record, and [`commit`] makes all of it visible,
-//! quarantine first, or on a [`branch`] that is published later; [`dates`] waits for dates to be sealed; [`every`] waits and repeats; [`prove`] proves. [`Env`] is what they all need, put together
+//! quarantine first, or on a [`branch`] that is published later; [`dates`] waits for dates to be sealed; [`every`] waits and repeats; [`prove`] proves. [`protections`] knows what
+//! is from before a protection. [`Env`] is what they all need, put together
 //! once per process, or by a test with stores that fail.
 
 pub mod account;
@@ -11,6 +12,7 @@ pub mod commit;
 pub mod dates;
 pub mod every;
 pub mod once;
+pub mod protections;
 pub mod prove;
 pub mod references;
 pub mod report;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::account::InQuarantine;
 use super::commit::{How, Quarantined};
 use super::report::{Outcome, RunReport, report};
-use super::{Env, Target, account, branch, commit, dates};
+use super::{Env, Target, account, branch, commit, dates, protections};
 use crate::execute::{self, Conversion, Execution, Progress, Quarantine, RowsTo, Written};
 use crate::plan::position::Position;
 use crate::plan::read::{Bounds, plan as read_plan, topics_of};
@@ -164,6 +164,12 @@ async fn prepare(env: &Env, target: Target<'_>, options: &Options, goal: &mut Op
     };
     if let Some(table) = &table {
         odd_in(target, table);
+        // Told once a run, and not by the one that may end it.
+        if goal.is_none() && options.hours.is_none() {
+            for what in protections::left_plain(env, target, table).await? {
+                tracing::warn!(table = target.name(), what, "the table holds values from before their protection");
+            }
+        }
     }
     let position = state.map(|s| s.position).unwrap_or_default();
     let topics = topics_of(&*raw, &target.pipeline.ingestion, &position).await?;
@@ -295,7 +301,9 @@ async fn carry_out(env: &Env, target: Target<'_>, id: RunId, prepared: Prepared)
         Some(table) => {
             let live = table.metadata().current_schema();
             crate::table::schema::compare(live, &definition.columns)?.check(&definition.ident)?;
-            table
+            protections::keys_meet(env, target, &table).await?;
+            // A crash right after leaves properties that the next run would set.
+            protections::settle(env, target, &table, false).await?.unwrap_or(table)
         }
         None => definition.ensure(&*env.catalog).await?.into_table(),
     };
@@ -456,7 +464,9 @@ impl Finish<'_> {
         let turnover = plan.branch.as_ref().map(|branch| (branch, effect.turnover(&written.files)));
         let made = (written.files.clone(), effect, how);
         let erasable = erasable::grown(table, target.output)?;
-        let also = (mark.clone().into_iter().chain(erasable).collect(), quarantined);
+        let protected = protections::after(env, *target, plan, table).await?;
+        let properties = mark.clone().into_iter().chain(erasable).chain(protected).collect();
+        let also = (properties, protections::on_branch(*target, plan)?, quarantined);
         let committed = commit::table(plan, execution, committer, made, (table, state, account), also).await?;
         report.snapshot = Some(committed.snapshot_id);
         if let Some((name, turnover)) = turnover {

@@ -14,9 +14,9 @@ use crate::execute::Conversion;
 use crate::protect::{self, Protector};
 use crate::quarantine;
 use crate::seam::Cpu;
-use crate::table::athena;
 use crate::table::create::Definition;
 use crate::table::schema::TableColumn;
+use crate::table::{athena, protected};
 use crate::transform::Engine;
 
 /// A pipeline's output.
@@ -129,7 +129,8 @@ impl<'a> Target<'a> {
             columns: self.columns(),
             partition_by: table.partition_by.clone(),
             sort_by: table.sort_by.clone(),
-            properties: protect::properties(self.output).into_iter().chain(table.properties.clone()).collect(),
+            properties: table.properties.clone(),
+            needed: protect::properties(self.output).into_iter().chain(protected::of_new(self.output)).collect(),
         }
     }
 
@@ -162,6 +163,7 @@ impl<'a> Target<'a> {
             partition_by: Vec::new(),
             sort_by: Vec::new(),
             properties: std::collections::BTreeMap::new(),
+            needed: std::collections::BTreeMap::new(),
         })
     }
 }

@@ -12,6 +12,7 @@ use iceberg::{TableCreation, TableIdent};
 
 use super::catalog::{Catalog, Created};
 use super::error;
+use super::protected::PROPERTY;
 use super::schema::{TableColumn, compare, iceberg_schema};
 
 /// What tables of ours are made with unless the pipeline says otherwise.
@@ -40,6 +41,8 @@ pub struct Definition {
     pub sort_by: Vec<SortField>,
     /// Iceberg properties; they win over ours.
     pub properties: BTreeMap<String, String>,
+    /// Properties that its protections need; those of `properties` win. Runs set those that a table has none of.
+    pub needed: BTreeMap<String, String>,
 }
 
 impl Definition {
@@ -69,7 +72,17 @@ impl Definition {
         [self.layout_differences(metadata), self.property_differences(metadata)].concat()
     }
 
-    /// Properties are set when the table is made, and never after.
+    /// What the protections need and the table has no word of; what somebody has set stays.
+    #[must_use]
+    pub fn lacking(&self, metadata: &TableMetadata) -> BTreeMap<String, String> {
+        let lacks = |key: &str| {
+            key != PROPERTY && !metadata.properties().contains_key(key) && !self.properties.contains_key(key)
+        };
+        let needed = self.needed.iter().filter(|(key, _)| lacks(key));
+        needed.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Properties are set when the table is made, and never after, but for those that protections need.
     fn property_differences(&self, metadata: &TableMetadata) -> Vec<String> {
         let version = (metadata.format_version() as u8).to_string();
         let different = |(key, wanted): (&String, &String)| {
@@ -85,7 +98,11 @@ impl Definition {
                  SET TBLPROPERTIES ('{key}' = '{wanted}') in Spark, or in the pipeline"
             ))
         };
-        self.properties.iter().filter_map(different).collect()
+        let needed = self.needed.iter().filter(|(key, _)| {
+            let has = metadata.properties().contains_key(*key);
+            has && !self.properties.contains_key(*key) && *key != PROPERTY
+        });
+        self.properties.iter().chain(needed).filter_map(different).collect()
     }
 
     /// Partitioning and order.
@@ -136,6 +153,7 @@ impl Definition {
         let schema = iceberg_schema(&self.columns)?;
         let mut properties: HashMap<String, String> =
             DEFAULT_PROPERTIES.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        properties.extend(self.needed.clone());
         properties.extend(self.properties.clone());
         let version = match properties.remove(FORMAT_VERSION).as_deref() {
             None | Some("2") => FormatVersion::V2,
@@ -260,6 +278,7 @@ mod tests {
             partition_by: partition_by.iter().map(|text| text.parse().unwrap()).collect(),
             sort_by: sort_by.iter().map(|text| text.parse().unwrap()).collect(),
             properties: BTreeMap::new(),
+            needed: BTreeMap::new(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! manifests made by `producer`, on `main` or a branch ([`refs`]). [`validate`] says whether that snapshot still makes
 //! sense on the table as it is now, and [`commit`] swaps the pointer in a [`catalog`], again and again until it knows how
 //! it went. [`offsets`] keeps the consumed position in the same metadata, [`erasable`] what goes with a subject, [`erasure`]
-//! what keeps runs from bringing back what was erased. [`calendar`] counts the years to hours that partitions are made of.
+//! what keeps runs from bringing back what was erased, [`protected`] since when values are protected. [`calendar`] counts the years to hours that partitions are made of.
 //! [`scan`] is the one way to read: live files and
 //! live rows, deletes applied. [`read`] and [`overwrite`] choose rows by where they came from, for `reprocess`, the
 //! quarantine and `reconcile --deep`. [`storage`] stands below all of it: every byte goes through our own object store.
@@ -21,6 +21,7 @@ mod files;
 pub mod offsets;
 pub mod overwrite;
 mod producer;
+pub mod protected;
 pub mod read;
 pub mod refs;
 pub mod scan;

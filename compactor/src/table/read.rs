@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, BooleanArray, RecordBatch, StructArray};
+use chrono::DateTime;
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::{EventHour, OffsetRange, PartitionRef};
 use futures::stream::BoxStream;
@@ -16,8 +18,12 @@ use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{DataFile, Datum, PartitionSpec, PrimitiveLiteral, Schema};
 use iceberg::table::Table;
 
-use super::scan::{LiveBatch, LiveFile, Prune, Reader, live};
+use super::scan::{LiveBatch, LiveFile, Prune, Reader, each_entry, live};
 use crate::provenance;
+
+/// Before and after everything that has an event time.
+const FIRST_HOUR: &str = "0001-01-01T00";
+const LAST_HOUR: &str = "9999-12-31T23";
 
 /// Rows by where they came from; rows without provenance are never meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -254,6 +260,26 @@ pub async fn count(table: &Table, meant: &Rows) -> Result<BTreeMap<PartitionRef,
         }
     }
     Ok(counts)
+}
+
+/// The event hours that rows of the table may be of, `from..to`, as far as bounds of its files tell; `None` for a table
+/// without files. What no bound tells may be of any year that has a date.
+///
+/// # Errors
+/// As [`live`].
+pub async fn hours(table: &Table) -> Result<Option<(EventHour, EventHour)>> {
+    let schema = table.metadata().current_schema();
+    let mut found: Option<(EventHour, EventHour)> = None;
+    each_entry(table, |_, file| {
+        let (lower, upper) = bounds(schema, file, provenance::EVENT_HOUR);
+        let hour = |datum: Option<&Datum>| number(datum).and_then(DateTime::from_timestamp_micros).map(EventHour::of);
+        let from = hour(lower.as_ref()).map_or_else(|| EventHour::from_str(FIRST_HOUR), Ok)?;
+        let to = hour(upper.as_ref()).map(EventHour::next).map_or_else(|| EventHour::from_str(LAST_HOUR), Ok)?;
+        found = Some(found.map_or((from, to), |known| (known.0.min(from), known.1.max(to))));
+        Ok(())
+    })
+    .await?;
+    Ok(found)
 }
 
 /// The live rows of some files, one file after the other.

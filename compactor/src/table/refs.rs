@@ -6,8 +6,8 @@ use firn_shared::error::{Error, Result};
 use iceberg::spec::{MAIN_BRANCH, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
 use iceberg::{TableIdent, TableRequirement, TableUpdate};
 
-use super::offsets;
 use super::snapshot::json;
+use super::{offsets, protected};
 
 /// The head of a branch.
 #[derive(Debug, Clone, Copy)]
@@ -137,6 +137,10 @@ pub(super) fn fast_forward(
     // The state of the branch becomes that of the table, as if its commits had been made on main.
     if let Some(state) = offsets::at(metadata, &head)? {
         let property = (offsets::STATE_PROPERTY.to_owned(), json(&state)?);
+        updates.push(TableUpdate::SetProperties { updates: [property].into() });
+    }
+    // What was made again there is from before no more.
+    if let Some(property) = protected::published(metadata, to)? {
         updates.push(TableUpdate::SetProperties { updates: [property].into() });
     }
     let matches = |head: &Head<'_>| TableRequirement::RefSnapshotIdMatch {

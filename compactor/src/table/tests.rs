@@ -128,6 +128,7 @@ fn definition(dir: &Path) -> Definition {
         partition_by: vec![PartitionField { column: ColumnName::new("id").unwrap(), transform: Transform::Bucket(2) }],
         sort_by: Vec::new(),
         properties: BTreeMap::new(),
+        needed: BTreeMap::new(),
     }
 }
 

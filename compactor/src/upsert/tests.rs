@@ -38,6 +38,7 @@ fn metadata() -> TableMetadata {
         partition_by: Vec::new(),
         sort_by: Vec::new(),
         properties: BTreeMap::new(),
+        needed: BTreeMap::new(),
     };
     let built = TableMetadataBuilder::from_table_creation(definition.creation().unwrap()).unwrap().build();
     built.unwrap().metadata

@@ -308,6 +308,7 @@ mod tests {
             partition_by: vec![Partition { column: ColumnName::new("id").unwrap(), transform }],
             sort_by: Vec::new(),
             properties: BTreeMap::new(),
+            needed: BTreeMap::new(),
         }
     }
 

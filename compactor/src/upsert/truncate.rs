@@ -203,6 +203,7 @@ mod tests {
             partition_by: Vec::new(),
             sort_by: Vec::new(),
             properties: BTreeMap::new(),
+            needed: BTreeMap::new(),
         };
         let metadata = TableMetadataBuilder::from_table_creation(definition.creation().unwrap()).unwrap().build();
         let schema = metadata.unwrap().metadata.current_schema().clone();

@@ -45,6 +45,7 @@ fn definition(dir: &std::path::Path, partition: &[(&str, Transform)], sort: &[&s
             .collect(),
         sort_by: sort.iter().map(|c| SortField { column: ColumnName::new(*c).unwrap(), descending: false }).collect(),
         properties: BTreeMap::new(),
+        needed: BTreeMap::new(),
     }
 }
 

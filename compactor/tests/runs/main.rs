@@ -13,6 +13,8 @@
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
 //! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person,
 //! `forgotten` where no pipeline names a table any more;
+//! `protect` looks for plaintext of protected columns wherever a run leaves something, `protect_later` where a table was plain
+//! before, `erase` for what is left of a person;
 //! `identity` has values of every type encrypted and back.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -39,6 +41,7 @@ mod peers;
 mod pii_scan;
 mod pipeline_tests;
 mod protect;
+mod protect_later;
 mod races;
 mod seen_elsewhere;
 mod specs;

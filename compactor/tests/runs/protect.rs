@@ -114,7 +114,7 @@ fn opened_bytes(key: &DataKey, column: &dyn Array, row: usize, aad: &str) -> Str
 }
 
 /// All files below `dir`.
-fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+pub fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() { files(&path, found) } else { found.push(path) }

@@ -63,6 +63,7 @@ impl Subject {
             ],
             sort_by: vec![SortField { column: ColumnName::new("id").unwrap(), descending: false }],
             properties: BTreeMap::from([("comment".to_owned(), "made by a test".to_owned())]),
+            needed: BTreeMap::new(),
         }
     }
 

@@ -438,6 +438,7 @@ mod tests {
             partition_by: Vec::new(),
             sort_by: Vec::new(),
             properties: BTreeMap::new(),
+            needed: BTreeMap::new(),
         };
         let built = TableMetadataBuilder::from_table_creation(definition.creation().unwrap());
         built.unwrap().build().unwrap().metadata

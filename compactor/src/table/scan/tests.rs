@@ -77,6 +77,7 @@ impl Bed {
                 .collect(),
             sort_by: Vec::new(),
             properties: BTreeMap::new(),
+            needed: BTreeMap::new(),
         };
         definition.ensure(catalog.as_ref()).await.unwrap();
         let ident = definition.ident;

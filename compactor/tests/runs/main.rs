@@ -11,10 +11,8 @@
 //! `dedup` has equal rows in every slice.
 //! `specs` changes the partitioning of live tables, `topics` what they are fed from.
 //! `pipeline_tests` are the tests of tests, `pii_scan` looks for people in real events.
-//! `protect` looks for plaintext of protected columns wherever a run leaves something, `erase` for what is left of a person,
-//! `forgotten` where no pipeline names a table any more;
 //! `protect` looks for plaintext of protected columns wherever a run leaves something, `protect_later` where a table was plain
-//! before, `erase` for what is left of a person;
+//! before, `erase` for what is left of a person, `forgotten` where no pipeline names a table any more;
 //! `identity` has values of every type encrypted and back.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]

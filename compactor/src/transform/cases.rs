@@ -188,7 +188,8 @@ fn told(transformer: &Transformer, outcome: &Outcome, rows: usize) -> Result<Vec
             if i > 0 {
                 text.push(',');
             }
-            writer.write(row, &mut text);
+            // Writing into text cannot fail.
+            let _ = writer.write(row, &mut text);
         }
         text.push(']');
         let from = outcome.rows.as_ref().map_or(row, |rows| rows[row] as usize);

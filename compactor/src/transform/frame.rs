@@ -4,6 +4,8 @@ use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::{Planned, Source};
 
+use super::parts::bytes_of;
+
 /// Columns of equal length.
 #[derive(Debug)]
 pub struct Frame {
@@ -30,12 +32,28 @@ impl Frame {
         self.ids.as_ref().map_or(row as u32, |ids| ids[row])
     }
 
+    /// The first row of the record that this row is of; the number of rows for one behind the last.
+    pub fn record_start(&self, row: usize) -> usize {
+        let is_first = |row: &usize| *row == 0 || *row >= self.rows || self.id(*row - 1) != self.id(*row);
+        (0..=row).rev().find(is_first).unwrap_or_default()
+    }
+
+    /// The row behind the last of the record that this row is of.
+    pub fn record_end(&self, row: usize) -> usize {
+        (row + 1..self.rows).find(|next| self.id(*next) != self.id(row)).unwrap_or(self.rows)
+    }
+
     /// The column at this position.
     ///
     /// # Errors
     /// `Bug` when there are fewer.
     pub fn get(&self, position: usize) -> Result<&ArrayRef> {
         self.columns.get(position).ok_or_else(|| Error::bug(format!("there is no column at position {position}")))
+    }
+
+    /// The bytes of all columns together.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| bytes_of(column)).sum()
     }
 
     /// Arranges the columns as a plan says, with those that its step made.
@@ -83,9 +101,7 @@ impl Frame {
         let columns = self.columns.iter().map(|array| array.slice(at, self.rows - at)).collect();
         let rest = Self { columns, rows: self.rows - at, ids: Some(ids) };
         self.columns.iter_mut().for_each(|array| *array = array.slice(0, at));
-        if let Some(ids) = &mut self.ids {
-            ids.truncate(at);
-        }
+        self.ids = Some((0..at).map(|row| self.id(row)).collect());
         self.rows = at;
         rest
     }

@@ -1,6 +1,6 @@
 //! Values of Arrow columns as JSON text, in the forms that the decoder reads back.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
@@ -12,7 +12,7 @@ use arrow_array::{
     Int64Array, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
-use base64::Engine;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, NaiveDate, NaiveTime};
 use firn_shared::error::{Error, Result};
@@ -102,13 +102,14 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends the value of a row.
-    pub fn write(&self, row: usize, out: &mut String) {
+    ///
+    /// # Errors
+    /// Those of `out`; text has none.
+    pub fn write(&self, row: usize, out: &mut impl Write) -> fmt::Result {
         if self.is_null(row) {
-            out.push_str("null");
-            return;
+            return out.write_str("null");
         }
-        // Writing into text cannot fail.
-        let _ = match &self.values {
+        match &self.values {
             Values::Boolean(a) => write!(out, "{}", a.value(row)),
             Values::Int(a) => write!(out, "{}", a.value(row)),
             Values::Long(a) => write!(out, "{}", a.value(row)),
@@ -134,40 +135,36 @@ impl<'a> Writer<'a> {
                 write!(out, "\"{at}{}\"", if *zoned { "Z" } else { "" })
             }
             Values::Text(a) => quote(a.value(row), out),
-            Values::Json(a) => write!(out, "{}", a.value(row)),
-            Values::Binary(a) => {
-                out.push('"');
-                STANDARD.encode_string(a.value(row), out);
-                write!(out, "\"")
-            }
+            Values::Json(a) => out.write_str(a.value(row)),
+            Values::Binary(a) => write!(out, "\"{}\"", Base64Display::new(a.value(row), &STANDARD)),
             Values::List(offsets, element) => {
-                out.push('[');
+                out.write_char('[')?;
                 for (i, at) in (offsets[row]..offsets[row + 1]).enumerate() {
                     if i > 0 {
-                        out.push(',');
+                        out.write_char(',')?;
                     }
-                    element.write(at as usize, out);
+                    element.write(at as usize, out)?;
                 }
-                write!(out, "]")
+                out.write_char(']')
             }
             Values::Map(offsets, keys, value) => {
-                out.push('{');
+                out.write_char('{')?;
                 for (i, at) in (offsets[row]..offsets[row + 1]).enumerate() {
-                    member(keys.value(at as usize), i == 0, out);
-                    value.write(at as usize, out);
+                    member(keys.value(at as usize), i == 0, out)?;
+                    value.write(at as usize, out)?;
                 }
-                write!(out, "}}")
+                out.write_char('}')
             }
             Values::Struct(fields) => {
-                out.push('{');
+                out.write_char('{')?;
                 let there = fields.iter().filter(|(_, field)| !field.is_null(row));
                 for (i, (name, field)) in there.enumerate() {
-                    member(name, i == 0, out);
-                    field.write(row, out);
+                    member(name, i == 0, out)?;
+                    field.write(row, out)?;
                 }
-                write!(out, "}}")
+                out.write_char('}')
             }
-        };
+        }
     }
 
     fn is_null(&self, row: usize) -> bool {
@@ -175,25 +172,22 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn member(name: &str, first: bool, out: &mut String) {
+fn member(name: &str, first: bool, out: &mut impl Write) -> fmt::Result {
     if !first {
-        out.push(',');
+        out.write_char(',')?;
     }
-    let _ = quote(name, out);
-    out.push(':');
+    quote(name, out)?;
+    out.write_char(':')
 }
 
-fn quote(text: &str, out: &mut String) -> std::fmt::Result {
-    match serde_json::to_string(text) {
-        Ok(quoted) => write!(out, "{quoted}"),
-        Err(_) => Err(std::fmt::Error),
-    }
+fn quote(text: &str, out: &mut impl Write) -> fmt::Result {
+    out.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
 
 /// JSON has no infinity.
-fn float(finite: bool, text: serde_json::Result<String>, out: &mut String) -> std::fmt::Result {
+fn float(finite: bool, text: serde_json::Result<String>, out: &mut impl Write) -> fmt::Result {
     match text {
-        Ok(text) if finite => write!(out, "{text}"),
-        _ => write!(out, "null"),
+        Ok(text) if finite => out.write_str(&text),
+        _ => out.write_str("null"),
     }
 }

@@ -66,9 +66,16 @@ pub struct Batch<'a> {
     pub columns: &'a [Column<'a>],
     /// How many rows there are.
     pub rows: usize,
+    /// What may be made of them at once.
+    pub room: Room,
 }
 
 impl<'a> Batch<'a> {
+    /// A batch of which as much may be made as there is.
+    pub fn new(columns: &'a [Column<'a>], rows: usize) -> Self {
+        Self { columns, rows, room: Room::UNBOUNDED }
+    }
+
     /// The column of this number.
     ///
     /// # Errors
@@ -79,10 +86,51 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Bytes that a step may make of a batch, so that no input makes it hold more than the bound on memory allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Of the rows that are worked on, all of their columns and what is made together.
+    pub bytes: usize,
+    /// What a row of the batch takes, on average.
+    pub of_row: usize,
+    /// One value that is longer than what it is made of.
+    pub value: usize,
+}
+
+impl Room {
+    /// There is no bound.
+    pub const UNBOUNDED: Self = Self { bytes: usize::MAX, of_row: 0, value: usize::MAX };
+
+    /// Whether so many rows, of which so many bytes are made, are too much: a kernel stops before the row by which they
+    /// are. The first row is never too much.
+    #[must_use]
+    pub fn is_over(&self, rows: usize, made: usize) -> bool {
+        rows > 1 && made.saturating_add(rows.saturating_mul(self.of_row)) > self.bytes
+    }
+
+    /// How many of the first rows fit, by the bytes that are made of each; at least one, where there is any.
+    #[must_use]
+    pub fn rows_of(&self, made: impl IntoIterator<Item = usize>) -> usize {
+        let mut all = 0_usize;
+        let fits = |(row, of_row): &(usize, usize)| {
+            all = all.saturating_add(*of_row);
+            !self.is_over(row + 1, all)
+        };
+        made.into_iter().enumerate().take_while(fits).count()
+    }
+
+    /// The longest value that may be made of one of so many bytes.
+    #[must_use]
+    pub fn longest(&self, from: usize) -> usize {
+        self.value.max(from)
+    }
+}
+
 /// Columns that a step made. A rejected row has any value, best null.
 #[derive(Debug)]
 pub struct Made {
-    /// In the order of [`Call::makes`], each of its type and as long as the batch.
+    /// In the order of [`Call::makes`], each of its type and as long as the batch, or all of them as long as its first rows
+    /// that were worked on ([`Room`]): the others are handed over again.
     pub columns: Vec<ArrayRef>,
     /// Rows that do not fit, ascending, once each.
     pub rejects: Vec<(usize, Rejected)>,
@@ -263,6 +311,12 @@ impl Why {
     /// A number beyond what the result takes.
     pub fn range(detail: impl Into<Cow<'static, str>>) -> Self {
         Self { reason: RejectKind::OutOfRange, detail: detail.into() }
+    }
+
+    /// A result of more bytes than one value may have.
+    pub fn large(bytes_max: usize) -> Self {
+        let detail = format!("the result would take more than {bytes_max} bytes, which is more than memory allows");
+        Self { reason: RejectKind::TooLarge, detail: detail.into() }
     }
 
     /// With the place.

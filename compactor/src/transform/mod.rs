@@ -24,6 +24,7 @@ mod lookup;
 mod outcome;
 mod own;
 mod parts;
+mod template;
 pub(crate) mod text;
 pub mod values;
 mod years;
@@ -44,9 +45,10 @@ use firn_shared::ids::ColumnName;
 
 use crate::arrow_types::data_type;
 use crate::decode::{RejectKind, Rejected};
+use crate::seam;
 pub use ffi::bound_threads;
 use frame::Frame;
-use kernel::{Batch, Call, Exploded, Judged, Made, Typed, Work};
+use kernel::{Batch, Call, Exploded, Judged, Keep, Kernel, Made, Room, Typed, Why, Work};
 pub use lookup::{Reference, References};
 pub use outcome::{Outcome, RowReject};
 pub use parts::Parts;
@@ -177,8 +179,8 @@ impl Transformer {
         outcome.ok_or_else(|| Error::bug("a batch came to nothing"))
     }
 
-    /// Begins with a batch, of which [`Self::next`] makes parts: several where records become rows of more than `bytes_max`
-    /// bytes together. No filter takes out a row of which `spared` says so: a delete has to reach the table whatever the row
+    /// Begins with a batch, of which [`Self::next`] makes parts: several where a step makes many bytes of few, so that no part
+    /// takes much more than `bytes_max`. No filter takes out a row of which `spared` says so: a delete has to reach the table whatever the row
     /// had looked like.
     ///
     /// # Errors
@@ -260,45 +262,104 @@ impl Built {
         }
     }
 
-    /// Runs the step on a part; gives the records of it that are to go through the rest of the steps later.
-    fn run(&self, part: &mut Part, spared: Option<&BooleanBuffer>, bytes_max: usize) -> Result<Option<Part>> {
-        if let Work::Explode(explode) = &self.work {
-            return self.explode(&**explode, part, bytes_max);
-        }
-        let Part { frame, filtered, rejected, .. } = part;
-        let arrays: Vec<ArrayRef> = self.reads.iter().map(|at| frame.get(*at).cloned()).collect::<Result<_>>()?;
-        let columns = self.columns(&arrays);
-        let batch = Batch { columns: &columns, rows: frame.rows() };
+    /// Runs the step on a part; gives what of it is to go through the rest of the steps later, the last of it first.
+    fn run(&self, part: &mut Part, spared: Option<&BooleanBuffer>, bytes_max: usize) -> Result<Vec<Part>> {
         match &self.work {
-            Work::Layout | Work::Explode(_) => frame.arrange(&self.plan, &[])?,
-            Work::Make(kernel) => {
-                let Made { columns, rejects } = kernel.call(&batch)?;
-                self.check_made(&columns)?;
-                frame.arrange(&self.plan, &columns)?;
-                let rows: Vec<usize> = rejects.iter().map(|(row, _)| *row).collect();
-                rejected.extend(self.rejects_of(frame, rejects));
-                frame.remove(&rows)?;
-            }
-            Work::Keep(keep, reason) => {
-                let Judged { stays, mut rejects } = keep.keep(&batch)?;
-                if stays.len() != frame.rows() {
-                    return Err(Error::bug(format!("{} answers for {} rows", stays.len(), frame.rows())));
-                }
-                let spared = |row: usize| spared.is_some_and(|spared| spared.value(frame.id(row) as usize));
-                rejects.retain(|(row, _)| !spared(*row));
-                let bad: BTreeSet<usize> = rejects.iter().map(|(row, _)| *row).collect();
-                let goes = |row: &usize| stays.is_null(*row) || !stays.value(*row);
-                let left: Vec<usize> =
-                    (0..stays.len()).filter(|row| goes(row) && !spared(*row) && !bad.contains(row)).collect();
-                let out: Vec<usize> = bad.iter().chain(&left).copied().collect();
-                if !left.is_empty() {
-                    filtered.push((reason.clone(), left.iter().map(|row| frame.id(*row)).collect()));
-                }
-                rejected.extend(self.rejects_of(frame, rejects));
-                frame.remove(&out)?;
-            }
+            Work::Explode(explode) => Ok(self.explode(&**explode, part, bytes_max)?.into_iter().collect()),
+            Work::Make(kernel) => self.make(&**kernel, part, bytes_max),
+            Work::Layout => part.frame.arrange(&self.plan, &[]).map(|()| Vec::new()),
+            Work::Keep(keep, reason) => self.keep(&**keep, reason, part, spared, bytes_max).map(|()| Vec::new()),
         }
-        Ok(None)
+    }
+
+    /// Makes columns for as many records of a part as there is room for.
+    fn make(&self, kernel: &dyn Kernel, part: &mut Part, bytes_max: usize) -> Result<Vec<Part>> {
+        let room = part.room(bytes_max);
+        let Made { mut columns, mut rejects } = self.call(kernel, &part.frame, part.frame.rows(), room)?;
+        let worked = columns.first().map_or(part.frame.rows(), |column| column.len());
+        let mut at = part.frame.record_start(worked);
+        let mut later = Vec::new();
+        if worked < part.frame.rows() && at == 0 {
+            // One record has more rows than there is room for. It may be larger than a part, but not by any amount.
+            at = part.frame.record_end(0);
+            let room = Room { bytes: bytes_max.saturating_mul(parts::RECORD_PARTS), ..room };
+            let made = self.call(kernel, &part.frame, at, room)?;
+            later.extend(part.split_off_some(at));
+            if made.columns.iter().any(|column| column.len() < at) {
+                let why = Why::large(room.bytes).at(self.made_path());
+                part.rejected.extend(self.rejects_of(&part.frame, vec![(0, why)]));
+                part.frame.remove(&(0..at).collect::<Vec<_>>())?;
+                columns = self.makes.iter().map(arrow_array::new_empty_array).collect();
+                return part.frame.arrange(&self.plan, &columns).map(|()| later);
+            }
+            Made { columns, rejects } = made;
+        } else if worked < part.frame.rows() {
+            later.extend(part.split_off_some(at));
+            columns.iter_mut().for_each(|column| *column = column.slice(0, at));
+            rejects.retain(|(row, _)| *row < at);
+        }
+        part.frame.arrange(&self.plan, &columns)?;
+        let rows: Vec<usize> = rejects.iter().map(|(row, _)| *row).collect();
+        part.rejected.extend(self.rejects_of(&part.frame, rejects));
+        part.frame.remove(&rows)?;
+        later.extend(part.cut_grown(room.bytes));
+        Ok(later)
+    }
+
+    /// What a kernel makes of the first rows of a frame. Where it panics it is given fewer, down to the one row that makes it
+    /// panic and is rejected: nobody foresees everything that is in a record.
+    fn call(&self, kernel: &dyn Kernel, frame: &Frame, rows: usize, room: Room) -> Result<Made> {
+        let arrays = self.arrays(frame, rows)?;
+        let made = seam::caught(|| kernel.call(&Batch { columns: &self.columns(&arrays), rows, room }));
+        let made = match made {
+            Ok(made) => made?,
+            Err(_) if self.can_reject && rows > 1 => return self.call(kernel, frame, rows.div_ceil(2), room),
+            Err(place) if self.can_reject => {
+                let why = Why::form(format!("the step panicked at {place}")).at(self.made_path());
+                let columns = self.makes.iter().map(|of| arrow_array::new_null_array(of, rows)).collect();
+                Made { columns, rejects: (0..rows).map(|row| (row, why.clone())).collect() }
+            }
+            Err(place) => return Err(Error::bug(format!("it panicked at {place}"))),
+        };
+        self.check_made(&made.columns)?;
+        let lengths: BTreeSet<usize> = made.columns.iter().map(|column| column.len()).collect();
+        match lengths.last() {
+            Some(worked) if lengths.len() > 1 || *worked > rows || *worked == 0 && rows > 0 => {
+                Err(Error::bug(format!("the step made columns of {lengths:?} values for {rows} rows")))
+            }
+            _ => Ok(made),
+        }
+    }
+
+    /// Leaves rows out.
+    fn keep(
+        &self,
+        keep: &dyn Keep,
+        reason: &str,
+        part: &mut Part,
+        spared: Option<&BooleanBuffer>,
+        bytes_max: usize,
+    ) -> Result<()> {
+        let room = part.room(bytes_max);
+        let Part { frame, filtered, rejected, .. } = part;
+        let arrays = self.arrays(frame, frame.rows())?;
+        let batch = Batch { columns: &self.columns(&arrays), rows: frame.rows(), room };
+        let Judged { stays, mut rejects } = keep.keep(&batch)?;
+        if stays.len() != frame.rows() {
+            return Err(Error::bug(format!("{} answers for {} rows", stays.len(), frame.rows())));
+        }
+        let spared = |row: usize| spared.is_some_and(|spared| spared.value(frame.id(row) as usize));
+        rejects.retain(|(row, _)| !spared(*row));
+        let bad: BTreeSet<usize> = rejects.iter().map(|(row, _)| *row).collect();
+        let goes = |row: &usize| stays.is_null(*row) || !stays.value(*row);
+        let left: Vec<usize> =
+            (0..stays.len()).filter(|row| goes(row) && !spared(*row) && !bad.contains(row)).collect();
+        let out: Vec<usize> = bad.iter().chain(&left).copied().collect();
+        if !left.is_empty() {
+            filtered.push((reason.to_owned(), left.iter().map(|row| frame.id(*row)).collect()));
+        }
+        rejected.extend(self.rejects_of(frame, rejects));
+        frame.remove(&out)
     }
 
     /// Makes several rows of one, of as many records as a part may have.
@@ -328,10 +389,9 @@ impl Built {
         kept: &[ArrayRef],
         bytes_max: usize,
     ) -> Result<Rows> {
-        let arrays: Vec<ArrayRef> = self.reads.iter().map(|at| part.frame.get(*at).cloned()).collect::<Result<_>>()?;
+        let arrays = self.arrays(&part.frame, part.frame.rows())?;
         let columns = self.columns(&arrays);
-        let Exploded { from, columns, rejects } =
-            explode.explode(&Batch { columns: &columns, rows: part.frame.rows() })?;
+        let Exploded { from, columns, rejects } = explode.explode(&Batch::new(&columns, part.frame.rows()))?;
         self.check_made(&columns)?;
         let mut left = from.values().iter().copied().peekable();
         let mut bad = rejects.iter().map(|(row, _)| *row).peekable();
@@ -356,6 +416,18 @@ impl Built {
         part.rejected.extend(self.rejects_of(&part.frame, rejects));
         rows.without(&too_large)?;
         Ok(rows)
+    }
+
+    /// The values that it is handed, of the first rows.
+    fn arrays(&self, frame: &Frame, rows: usize) -> Result<Vec<ArrayRef>> {
+        let first = |array: &ArrayRef| if array.len() == rows { Arc::clone(array) } else { array.slice(0, rows) };
+        self.reads.iter().map(|at| frame.get(*at).map(first)).collect()
+    }
+
+    /// The column that a reject of all that it made is about.
+    fn made_path(&self) -> &str {
+        let made = self.plan.makes().next().map(|(name, _)| name);
+        made.or_else(|| self.read.first().map(|(name, _)| name.as_str())).unwrap_or_default()
     }
 
     /// The columns that it is handed.
@@ -398,5 +470,7 @@ fn new_nulls(before: &dyn Array, after: &dyn Array) -> Vec<usize> {
     (0..after.len()).filter(|row| after.is_null(*row) && before.is_valid(*row)).collect()
 }
 
+#[cfg(test)]
+mod growth_tests;
 #[cfg(test)]
 mod tests;

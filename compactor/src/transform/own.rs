@@ -50,7 +50,7 @@ fn in_parts<T>(
             batch.columns.iter().map(|column| column.array.slice(rows.start, rows.len())).collect();
         let columns: Vec<Column<'_>> =
             batch.columns.iter().zip(&cut).map(|(column, array)| Column { array, ..*column }).collect();
-        let part = Batch { columns: &columns, rows: rows.len() };
+        let part = Batch::new(&columns, rows.len());
         seam::caught(|| work(&part)).map_or_else(|place| Ok(Err(place)), |made| made.map(Ok))
     };
     let mut done = |rows: std::ops::Range<usize>, outcome: std::result::Result<T, String>| {
@@ -137,6 +137,9 @@ impl Kernel for Held<dyn Kernel> {
         let of_parts: Vec<_> =
             parts.iter_mut().map(|(from, made)| (*from, std::mem::take(&mut made.rejects))).collect();
         let columns = together(parts.into_iter().map(|(_, made)| made.columns).collect())?;
+        if columns.iter().any(|column| column.len() != batch.rows) {
+            return Err(Error::bug(format!("it made a column of other than {} rows", batch.rows)));
+        }
         let mut rejects = self.rejects(batch, panics, of_parts);
         self.look_at(batch, &columns, &mut rejects);
         Ok(Made { columns, rejects: rejects.into_iter().collect() })
@@ -307,7 +310,7 @@ mod tests {
     fn rows_on_which_a_filter_or_an_explode_panics_are_rejected() {
         let array: ArrayRef = Arc::new(StringArray::from(vec!["Anna", "Zoë", "Karl"]));
         let columns = [super::Column { name: "v", r#type: &LogicalType::String, array: &array }];
-        let batch = Batch { columns: &columns, rows: 3 };
+        let batch = Batch::new(&columns, 3);
         let Work::Keep(keep, _) = held(Work::Keep(Box::new(Prefix), String::new()), &FUNCTIONS[0], &[]) else {
             panic!("a filter stays one")
         };

@@ -1,5 +1,6 @@
-//! A batch in parts where its records become many rows: a text of a megabyte beside a list of thousands would be gigabytes
-//! at once. Parts are whole records, one after the other, and each goes through the rest of the steps before the next.
+//! A batch in parts where it becomes more than it was: a text of a megabyte beside a list of thousands, or thousands of
+//! texts that are filled up, would be gigabytes at once. Parts are whole records, one after the other, and each goes through
+//! the rest of the steps before the next.
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
@@ -7,10 +8,15 @@ use arrow_buffer::BooleanBuffer;
 use firn_shared::error::{Error, Result};
 
 use super::frame::Frame;
+use super::kernel::Room;
 use super::outcome::RowReject;
 
 /// A record may become rows of so many times the bytes of a part.
-const RECORD_PARTS: usize = 8;
+pub const RECORD_PARTS: usize = 8;
+/// All columns of the rows that go on together may be of so many times the bytes of a part; a batch is of one when it comes.
+const ROWS_PARTS: usize = 3;
+/// A value may become longer than what it is made of up to so many times the bytes of a part.
+const VALUE_PARTS: usize = 2;
 
 /// A batch on its way through the steps.
 #[derive(Debug)]
@@ -51,6 +57,32 @@ impl Part {
         Self { frame, step: 0, exploded: None, filtered: Vec::new(), rejected: Vec::new() }
     }
 
+    /// What a step may make of it.
+    pub fn room(&self, bytes_max: usize) -> Room {
+        let of_row = self.frame.bytes() / self.frame.rows().max(1);
+        let of_parts = |parts| bytes_max.saturating_mul(parts);
+        Room { bytes: of_parts(ROWS_PARTS), of_row, value: of_parts(VALUE_PARTS) }
+    }
+
+    /// The records behind those of which so many bytes are half, where all are more: they are through with this step.
+    pub fn cut_grown(&mut self, bytes_max: usize) -> Option<Self> {
+        let (rows, bytes) = (self.frame.rows(), self.frame.bytes());
+        if bytes <= bytes_max || rows < 2 {
+            return None;
+        }
+        let at = (rows as u64 * (bytes_max as u64 / 2) / bytes as u64) as usize;
+        let at = match self.frame.record_start(at) {
+            0 => self.frame.record_end(0),
+            at => at,
+        };
+        self.split_off_some(at).map(|later| Self { step: later.step + 1, ..later })
+    }
+
+    /// The records from row `at` on, if there are any.
+    pub fn split_off_some(&mut self, at: usize) -> Option<Self> {
+        (at < self.frame.rows()).then(|| self.split_off(at))
+    }
+
     /// The records that are too many for a part, when there are: they are taken out of this one. `kept` are the columns whose
     /// values repeat.
     pub fn cut(&mut self, kept: &[ArrayRef], bytes_max: usize) -> Option<Self> {
@@ -62,7 +94,7 @@ impl Part {
             bytes > bytes_max
         });
         let at = ends[many?.max(1) - 1].0;
-        (at < self.frame.rows()).then(|| self.split_off(at))
+        self.split_off_some(at)
     }
 
     /// The rows of records that would become more than a part can be, whatever else is in it.
@@ -143,8 +175,29 @@ impl Rows {
     }
 }
 
+/// The bytes that the values of a column take.
+pub fn bytes_of(array: &dyn Array) -> usize {
+    let span = |offsets: &[i32]| (offsets[0] as usize, (offsets[offsets.len() - 1] - offsets[0]) as usize);
+    let offsets = (array.len() + 1) * size_of::<i32>();
+    let elements = |values: &ArrayRef, (from, count): (usize, usize)| bytes_of(&values.slice(from, count));
+    if let Some(texts) = array.as_string_opt::<i32>() {
+        span(texts.value_offsets()).1 + offsets
+    } else if let Some(bytes) = array.as_binary_opt::<i32>() {
+        span(bytes.value_offsets()).1 + offsets
+    } else if let Some(list) = array.as_list_opt::<i32>() {
+        elements(list.values(), span(list.value_offsets())) + offsets
+    } else if let Some(map) = array.as_map_opt() {
+        let span = span(map.value_offsets());
+        elements(map.keys(), span) + elements(map.values(), span) + offsets
+    } else if let Some(parts) = array.as_struct_opt() {
+        parts.columns().iter().map(|part| bytes_of(part)).sum()
+    } else {
+        array.len() * array.data_type().primitive_width().unwrap_or(1)
+    }
+}
+
 /// Adds to each row the bytes that its value takes.
-fn add_bytes(array: &ArrayRef, rows: &mut [usize]) {
+pub fn add_bytes(array: &ArrayRef, rows: &mut [usize]) {
     let lengths = |offsets: &[i32], rows: &mut [usize]| {
         for (row, pair) in rows.iter_mut().zip(offsets.windows(2)) {
             *row += (pair[1] - pair[0]) as usize + size_of::<i32>();

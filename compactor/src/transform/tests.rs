@@ -308,3 +308,70 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_row_that_an_earlier_batch_of_the_run_had_is_a_duplicate() {
+    let list = [("dedup", json!({"by": ["id", "n"], "limit": 3}))];
+    let transformer = Transformer::new(&steps(&list), &columns(), &References::default()).unwrap();
+    let apply = |lines: &[&str]| {
+        let mut decoder = Decoder::new(&columns()).unwrap();
+        lines.iter().for_each(|line| decoder.push(line.as_bytes()).unwrap());
+        transformer.apply(decoder.finish().unwrap())
+    };
+    let first = apply(&[r#"{"id":1,"n":"a"}"#, r#"{"id":1,"n":"b"}"#]).unwrap();
+    assert!(first.filtered.is_empty());
+    let second = apply(&[r#"{"id":1,"n":"b"}"#, r#"{"id":2}"#, r#"{"id":2}"#]).unwrap();
+    assert_eq!((second.filtered, second.rows), (vec![("duplicate".to_owned(), vec![0, 2])], Some(vec![1])));
+    let error = apply(&[r#"{"id":3}"#]).unwrap_err();
+    assert!(error.kind() == ErrorKind::Config && error.to_string().contains("more than 3 different rows"), "{error}");
+}
+
+#[test]
+fn a_look_up_by_a_key_that_comes_twice_is_refused_without_the_key() {
+    let array: ArrayRef =
+        Arc::new(arrow_array::StringArray::from(vec![Some("x"), None, Some("secret"), None, Some("secret")]));
+    let mut references = References::default();
+    references.insert("f.csv", Reference::new(RecordBatch::try_from_iter([("k", array)]).unwrap()));
+    let list =
+        [("lookup", json!({"column": "n", "file": "f.csv", "key": "k", "take": {"k": "string"}, "prefix": "f_"}))];
+    let error = Transformer::new(&steps(&list), &columns(), &references).unwrap_err().to_string();
+    assert!(error.contains("column `k` of the file says the same in rows 3 and 5"), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+}
+
+/// Takes the first three bytes of a text, whatever they are.
+#[derive(Debug)]
+struct Cuts;
+
+impl Kernel for Cuts {
+    fn call(&self, batch: &Batch<'_>) -> Result<Made> {
+        let texts = batch.column(0)?.array.as_string::<i32>();
+        let cut = texts.iter().map(|text| text.map(|text| &text[..3]));
+        Ok(Made::one(Arc::new(cut.collect::<arrow_array::StringArray>())))
+    }
+}
+
+#[test]
+fn a_row_on_which_a_step_of_ours_panics_is_rejected_and_no_other() {
+    let (v, text) = (column("v", LogicalType::String), LogicalType::String);
+    let step = Built {
+        at: "p.yaml:3:9".into(),
+        work: Work::Make(Box::new(Cuts)),
+        plan: Planned { reads: vec![0], after: vec![(v, Source::Made(0))] },
+        reads: vec![0],
+        read: vec![("v".to_owned(), text.clone())],
+        makes: vec![data_type(&text)],
+        can_reject: true,
+    };
+    let transformer = Transformer { steps: vec![step], input: 1, output: vec![("v".to_owned(), text)] };
+    let texts = ["Anna", "Zoë", "Karl", "Renée", "ÄÄ", "Otto"];
+    let array: ArrayRef = Arc::new(arrow_array::StringArray::from(texts.to_vec()));
+    let outcome = in_parts(&transformer, RecordBatch::try_from_iter([("v", array)]).unwrap(), usize::MAX);
+    assert_eq!(outcome.rows, Some(vec![0, 2, 3, 5]));
+    let left: Vec<_> = outcome.batch.column(0).as_string::<i32>().iter().flatten().collect();
+    assert_eq!(left, ["Ann", "Kar", "Ren", "Ott"]);
+    let told: Vec<_> = outcome.rejected.iter().map(|reject| (reject.row, &*reject.step, reject.why.reason)).collect();
+    let expected = |row| (row, "p.yaml:3:9", RejectKind::BadFormat);
+    assert_eq!(told, [expected(1), expected(4)]);
+    assert!(outcome.rejected.iter().all(|reject| !reject.why.detail.contains('ë')), "{:?}", outcome.rejected);
+}

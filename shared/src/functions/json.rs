@@ -1,6 +1,6 @@
 //! JSON text.
 
-use super::{Arg, Family, Function, Gives, Kind, Nulls, Planner, Shape, Takes};
+use super::{Arg, Family, Function, Gives, Kind, LONG, Nulls, Planner, Shape, Takes};
 use crate::types::LogicalType;
 
 /// This family.
@@ -65,17 +65,18 @@ pub const FLATTEN_JSON: Function = Function::map(
 )
 .of(Family::Json)
 .args(&[Arg::default("separator", Kind::Text, "\".\"", "What stands between the keys of a path.")])
-.rejects("text that is no JSON object")
+.rejects("text that is no JSON object, and paths that together are longer than memory allows")
 .example("flattenJson: {column: payload, as: fields}");
 
 /// `toJson`
 pub const TO_JSON: Function = Function::map(
     "toJson",
-    "Any value as JSON text; of a struct, fields without a value are left out.",
+    "Any value as JSON text; of a struct, fields without a value are left out. NaN and infinities, which JSON lacks, are null.",
     Takes::Any,
     Gives::Json,
 )
 .of(Family::Json)
+.rejects(LONG)
 .example("toJson: {column: tags, as: tags_json}");
 
 /// `fromJson`
@@ -110,8 +111,12 @@ pub const JSON_KIND: Function = Function::map(
 .example("jsonKind: {column: payload, as: kind}");
 
 /// `jsonSize`
-pub const JSON_SIZE: Function =
-    Function::map("jsonSize", "How many members a JSON object or list has.", Takes::JsonText, Gives::Int)
-        .of(Family::Json)
-        .rejects("text that is neither a JSON object nor a list")
-        .example("jsonSize: {column: payload, as: payload_size}");
+pub const JSON_SIZE: Function = Function::map(
+    "jsonSize",
+    "How many members a JSON object or list has; a key that comes twice is one.",
+    Takes::JsonText,
+    Gives::Int,
+)
+.of(Family::Json)
+.rejects("text that is neither a JSON object nor a list")
+.example("jsonSize: {column: payload, as: payload_size}");

@@ -126,6 +126,9 @@ pub enum Nulls {
     Own(&'static str),
 }
 
+/// What functions reject that make text of many times the bytes of what they read.
+pub(crate) const LONG: &str = "a result that is longer than memory allows";
+
 impl Function {
     /// A function that reads one column and writes one.
     #[must_use]

@@ -1,7 +1,7 @@
 //! Lists, maps and structs.
 
 use super::takes::Misfit;
-use super::{Arg, Args, Family, Function, Gives, Kind, Nulls, Planner, Shape, Takes};
+use super::{Arg, Args, Family, Function, Gives, Kind, LONG, Nulls, Planner, Shape, Takes};
 use crate::types::{LogicalType, StructField};
 
 /// This family.
@@ -42,6 +42,7 @@ pub const JOIN: Function =
         .of(Family::Nested)
         .args(&[Arg::default("separator", Kind::Text, "\",\"", "What stands between them.")])
         .nulls(Nulls::Own("a null list is null; null elements are left out"))
+        .rejects(LONG)
         .example("joinList: {column: tags, separator: '|'}");
 
 /// `size`

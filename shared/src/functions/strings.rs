@@ -1,6 +1,6 @@
 //! Text.
 
-use super::{Arg, Family, Function, Gives, Kind, Nulls, Shape, Takes};
+use super::{Arg, Family, Function, Gives, Kind, LONG, Nulls, Shape, Takes};
 
 /// This family.
 pub const ALL: &[Function] = &[
@@ -61,6 +61,7 @@ pub const REPLACE: Function = text("replace", "Every occurrence of a text by ano
         Arg::required("find", Kind::Text, "What is replaced; not empty."),
         Arg::required("with", Kind::Text, "What stands there instead."),
     ])
+    .rejects(LONG)
     .example("replace: {column: phone, find: ' ', with: ''}");
 
 /// `regexReplace`
@@ -69,6 +70,7 @@ pub const REGEX_REPLACE: Function = text("regexReplace", "Every match of a patte
         Arg::required("pattern", Kind::Regex, "The pattern."),
         Arg::required("with", Kind::Text, "What stands there instead; `$1` and `${name}` are groups of the match."),
     ])
+    .rejects(LONG)
     .example("regexReplace: {column: phone, pattern: '[^0-9+]', with: ''}");
 
 /// `regexExtract`
@@ -101,17 +103,19 @@ pub const PAD: Function = text("pad", "Fills text up to a number of characters; 
         Arg::default("with", Kind::Text, "\" \"", "One character that fills."),
         Arg::default("side", Kind::Word(&["start", "end"]), "\"start\"", "Where it is put."),
     ])
+    .rejects(LONG)
     .example("pad: {column: store, width: 5, with: '0'}");
 
 /// `normalise`
 pub const NORMALISE: Function =
     text("normalise", "One form for text that looks the same (Unicode normalisation).", Gives::Same)
         .args(&[Arg::default("form", Kind::Word(&["nfc", "nfd", "nfkc", "nfkd"]), "\"nfc\"", "The form.")])
+        .rejects(LONG)
         .example("normalise: {column: name}");
 
 /// `removeAccents`
 pub const REMOVE_ACCENTS: Function =
-    text("removeAccents", "Letters without their accents: `é` is `e`; vowel signs stay.", Gives::Same)
+    text("removeAccents", "Letters without their accents: `é` is `e`. Vowel signs of other scripts stay.", Gives::Same)
         .example("removeAccents: {column: name, as: name_plain}");
 
 /// `substring`
@@ -139,6 +143,7 @@ pub const CONCAT: Function = Function::new(
     Arg::default("skipNulls", Kind::Bool, "false", "Whether columns without a value are left out."),
 ])
 .nulls(Nulls::Own("null where a column is null, or, with `skipNulls`, where all are"))
+.rejects(LONG)
 .example("concat: {columns: [first_name, last_name], separator: ' ', as: name}");
 
 /// `length`
@@ -161,6 +166,7 @@ pub const CONTAINS: Function = text("contains", "Whether a text has another in i
 pub const BASE64_ENCODE: Function =
     Function::map("base64Encode", "Bytes, or the UTF-8 bytes of text, as base64.", Takes::Bytes, Gives::Text)
         .of(Family::Strings)
+        .rejects(LONG)
         .example("base64Encode: {column: body}");
 
 /// `base64Decode`
@@ -176,6 +182,7 @@ pub const HEX_ENCODE: Function = Function::map(
     Gives::Text,
 )
 .of(Family::Strings)
+.rejects(LONG)
 .example("hexEncode: {column: body}");
 
 /// `hexDecode`

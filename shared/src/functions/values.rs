@@ -18,7 +18,7 @@ pub const EXPR: Function = Function::new(
     Arg::required("type", Kind::Type, "Its type, without parts."),
 ])
 .nulls(Nulls::Own("as SQL has it"))
-.rejects("values that the type cannot hold exactly, and rows on which the expression fails")
+.rejects("values that the type cannot hold exactly, rows on which the expression fails, and text that is longer than memory allows")
 .example("expr: {sql: 'CASE WHEN size > 10 THEN ''large'' ELSE ''small'' END', as: class, type: string}");
 
 fn expr(p: &mut Planner<'_>) -> Option<()> {
@@ -79,7 +79,7 @@ pub const LOOKUP: Function = Function::new(
     Arg::required("column", Kind::Column(Takes::Scalar), "The column that is looked up."),
     Arg::required("file", Kind::Text, "The file: `s3://bucket/key`, `file:///path`, or relative to the pipeline's file."),
     Arg::required("key", Kind::Text, "The file's column that is compared with it, as text; its values come once each."),
-    Arg::required("take", Kind::Types, "Columns of the file to add, each with its type."),
+    Arg::required("take", Kind::Types, "Columns of the file to add, each with its type; of no row more than 1 MiB."),
     Arg::default("prefix", Kind::Text, "\"\"", "What the new columns' names begin with."),
     Arg::default("missing", Kind::Word(&["null", "reject"]), "\"null\"", "What becomes of a value that the file does not have."),
 ])

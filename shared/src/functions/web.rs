@@ -1,6 +1,6 @@
 //! URLs, user agents and addresses.
 
-use super::{Arg, Family, Function, Gives, Kind, Nulls, Takes};
+use super::{Arg, Family, Function, Gives, Kind, LONG, Nulls, Takes};
 use crate::types::{LogicalType, StructField};
 
 /// This family.
@@ -57,6 +57,7 @@ pub const URL_PARAMETER: Function = text("urlParameter", "The first value of a q
 
 /// `urlEncode`
 pub const URL_ENCODE: Function = text("urlEncode", "Percent encoding, as forms send it: a blank is `+`.", Gives::Text)
+    .rejects(LONG)
     .example("urlEncode: {column: term}");
 
 /// `urlDecode`
@@ -89,18 +90,23 @@ pub fn agent_type() -> LogicalType {
 const NO_ADDRESS: &str = "text that is no address of IPv4 or IPv6";
 
 /// `ipPrefix`
-pub const IP_PREFIX: Function = text("ipPrefix", "The network of an address, such as `203.0.113.0/24`.", Gives::Text)
-    .args(&[
-        Arg::default("v4", Kind::Int(0, 32), "24", "Bits of the network of IPv4."),
-        Arg::default("v6", Kind::Int(0, 128), "48", "Bits of the network of IPv6."),
-    ])
-    .rejects(NO_ADDRESS)
-    .example("ipPrefix: {column: client_ip, as: network}");
+pub const IP_PREFIX: Function = text(
+    "ipPrefix",
+    "The network of an address, such as `203.0.113.0/24`; `::ffff:203.0.113.7` is an address of IPv4.",
+    Gives::Text,
+)
+.args(&[
+    Arg::default("v4", Kind::Int(0, 32), "24", "Bits of the network of IPv4."),
+    Arg::default("v6", Kind::Int(0, 128), "48", "Bits of the network of IPv6."),
+])
+.rejects(NO_ADDRESS)
+.example("ipPrefix: {column: client_ip, as: network}");
 
 /// `ipVersion`
-pub const IP_VERSION: Function = text("ipVersion", "4 or 6.", Gives::Int)
-    .rejects(NO_ADDRESS)
-    .example("ipVersion: {column: client_ip, as: ip_version}");
+pub const IP_VERSION: Function =
+    text("ipVersion", "4 or 6; 4 for `::ffff:203.0.113.7`, which is an address of IPv4.", Gives::Int)
+        .rejects(NO_ADDRESS)
+        .example("ipVersion: {column: client_ip, as: ip_version}");
 
 /// `ipIsPrivate`
 pub const IP_IS_PRIVATE: Function = text(

@@ -119,3 +119,37 @@ fn an_upsert_by_copy_on_write_stays_under_the_bound() {
 fn an_upsert_by_merge_on_read_stays_under_the_bound() {
     upserts_stay_under_the_bound("mergeOnRead");
 }
+
+/// Each of these steps makes kilobytes of an event of a few bytes, which is hundreds of megabytes of a batch.
+const GROWING: &str = r#"    transformations:
+        - pad: {column: pad, width: 10000, as: a}
+        - replace: {column: a, find: ' ', with: '12', as: b}
+        - regexReplace: {column: pad, pattern: '(.*)', with: 'REPEATED', as: c}
+        - expr: {sql: "LPAD(pad, CASE WHEN n = 77 THEN 1000000000000 ELSE 10000 END)", as: d, type: string}
+        - expr: {sql: "REPLACE(d, ' ', '123')", as: e, type: string}
+        - constant: {as: f, value: 'REPEATED'}
+        - concat: {columns: [a, b, c, d, e, f], as: g}
+        - length: {column: g, as: length}
+        - drop: {columns: [a, b, c, d, e, f, g, pad]}
+"#;
+
+#[test]
+fn steps_that_make_much_of_little_stay_under_the_bound() {
+    const EVENTS: u64 = 20_000;
+    let (ticks, workspace) = bounded("memory-growing", 1);
+    let pipeline = workspace.dir().join("pipelines/ticks.yaml");
+    let text = std::fs::read_to_string(&pipeline).unwrap();
+    let growing = GROWING.replace("REPEATED", &"$1".repeat(2000));
+    std::fs::write(&pipeline, text + &growing).unwrap();
+    let event = |n: u64| format!(r#"{{"n":{n},"at":"2024-05-01T00:00:00Z","pad":"x"}}"#);
+    ticks.kafka.produce(&ticks.topic, (0..EVENTS).map(|n| Record::of(event(n)))).unwrap();
+    workspace.land().unwrap();
+    let compactor = peak(workspace.start("compactor", &["run"]).unwrap());
+    println!("memory-growing: compactor {} MiB", compactor / MIB);
+    assert!(compactor < COMPACTOR, "compactor took {compactor} of {COMPACTOR}");
+    let sql = "SELECT count(*), min(length), max(length), max(CASE WHEN n = 77 THEN 1 ELSE 0 END) FROM t";
+    let rows = workspace.access().duckdb(TABLE, sql).unwrap();
+    let length = 10_000 + 20_000 - 1 + 2000 + 10_000 + 3 * 9_999 + 1 + 4000;
+    assert_eq!(rows, [[EVENTS as i64 - 1, length, length, 0].map(serde_json::Value::from).to_vec()]);
+    workspace.reconcile().unwrap();
+}

@@ -1,14 +1,16 @@
 //! Which columns there are, and nulls in them.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, BooleanArray, Scalar};
+use arrow_array::{Array, ArrayRef, BooleanArray, Datum, Scalar};
 use arrow_buffer::BooleanBuffer;
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::{Function, columns};
 use firn_shared::types::LogicalType;
 
 use crate::transform::kernel::{Build, Call, Made, Misfit, Work, broken};
+use crate::transform::parts::bytes_of;
 use crate::transform::text;
 use crate::transform::values::{batch, column};
 
@@ -42,8 +44,9 @@ fn failed(what: &'static str) -> impl Fn(arrow_schema::ArrowError) -> Error {
 
 fn constant(call: &Call<'_>) -> Result<Work, Misfit> {
     let value = literal(call, "value", call.to().map_err(broken)?)?.into_inner();
+    let bytes = bytes_of(&value);
     Ok(batch(move |batch| {
-        let rows = arrow_array::UInt32Array::from(vec![0; batch.rows]);
+        let rows = arrow_array::UInt32Array::from(vec![0; batch.room.rows_of(repeat_n(bytes, batch.rows))]);
         let column = arrow_select::take::take(&value, &rows, None).map_err(failed("cannot repeat a constant"))?;
         Ok(Made::one(column))
     }))
@@ -70,11 +73,16 @@ fn coalesce(_: &Call<'_>) -> Result<Work, Misfit> {
 
 fn fill_null(call: &Call<'_>) -> Result<Work, Misfit> {
     let value = literal(call, "value", call.to().map_err(broken)?)?;
-    Ok(column(move |column| {
-        if column.array.null_count() == 0 {
-            return Ok(Arc::clone(column.array));
+    let bytes = bytes_of(value.get().0);
+    Ok(batch(move |batch| {
+        let array = batch.column(0)?.array;
+        if array.null_count() == 0 {
+            return Ok(Made::one(Arc::clone(array)));
         }
-        arrow_select::zip::zip(&valid(column.array), column.array, &value).map_err(failed("fillNull"))
+        let filled = (0..batch.rows).map(|row| if array.is_null(row) { bytes } else { 0 });
+        let array = array.slice(0, batch.room.rows_of(filled));
+        let filled = arrow_select::zip::zip(&valid(&array), &array, &value).map_err(failed("fillNull"))?;
+        Ok(Made::one(filled))
     }))
 }
 

@@ -1,51 +1,58 @@
 //! Bytes as text.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::Array;
+use arrow_array::builder::BinaryBuilder;
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, ArrayRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use firn_shared::error::Result;
 
 use crate::transform::kernel::{Call, Column, Made, Misfit, Why, Work};
-use crate::transform::values::{Rejects, batch, column, other, texts};
+use crate::transform::values::{Rejects, Text, Texts, batch, other, text_bytes, texts};
 
 /// `base64Encode`
 pub fn base64_encode(_: &Call<'_>) -> Result<Work, Misfit> {
-    Ok(column(|column| each(column, |bytes, out| STANDARD.encode_string(bytes, out))))
+    Ok(each(|bytes, out| {
+        // Four digits are of three bytes.
+        if out.takes(bytes.len().div_ceil(3) * 4) {
+            let _ = write!(out, "{}", base64::display::Base64Display::new(bytes, &STANDARD));
+        }
+    }))
 }
 
 /// `hexEncode`
 pub fn hex_encode(_: &Call<'_>) -> Result<Work, Misfit> {
-    Ok(column(|column| each(column, hex)))
+    Ok(each(|bytes, out| out.extend(digits(bytes))))
 }
 
-/// Appends lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8], out: &mut String) {
+/// Lower-case hexadecimal digits of bytes.
+pub fn digits(bytes: &[u8]) -> impl Iterator<Item = char> {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
+    bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
 }
 
 /// Text of the bytes of each value, of text or binary.
-pub fn each(column: Column<'_>, work: impl Fn(&[u8], &mut String)) -> Result<ArrayRef> {
-    let mut out = StringBuilder::new();
-    let mut value = String::new();
-    for bytes in bytes(column)? {
-        match bytes {
-            Some(bytes) => {
-                value.clear();
-                work(bytes, &mut value);
-                out.append_value(&value);
+pub fn each(work: impl Fn(&[u8], &mut Text) + Send + Sync + 'static) -> Work {
+    batch(move |batch| {
+        let column = batch.column(0)?;
+        let mut out = Texts::new(batch, column.name, 0);
+        for bytes in bytes(column)? {
+            let more = match bytes {
+                Some(bytes) => out.push(bytes.len(), |out| {
+                    work(bytes, out);
+                    Ok(true)
+                }),
+                None => out.push_null(),
+            };
+            if !more {
+                break;
             }
-            None => out.append_null(),
         }
-    }
-    Ok(Arc::new(out.finish()))
+        Ok(out.finish())
+    })
 }
 
 /// The bytes of each value, of text or binary.
@@ -66,7 +73,7 @@ fn decode(work: impl Fn(&[u8]) -> Result<Vec<u8>, Why> + Send + Sync + 'static) 
     batch(move |batch| {
         let column = batch.column(0)?;
         let texts = texts(column)?;
-        let mut out = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len());
+        let mut out = BinaryBuilder::with_capacity(texts.len(), text_bytes(texts));
         let mut rejects = Rejects::new(column.name);
         for (row, text) in texts.iter().enumerate() {
             let decoded = text.and_then(|text| rejects.sieve(row, work(text.as_bytes())));

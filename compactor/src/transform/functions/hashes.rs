@@ -9,7 +9,7 @@ use firn_shared::error::Result;
 use firn_shared::functions::{Function, hashes as spec};
 use twox_hash::XxHash64;
 
-use super::encodings::{bytes, each, hex};
+use super::encodings::{bytes, digits, each};
 use crate::transform::json_text::Writer;
 use crate::transform::kernel::{Batch, Build, Call, Made, Misfit, Work, broken};
 use crate::transform::values::{batch, column};
@@ -24,11 +24,11 @@ pub const TABLE: &[(&Function, Build)] = &[
 ];
 
 fn sha256(_: &Call<'_>) -> Result<Work, Misfit> {
-    Ok(column(|column| each(column, |bytes, out| hex(digest::digest(&digest::SHA256, bytes).as_ref(), out))))
+    Ok(each(|bytes, out| out.extend(digits(digest::digest(&digest::SHA256, bytes).as_ref()))))
 }
 
 fn blake3(_: &Call<'_>) -> Result<Work, Misfit> {
-    Ok(column(|column| each(column, |bytes, out| hex(blake3::hash(bytes).as_bytes(), out))))
+    Ok(each(|bytes, out| out.extend(digits(blake3::hash(bytes).as_bytes()))))
 }
 
 fn xxh64(call: &Call<'_>) -> Result<Work, Misfit> {
@@ -55,7 +55,8 @@ pub fn rows(batch: &Batch<'_>, mut each: impl FnMut(usize, &str)) -> Result<()> 
     for row in 0..batch.rows {
         text.clear();
         for writer in &writers {
-            writer.write(row, &mut text);
+            // Writing into text cannot fail.
+            let _ = writer.write(row, &mut text);
             text.push(',');
         }
         each(row, &text);
@@ -66,11 +67,11 @@ pub fn rows(batch: &Batch<'_>, mut each: impl FnMut(usize, &str)) -> Result<()> 
 fn fingerprint(_: &Call<'_>) -> Result<Work, Misfit> {
     Ok(batch(|batch| {
         let mut out = StringBuilder::with_capacity(batch.rows, batch.rows * 32);
-        let mut digits = String::new();
-        rows(batch, |_, text| {
-            digits.clear();
-            hex(&blake3::hash(text.as_bytes()).as_bytes()[..16], &mut digits);
-            out.append_value(&digits);
+        let mut text = String::new();
+        rows(batch, |_, row| {
+            text.clear();
+            text.extend(digits(&blake3::hash(row.as_bytes()).as_bytes()[..16]));
+            out.append_value(&text);
         })?;
         Ok(Made::one(Arc::new(out.finish())))
     }))

@@ -19,8 +19,9 @@ use crate::arrow_types::{MAP_ENTRIES, data_type, element_field};
 use crate::decode::{MAX_DEPTH, RejectKind};
 use crate::transform::json_text;
 use crate::transform::kernel::{Batch, Build, Call, Kernel, Made, Misfit, Why, Work, broken};
+use crate::transform::parts::add_bytes;
 use crate::transform::text::{Extract, parse_json};
-use crate::transform::values::{Rejects, batch, column, text_or_reject, texts};
+use crate::transform::values::{Rejects, Texts, batch, text_or_reject, texts};
 
 /// This family.
 pub const TABLE: &[(&Function, Build)] = &[
@@ -84,20 +85,23 @@ impl Kernel for Parse {
 
 fn to_json(call: &Call<'_>) -> Result<Work, Misfit> {
     let from = call.from().map_err(broken)?.clone();
-    Ok(column(move |column| {
+    Ok(batch(move |batch| {
+        let column = batch.column(0)?;
         let writer = json_text::Writer::new(&from, column.array)?;
-        let mut out = StringBuilder::new();
-        let mut text = String::new();
-        for row in 0..column.array.len() {
-            if column.array.is_null(row) {
-                out.append_null();
-                continue;
+        let mut widths = vec![0; batch.rows];
+        add_bytes(column.array, &mut widths);
+        let mut out = Texts::new(batch, column.name, 0);
+        for (row, width) in widths.into_iter().enumerate() {
+            let more = if column.array.is_null(row) {
+                out.push_null()
+            } else {
+                out.push(width, |out| Ok(writer.write(row, out).is_ok()))
+            };
+            if !more {
+                break;
             }
-            text.clear();
-            writer.write(row, &mut text);
-            out.append_value(&text);
         }
-        Ok(Arc::new(out.finish()))
+        Ok(out.finish())
     }))
 }
 
@@ -171,17 +175,19 @@ fn flatten(call: &Call<'_>) -> Result<Work, Misfit> {
         let names = MapFieldNames { entry: MAP_ENTRIES.to_owned(), key: "key".to_owned(), value: "value".to_owned() };
         let mut out = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
         let mut rejects = Rejects::new(column.name);
+        let mut bytes = 0;
         for (row, text) in texts(column)?.iter().enumerate() {
-            let mut leaves = Vec::new();
-            let read = text.map(|text| leaves_of(text, &mut String::new(), &separator, 0, &mut leaves));
+            let mut leaves = Leaves::new(&separator, batch.room.longest(text.map_or(0, str::len)));
+            let read = text.map(|text| leaves.add(text, 0));
+            bytes += leaves.bytes;
+            if batch.room.is_over(row + 1, bytes) {
+                break;
+            }
             let there = read.and_then(|read| rejects.sieve(row, read)).is_some();
             if there {
-                // A key that comes twice has its last value, as in the records themselves.
-                let last: HashMap<String, usize> =
-                    leaves.iter().enumerate().map(|(i, (key, _))| (key.clone(), i)).collect();
-                for (_, (key, value)) in leaves.iter().enumerate().filter(|(i, (key, _))| last[key] == *i) {
+                for (key, value) in leaves.distinct() {
                     out.keys().append_value(key);
-                    out.values().append_option(value.as_deref());
+                    out.values().append_option(value);
                 }
             }
             append(&mut out, there)?;
@@ -200,39 +206,63 @@ fn bug(e: arrow_schema::ArrowError) -> firn_shared::error::Error {
     firn_shared::error::Error::bug("cannot build a map").with_source(e)
 }
 
-/// A path and the text of its leaf; none for a JSON null.
-type Leaf<'a> = (String, Option<Cow<'a, str>>);
+/// The leaves of an object, each a path and its text; none for a JSON null.
+struct Leaves<'a> {
+    found: Vec<(String, Option<Cow<'a, str>>)>,
+    path: String,
+    separator: &'a str,
+    /// Of paths and texts. Long paths with many leaves are many times the bytes of the object.
+    bytes: usize,
+    bytes_max: usize,
+}
 
-fn leaves_of<'a>(
-    text: &'a str,
-    path: &mut String,
-    separator: &str,
-    depth: usize,
-    leaves: &mut Vec<Leaf<'a>>,
-) -> Result<(), Why> {
-    if depth > MAX_DEPTH {
-        let detail = format!("objects nested deeper than {MAX_DEPTH}").into();
-        return Err(Why { reason: RejectKind::TooDeep, detail });
+impl<'a> Leaves<'a> {
+    fn new(separator: &'a str, bytes_max: usize) -> Self {
+        Self { found: Vec::new(), path: String::new(), separator, bytes: 0, bytes_max }
     }
-    let before = path.len();
-    members(text, |key, value| {
-        if before > 0 {
-            path.push_str(separator);
+
+    /// Adds those of an object.
+    fn add(&mut self, text: &'a str, depth: usize) -> Result<(), Why> {
+        if depth > MAX_DEPTH {
+            let detail = format!("objects nested deeper than {MAX_DEPTH}").into();
+            return Err(Why { reason: RejectKind::TooDeep, detail });
         }
-        path.push_str(&key);
-        let value = value.get();
-        match kind_of(value) {
-            "object" => leaves_of(value, path, separator, depth + 1, leaves)?,
-            "null" => leaves.push((path.clone(), None)),
-            "string" => {
-                let text = serde_json::from_str::<Key<'a>>(value).map_err(|e| not_json(&e))?;
-                leaves.push((path.clone(), Some(text.0)));
+        let before = self.path.len();
+        members(text, |key, value| {
+            if depth > 0 {
+                self.path.push_str(self.separator);
             }
-            _ => leaves.push((path.clone(), Some(Cow::Borrowed(value)))),
+            self.path.push_str(&key);
+            let value = value.get();
+            match kind_of(value) {
+                "object" => self.add(value, depth + 1)?,
+                "null" => self.leaf(None)?,
+                "string" => {
+                    let text = serde_json::from_str::<Key<'a>>(value).map_err(|e| not_json(&e))?;
+                    self.leaf(Some(text.0))?;
+                }
+                _ => self.leaf(Some(Cow::Borrowed(value)))?,
+            }
+            self.path.truncate(before);
+            Ok(())
+        })
+    }
+
+    fn leaf(&mut self, value: Option<Cow<'a, str>>) -> Result<(), Why> {
+        self.bytes += self.path.len() + value.as_ref().map_or(0, |value| value.len());
+        if self.bytes > self.bytes_max {
+            return Err(Why::large(self.bytes_max));
         }
-        path.truncate(before);
+        self.found.push((self.path.clone(), value));
         Ok(())
-    })
+    }
+
+    /// Each path once, with its last value, as in the records themselves.
+    fn distinct(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let last: HashMap<&str, usize> = self.found.iter().enumerate().map(|(i, (key, _))| (key.as_str(), i)).collect();
+        let found = self.found.iter().enumerate().filter(move |(i, (key, _))| last[key.as_str()] == *i);
+        found.map(|(_, (key, value))| (key.as_str(), value.as_deref()))
+    }
 }
 
 fn keys(_: &Call<'_>) -> Result<Work, Misfit> {
@@ -293,11 +323,11 @@ impl<'de> Visitor<'de> for Count {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<i32, A::Error> {
-        let mut count = 0;
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-            count += 1;
+        let mut known = HashSet::new();
+        while let Some((key, IgnoredAny)) = map.next_entry::<Key<'de>, _>()? {
+            known.insert(key.0);
         }
-        Ok(count)
+        Ok(known.len() as i32)
     }
 }
 

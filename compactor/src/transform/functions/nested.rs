@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::builder::StringBuilder;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, Int32Array, ListArray, StructArray, UInt32Array};
 use arrow_buffer::OffsetBuffer;
@@ -18,7 +17,7 @@ use super::columns::literal;
 use crate::arrow_types::{data_type, element_field};
 use crate::decode::RejectKind;
 use crate::transform::kernel::{Batch, Build, Call, Column, Explode, Exploded, Made, Misfit, Why, Work, broken};
-use crate::transform::values::{Rejects, batch, column, other};
+use crate::transform::values::{Rejects, Texts, batch, column, other};
 
 /// This family.
 pub const TABLE: &[(&Function, Build)] = &[
@@ -74,26 +73,29 @@ fn relist(list: &ListArray, values: &ArrayRef, mut positions: impl FnMut(usize, 
 
 fn join(call: &Call<'_>) -> Result<Work, Misfit> {
     let separator = call.args.text("separator").map_err(broken)?.to_owned();
-    Ok(column(move |column| {
+    Ok(batch(move |batch| {
+        let column = batch.column(0)?;
         let list = list_of(column)?;
         let texts = list.values().as_string_opt::<i32>().ok_or_else(|| other(column, "lists of texts"))?;
-        let mut out = StringBuilder::new();
-        let mut text = String::new();
+        let mut out = Texts::new(batch, column.name, 0);
         for row in 0..list.len() {
-            if list.is_null(row) {
-                out.append_null();
-                continue;
+            let more = if list.is_null(row) {
+                out.push_null()
+            } else {
+                let elements = range(list, row).filter(|at| texts.is_valid(*at));
+                let from = elements.clone().map(|at| texts.value_length(at) as usize).sum();
+                out.push(from, |out| {
+                    let mut all = elements.enumerate();
+                    Ok(all.all(|(i, at)| {
+                        out.push_str(if i > 0 { separator.as_str() } else { "" }) && out.push_str(texts.value(at))
+                    }))
+                })
+            };
+            if !more {
+                break;
             }
-            text.clear();
-            for (i, at) in range(list, row).filter(|at| texts.is_valid(*at)).enumerate() {
-                if i > 0 {
-                    text.push_str(&separator);
-                }
-                text.push_str(texts.value(at));
-            }
-            out.append_value(&text);
         }
-        Ok(Arc::new(out.finish()))
+        Ok(out.finish())
     }))
 }
 

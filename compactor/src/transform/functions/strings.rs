@@ -1,9 +1,9 @@
 //! Text.
 
-use std::fmt::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::builder::{ListBuilder, StringBuilder};
+use arrow_array::builder::{ArrayBuilder, ListBuilder, StringBuilder};
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, StringArray};
 use firn_shared::error::Result;
@@ -15,7 +15,10 @@ use unicode_normalization::char::is_combining_mark;
 use crate::arrow_types::element_field;
 use crate::transform::functions::encodings;
 use crate::transform::kernel::{Build, Call, Made, Misfit, Work, broken};
-use crate::transform::values::{batch, column, text, text_or_reject, text_to, text_to_boolean, texts};
+use crate::transform::template::Template;
+use crate::transform::values::{
+    Text, Texts, batch, long_text, text, text_bytes, text_or_reject, text_to, text_to_boolean, texts,
+};
 
 /// This family.
 pub const TABLE: &[(&Function, Build)] = &[
@@ -74,7 +77,8 @@ fn capitalise(_: &Call<'_>) -> Result<Work, Misfit> {
             } else {
                 out.extend(c.to_uppercase());
             }
-            // An apostrophe does not end a word: `o'neill's` has one capital too few, `Don't` is right. Nor does an accent.
+            // An apostrophe does not end a word: `o'neill's` has one capital too few, `Don't` is right. Nor does an accent that
+            // is a character of its own.
             inside = c.is_alphanumeric() || inside && (matches!(c, '\'' | '’') || is_combining_mark(c));
         }
     }))
@@ -110,14 +114,9 @@ fn not_empty<'a>(call: &Call<'a>, arg: &'static str) -> Result<&'a str, Misfit> 
 fn replace(call: &Call<'_>) -> Result<Work, Misfit> {
     let find = not_empty(call, "find")?.to_owned();
     let with = call.args.text("with").map_err(broken)?.to_owned();
-    Ok(text(move |value, out| {
-        let mut from = 0;
-        for (at, found) in value.match_indices(find.as_str()) {
-            out.push_str(&value[from..at]);
-            out.push_str(&with);
-            from = at + found.len();
-        }
-        out.push_str(&value[from..]);
+    Ok(long_text(move |value, out| {
+        let matches = value.match_indices(find.as_str()).map(|(at, found)| (at..at + found.len(), ()));
+        replaced(value, matches, out, |(), out| out.push_str(&with));
     }))
 }
 
@@ -127,8 +126,37 @@ pub fn pattern(call: &Call<'_>) -> Result<Regex, Misfit> {
 }
 
 fn regex_replace(call: &Call<'_>) -> Result<Work, Misfit> {
-    let (pattern, with) = (pattern(call)?, call.args.text("with").map_err(broken)?.to_owned());
-    Ok(text(move |value, out| out.push_str(&pattern.replace_all(value, with.as_str()))))
+    let pattern = pattern(call)?;
+    let with = Template::new(call.args.text("with").map_err(broken)?, &pattern);
+    if let Some(with) = with.text() {
+        // To find where a match is costs less than to find its groups.
+        return Ok(long_text(move |value, out| {
+            replaced(value, pattern.find_iter(value).map(|found| (found.range(), ())), out, |(), out| {
+                out.push_str(&with)
+            });
+        }));
+    }
+    Ok(long_text(move |value, out| {
+        let matches = pattern.captures_iter(value).filter_map(|groups| Some((groups.get(0)?.range(), groups)));
+        replaced(value, matches, out, |groups, out| with.write(&groups, out));
+    }))
+}
+
+/// Writes `value` with something else in the place of ranges of it; ends where it becomes too long.
+fn replaced<M>(
+    value: &str,
+    matches: impl Iterator<Item = (Range<usize>, M)>,
+    out: &mut Text,
+    with: impl Fn(M, &mut Text) -> bool,
+) {
+    let mut from = 0;
+    for (range, found) in matches {
+        if !(out.push_str(&value[from..range.start]) && with(found, out)) {
+            return;
+        }
+        from = range.end;
+    }
+    out.push_str(&value[from..]);
 }
 
 fn regex_extract(call: &Call<'_>) -> Result<Work, Misfit> {
@@ -154,11 +182,17 @@ fn regex_match(call: &Call<'_>) -> Result<Work, Misfit> {
 
 fn split(call: &Call<'_>) -> Result<Work, Misfit> {
     let (separator, trim) = (not_empty(call, "separator")?.to_owned(), call.args.flag("trim"));
-    Ok(column(move |column| {
-        let texts = texts(column)?;
+    Ok(batch(move |batch| {
+        let texts = texts(batch.column(0)?)?;
         let field = element_field(&firn_shared::types::LogicalType::String);
         let mut out = ListBuilder::new(StringBuilder::new()).with_field(field);
         for text in texts {
+            let cuts = text.map_or(0, |text| text.matches(separator.as_str()).count());
+            let made = out.values_ref().values_slice().len() + text.map_or(0, str::len);
+            let offsets = (out.values_ref().len() + cuts) * size_of::<i32>();
+            if batch.room.is_over(out.len() + 1, made + offsets) {
+                break;
+            }
             if let Some(text) = text {
                 for part in text.split(separator.as_str()) {
                     out.values().append_value(if trim { part.trim() } else { part });
@@ -166,7 +200,7 @@ fn split(call: &Call<'_>) -> Result<Work, Misfit> {
             }
             out.append(text.is_some());
         }
-        Ok(Arc::new(out.finish()))
+        Ok(Made::one(Arc::new(out.finish())))
     }))
 }
 
@@ -177,7 +211,7 @@ fn pad(call: &Call<'_>) -> Result<Work, Misfit> {
     let (Some(with), None) = (characters.next(), characters.next()) else {
         return Err(("with", "must be one character".to_owned()));
     };
-    Ok(text(move |value, out| {
+    Ok(long_text(move |value, out| {
         let lacking = width.saturating_sub(value.chars().count());
         if start {
             out.extend(std::iter::repeat_n(with, lacking));
@@ -191,10 +225,10 @@ fn pad(call: &Call<'_>) -> Result<Work, Misfit> {
 
 fn normalise(call: &Call<'_>) -> Result<Work, Misfit> {
     Ok(match call.args.text("form").map_err(broken)? {
-        "nfd" => text(|value, out| out.extend(value.nfd())),
-        "nfkc" => text(|value, out| out.extend(value.nfkc())),
-        "nfkd" => text(|value, out| out.extend(value.nfkd())),
-        _ => text(|value, out| out.extend(value.nfc())),
+        "nfd" => long_text(|value, out| out.extend(value.nfd())),
+        "nfkc" => long_text(|value, out| out.extend(value.nfkc())),
+        "nfkd" => long_text(|value, out| out.extend(value.nfkd())),
+        _ => long_text(|value, out| out.extend(value.nfc())),
     })
 }
 
@@ -208,17 +242,10 @@ fn remove_accents(_: &Call<'_>) -> Result<Work, Misfit> {
     }))
 }
 
-/// Whether a character is a mark over or under letters of any script. Those of one script, such as the vowels of Devanagari
-/// and Thai, are letters of it.
+/// Marks over and under letters of any script. Vowels of Devanagari, Thai or Arabic and the voicing of Kana are marks too, but
+/// no accents: without them it is another word.
 fn is_accent(c: char) -> bool {
-    matches!(
-        c,
-        '\u{300}'..='\u{36f}'
-            | '\u{1ab0}'..='\u{1aff}'
-            | '\u{1dc0}'..='\u{1dff}'
-            | '\u{20d0}'..='\u{20ff}'
-            | '\u{fe20}'..='\u{fe2f}'
-    )
+    matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
 fn substring(call: &Call<'_>) -> Result<Work, Misfit> {
@@ -238,20 +265,27 @@ fn concat(call: &Call<'_>) -> Result<Work, Misfit> {
     let skip = call.args.flag("skipNulls");
     Ok(batch(move |batch| {
         let columns: Vec<&StringArray> = batch.columns.iter().map(|column| texts(*column)).collect::<Result<_>>()?;
-        let mut out = StringBuilder::new();
+        let bytes = columns.iter().map(|column| text_bytes(column)).sum();
+        let mut out = Texts::new(batch, batch.column(0)?.name, bytes);
         for row in 0..batch.rows {
-            let some = columns.iter().filter(|column| column.is_valid(row)).count();
-            if some == 0 || !skip && some < columns.len() {
-                out.append_null();
-                continue;
+            let there = columns.iter().filter(|column| column.is_valid(row));
+            let some = there.clone().count();
+            let more = if some == 0 || !skip && some < columns.len() {
+                out.push_null()
+            } else {
+                let from = there.clone().map(|column| column.value_length(row) as usize).max().unwrap_or_default();
+                out.push(from, |out| {
+                    let all = there.enumerate().all(|(i, column)| {
+                        out.push_str(if i > 0 { separator.as_str() } else { "" }) && out.push_str(column.value(row))
+                    });
+                    Ok(all)
+                })
+            };
+            if !more {
+                break;
             }
-            for (i, column) in columns.iter().filter(|column| column.is_valid(row)).enumerate() {
-                // Writing into a builder of text cannot fail.
-                let _ = write!(out, "{}{}", if i > 0 { separator.as_str() } else { "" }, column.value(row));
-            }
-            out.append_value("");
         }
-        Ok(Made::one(Arc::new(out.finish())))
+        Ok(out.finish())
     }))
 }
 

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use arrow_array::builder::StringBuilder;
 use arrow_array::types::{Date32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{ArrayRef, Int32Array, Int64Array, PrimitiveArray, cast::AsArray};
 use chrono::format::{Item, StrftimeItems};
@@ -17,7 +16,7 @@ use firn_shared::types::LogicalType;
 use crate::arrow_types::data_type;
 use crate::decode::time::YEARS;
 use crate::transform::kernel::{Batch, Build, Call, Column, Made, Misfit, Why, Work, broken};
-use crate::transform::values::{Rejects, batch, column, longs, other};
+use crate::transform::values::{Rejects, Texts, batch, column, longs, other};
 
 /// This family.
 pub const TABLE: &[(&Function, Build)] = &[
@@ -157,7 +156,7 @@ fn format(call: &Call<'_>) -> Result<Work, Misfit> {
         _ => return Err(("pattern", "must be a strftime pattern or `rfc3339`; `toEpoch` gives numbers".to_owned())),
     };
     let items: Vec<Item<'static>> = StrftimeItems::new(&pattern).map(Item::to_owned).collect();
-    let write = move |micros: i64, out: &mut String| {
+    let write = move |micros: i64, out: &mut dyn Write| {
         if zoned {
             write!(out, "{}", zone.from_utc_datetime(&civil(micros)).format_with_items(items.iter()))
         } else {
@@ -167,21 +166,20 @@ fn format(call: &Call<'_>) -> Result<Work, Misfit> {
     if write(0, &mut String::new()).is_err() {
         return Err(("pattern", format!("`{pattern}` asks for an offset, which a column without zone does not have")));
     }
-    Ok(column(move |column| {
-        let mut out = StringBuilder::new();
-        let mut text = String::new();
+    Ok(batch(move |batch| {
+        let column = batch.column(0)?;
+        let mut out = Texts::new(batch, column.name, batch.rows * pattern.len());
         for micros in &micros(column)? {
-            match micros {
-                Some(micros) => {
-                    text.clear();
-                    // It was tried above, and text does not run out.
-                    let _ = write(micros, &mut text);
-                    out.append_value(&text);
-                }
-                None => out.append_null(),
+            let more = match micros {
+                // It was tried above. The text is about as long as its pattern.
+                Some(micros) => out.push(usize::MAX, |out| Ok(write(micros, out).is_ok())),
+                None => out.push_null(),
+            };
+            if !more {
+                break;
             }
         }
-        Ok(Arc::new(out.finish()))
+        Ok(out.finish())
     }))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, BooleanArray, Scalar, new_null_array};
+use arrow_array::{Array, ArrayRef, BooleanArray, Datum, Scalar, new_null_array};
 use arrow_schema::DataType;
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::{Function, values as spec};
@@ -14,10 +14,11 @@ use super::columns::literal;
 use crate::arrow_types::data_type;
 use crate::decode::{RejectKind, Rejected};
 use crate::transform::cast::Cast;
-use crate::transform::expr::{Expression, Predicate};
+use crate::transform::expr::{self, Expression, Predicate};
 use crate::transform::ffi;
 use crate::transform::kernel::{Batch, Build, Call, Keep, Kernel, Made, Misfit, Why, Work, broken, shown};
 use crate::transform::lookup::Index;
+use crate::transform::parts::{add_bytes, bytes_of};
 use crate::transform::values::text_or_reject;
 use crate::transform::years;
 
@@ -51,23 +52,11 @@ fn expr(call: &Call<'_>) -> Result<Work, Misfit> {
 
 /// The type of a table for a Polars type; none where every value is null.
 fn logical(polars: &pl::DataType) -> Result<Option<LogicalType>, Misfit> {
-    use LogicalType as L;
-    Ok(Some(match polars {
-        pl::DataType::Null => return Ok(None),
-        pl::DataType::Boolean => L::Boolean,
-        pl::DataType::Int8 | pl::DataType::Int16 | pl::DataType::Int32 | pl::DataType::UInt8 | pl::DataType::UInt16 => {
-            L::Int
-        }
-        pl::DataType::Int64 | pl::DataType::UInt32 => L::Long,
-        pl::DataType::Float32 => L::Float,
-        pl::DataType::Float64 => L::Double,
-        pl::DataType::Decimal(precision, scale) => L::Decimal { precision: *precision as u8, scale: *scale as u8 },
-        pl::DataType::String => L::String,
-        pl::DataType::Date => L::Date,
-        pl::DataType::Datetime(_, None) => L::Timestamp,
-        pl::DataType::Datetime(_, Some(_)) => L::TimestampTz,
-        other => return Err(("sql", format!("gives {other}, which no column holds; cast it inside the expression"))),
-    }))
+    match (polars, expr::logical(polars)) {
+        (pl::DataType::Null, _) => Ok(None),
+        (_, Some(logical)) => Ok(Some(logical)),
+        (other, None) => Err(("sql", format!("gives {other}, which no column holds; cast it inside the expression"))),
+    }
 }
 
 /// The Polars type that the values of a wider one are read as.
@@ -96,7 +85,7 @@ impl Kernel for Computed {
         let (values, failed) = self.expression.of(batch)?;
         let array = ffi::from_polars(&plain(values, from)?, &data_type(from))?;
         let (array, mut rejects) = cast.apply(&self.name, &array)?;
-        rejects.extend(failed.into_iter().map(|row| (row, Expression::failure(&self.name))));
+        rejects.extend(failed.into_iter().map(|(row, why)| (row, why.at(&self.name))));
         rejects.extend(years::beyond(&array).into_iter().map(|row| (row, years::reject(&self.name))));
         rejects.sort_by_key(|(row, _)| *row);
         rejects.dedup_by_key(|(row, _)| *row);
@@ -139,11 +128,15 @@ impl Kernel for Choice {
     }
 
     fn call(&self, batch: &Batch<'_>) -> Result<Made> {
-        let (chosen, failed) = self.predicate.answers(batch)?;
+        let (chosen, mut failed) = self.predicate.answers(batch)?;
+        let [then, other] = [&self.then, &self.other].map(|value| bytes_of(value.get().0));
+        let made = chosen.iter().map(|chosen| if chosen == Some(true) { then } else { other });
+        let chosen = chosen.slice(0, batch.room.rows_of(made));
+        failed.retain(|(row, _)| *row < chosen.len());
         let chosen: BooleanArray = chosen.iter().map(|chosen| Some(chosen == Some(true))).collect();
         let column = arrow_select::zip::zip(&chosen, &self.then, &self.other);
         let column = column.map_err(|e| Error::bug("if").with_source(e))?;
-        let rejects = failed.into_iter().map(|row| (row, Expression::failure(&self.name))).collect();
+        let rejects = failed.into_iter().map(|(row, why)| (row, why.at(&self.name))).collect();
         Ok(Made { columns: vec![column], rejects })
     }
 }
@@ -169,8 +162,13 @@ fn replace_values(call: &Call<'_>) -> Result<Work, Misfit> {
 struct Found {
     index: Arc<Index>,
     columns: Vec<ArrayRef>,
+    /// What the values of each row take.
+    widths: Vec<usize>,
     reject_missing: bool,
 }
+
+/// A longer value has no place in a look-up: every row that finds it would have it.
+const FOUND_MAX: usize = 1 << 20;
 
 fn lookup(call: &Call<'_>) -> Result<Work, Misfit> {
     let file = call.args.text("file").map_err(broken)?;
@@ -178,15 +176,22 @@ fn lookup(call: &Call<'_>) -> Result<Work, Misfit> {
     let reject_missing = call.args.opt_text("missing") == Some("reject");
     if call.references.is_unread() {
         let columns = call.makes.iter().map(|(_, r#type)| new_null_array(&data_type(r#type), 0)).collect();
-        return Ok(Work::Make(Box::new(Found { index: Arc::default(), columns, reject_missing })));
+        let (index, widths) = (Arc::default(), Vec::new());
+        return Ok(Work::Make(Box::new(Found { index, columns, widths, reject_missing })));
     }
     let reference = call.references.get(file);
     let reference = reference.ok_or_else(|| ("file", format!("`{file}` was not loaded")))?;
     let index = reference.index(key).map_err(|message| ("key", message))?;
     let take = call.args.types("take").iter();
     let columns = take.map(|(name, r#type)| reference.column(name, r#type)).collect::<Result<_, String>>();
-    let columns = columns.map_err(|message| ("take", message))?;
-    Ok(Work::Make(Box::new(Found { index, columns, reject_missing })))
+    let columns: Vec<ArrayRef> = columns.map_err(|message| ("take", message))?;
+    let mut widths = vec![0; columns.first().map_or(0, |column| column.len())];
+    columns.iter().for_each(|column| add_bytes(column, &mut widths));
+    if let Some(row) = widths.iter().position(|width| *width > FOUND_MAX) {
+        let (row, width) = (row + 1, widths[row]);
+        return Err(("take", format!("row {row} of the file takes {width} bytes; a look-up adds up to {FOUND_MAX}")));
+    }
+    Ok(Work::Make(Box::new(Found { index, columns, widths, reject_missing })))
 }
 
 impl Kernel for Found {
@@ -197,13 +202,15 @@ impl Kernel for Found {
     fn call(&self, batch: &Batch<'_>) -> Result<Made> {
         let column = batch.column(0)?;
         let rows = self.index.find(column.array)?;
+        let found = rows.iter().map(|row| row.map_or(0, |row| self.widths[row as usize]));
+        let rows = rows.slice(0, batch.room.rows_of(found));
         let missing = |row: &usize| self.reject_missing && rows.is_null(*row) && column.array.is_valid(*row);
         let why = || Rejected {
             path: column.name.to_owned(),
             reason: RejectKind::Missing,
             detail: "the file of the look-up does not have the value".to_owned(),
         };
-        let rejects = (0..batch.rows).filter(missing).map(|row| (row, why())).collect();
+        let rejects = (0..rows.len()).filter(missing).map(|row| (row, why())).collect();
         let take = |values: &ArrayRef| arrow_select::take::take(values, &rows, None);
         let columns = self.columns.iter().map(take).collect::<Result<_, _>>();
         let columns = columns.map_err(|e| Error::bug("cannot take the rows of a look-up").with_source(e))?;

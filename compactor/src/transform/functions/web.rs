@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use crate::arrow_types::data_type;
 use crate::transform::kernel::{Build, Call, Made, Misfit, Why, Work, broken};
-use crate::transform::values::{Rejects, batch, column, text, text_or_reject, text_to, texts};
+use crate::transform::values::{Rejects, batch, column, long_text, text_or_reject, text_to, texts};
 
 /// This family.
 pub const TABLE: &[(&Function, Build)] = &[
@@ -76,7 +76,10 @@ fn url_parameter(call: &Call<'_>) -> Result<Work, Misfit> {
 }
 
 fn url_encode(_: &Call<'_>) -> Result<Work, Misfit> {
-    Ok(text(|text, out| out.extend(form_urlencoded::byte_serialize(text.as_bytes()))))
+    Ok(long_text(|text, out| {
+        // Ends at the first piece that is too long.
+        let _ = form_urlencoded::byte_serialize(text.as_bytes()).all(|piece| out.push_str(piece));
+    }))
 }
 
 fn url_decode(_: &Call<'_>) -> Result<Work, Misfit> {
@@ -134,8 +137,10 @@ fn agent_parts(agent: &str) -> Option<[String; 6]> {
     Some([told(found.name), told(found.version), told(found.category), os, version, told(found.vendor)])
 }
 
+/// An address; one of IPv4 that is written as IPv6 (`::ffff:192.0.2.1`), as sockets of both kinds show it, is of IPv4.
 fn address(text: &str) -> Result<IpAddr, Why> {
-    text.parse().map_err(|_| Why::form("not an address of IPv4 or IPv6"))
+    let address = text.parse::<IpAddr>().map_err(|_| Why::form("not an address of IPv4 or IPv6"))?;
+    Ok(address.to_canonical())
 }
 
 /// The address with all bits behind the first `bits` cleared.

@@ -26,6 +26,7 @@ pub const NEGATE: Function = number("negate", "The value with the other sign.", 
 
 /// `sign`
 pub const SIGN: Function = number("sign", "-1, 0 or 1, as the value is below, at or above zero.", Gives::Int)
+    .rejects("NaN, which has no sign")
     .example("sign: {column: change, as: direction}");
 
 /// `round`
@@ -53,7 +54,7 @@ pub const CEIL: Function = number("ceil", "The next whole number above.", Gives:
     .example("ceil: {column: price}");
 
 /// `clamp`
-pub const CLAMP: Function = number("clamp", "Values beyond a bound become the bound.", Gives::Same)
+pub const CLAMP: Function = number("clamp", "Values beyond a bound become the bound; NaN is beyond none.", Gives::Same)
     .args(&[
         Arg::optional("min", Kind::Scalar, "The least value."),
         Arg::optional("max", Kind::Scalar, "The greatest value."),

@@ -59,7 +59,7 @@ fn run(work: &Work, values: Vec<Option<i64>>) -> Result<Made> {
     let Work::Make(kernel) = work else { panic!("{work:?}") };
     let array: ArrayRef = Arc::new(Int64Array::from(values));
     let column = kernel::Column { name: "v", r#type: &LogicalType::Long, array: &array };
-    kernel.call(&Batch { columns: &[column], rows: array.len() })
+    kernel.call(&Batch::new(&[column], array.len()))
 }
 
 /// What a step that calls a function makes of a column `v` of this type.

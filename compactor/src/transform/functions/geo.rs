@@ -18,10 +18,6 @@ pub const TABLE: &[(&Function, Build)] = &[(&spec::GEOHASH, geohash), (&spec::GR
 /// The mean radius of the earth, metres (IUGG).
 const RADIUS: f64 = 6_371_008.8;
 
-/// Degrees: within the last cells of any precision, and far more than what a double rounds. The crate takes the upper ends
-/// of the ranges for the lower ones, the north pole for the south pole.
-const IN_LAST_CELL: f64 = 1e-8;
-
 /// Latitude and longitude of the columns from this number on; what is out of range is rejected.
 fn places(batch: &Batch<'_>, first: usize, rejects: &mut Rejects<'_>) -> Result<Vec<Option<(f64, f64)>>> {
     let (latitudes, longitudes) = (doubles(batch.column(first)?)?, doubles(batch.column(first + 1)?)?);
@@ -51,11 +47,15 @@ fn text_of(work: impl Fn(f64, f64, &mut String) -> Result<(), Why> + Send + Sync
     })
 }
 
+/// Degrees before the northern and the eastern end. The crate takes the end of the last cell for the beginning of the first
+/// one, the north pole for the south pole; a cell of twelve characters is some hundred times as wide.
+const END: f64 = 1e-9;
+
 fn geohash(call: &Call<'_>) -> Result<Work, Misfit> {
     let precision = call.args.int("precision").map_err(broken)? as usize;
     Ok(text_of(move |latitude, longitude, out| {
-        let (x, y) = (longitude.min(180.0 - IN_LAST_CELL), latitude.min(90.0 - IN_LAST_CELL));
-        let hash = geohash::encode(geohash::Coord { x, y }, precision);
+        let place = geohash::Coord { x: longitude.min(180.0 - END), y: latitude.min(90.0 - END) };
+        let hash = geohash::encode(place, precision);
         out.push_str(&hash.map_err(|_| Why::range("no place on earth"))?);
         Ok(())
     }))

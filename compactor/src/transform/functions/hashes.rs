@@ -88,7 +88,7 @@ mod tests {
         let r#type = r#type.parse().unwrap();
         let (rows, columns) = (array.len(), [Column { name: "v", r#type: &r#type, array: &array }]);
         let mut texts = Vec::new();
-        super::rows(&Batch { columns: &columns, rows }, |_, text| texts.push(text.to_owned())).unwrap();
+        super::rows(&Batch::new(&columns, rows), |_, text| texts.push(text.to_owned())).unwrap();
         texts
     }
 

@@ -106,22 +106,25 @@ fn negate(_: &Call<'_>) -> Result<Work, Misfit> {
 }
 
 fn sign(_: &Call<'_>) -> Result<Work, Misfit> {
-    Ok(column(|column| {
-        let sign = |v: f64| {
-            if v > 0.0 {
-                1
-            } else if v < 0.0 {
-                -1
-            } else {
-                0
-            }
+    Ok(batch(|batch| {
+        let column = batch.column(0)?;
+        let mut rejects = Rejects::new(column.name);
+        let sign = |v: f64| match v {
+            v if v > 0.0 => Ok(1),
+            v if v < 0.0 => Ok(-1),
+            v if v.is_nan() => Err(Why::range("not a number, which has no sign")),
+            _ => Ok(0),
         };
         // A decimal below the range of double is not zero, which the cast would not show; digits do.
-        let signs = match column.array.as_primitive_opt::<Decimal128Type>() {
+        let signs: PrimitiveArray<Int32Type> = match column.array.as_primitive_opt::<Decimal128Type>() {
             Some(decimals) => decimals.iter().map(|v| v.map(|v| v.signum() as i32)).collect(),
-            None => doubles(column)?.iter().map(|v| v.map(sign)).collect::<PrimitiveArray<Int32Type>>(),
+            None => {
+                let values = doubles(column)?;
+                let values = values.iter().enumerate();
+                values.map(|(row, v)| v.and_then(|v| rejects.sieve(row, sign(v)))).collect()
+            }
         };
-        Ok(Arc::new(signs))
+        Ok(Made { columns: vec![Arc::new(signs)], rejects: rejects.found })
     }))
 }
 
@@ -140,7 +143,8 @@ fn round(call: &Call<'_>) -> Result<Work, Misfit> {
     let decimal = move |v: i128, scale: u32| {
         let Some(unit) = scale.checked_sub(digits).map(|less| 10_i128.pow(less)) else { return Ok(v) };
         let (quotient, rest) = (v.div_euclid(unit), v.rem_euclid(unit));
-        let up = match (rest * 2).cmp(&unit) {
+        // Twice the rest might be beyond 128 bits.
+        let up = match rest.cmp(&(unit - rest)) {
             std::cmp::Ordering::Less => false,
             std::cmp::Ordering::Greater => true,
             std::cmp::Ordering::Equal if even => quotient % 2 != 0,
@@ -185,15 +189,25 @@ fn clamp(call: &Call<'_>) -> Result<Work, Misfit> {
     Ok(column(move |column| {
         let mut array = Arc::clone(column.array);
         if let Some(least) = &least {
-            let below = arrow_ord::cmp::lt(&array, least).map_err(failed("clamp"))?;
+            let below = numbers_of(&array, &arrow_ord::cmp::lt(&array, least).map_err(failed("clamp"))?);
             array = arrow_select::zip::zip(&below, least, &array).map_err(failed("clamp"))?;
         }
         if let Some(most) = &most {
-            let above = arrow_ord::cmp::gt(&array, most).map_err(failed("clamp"))?;
+            let above = numbers_of(&array, &arrow_ord::cmp::gt(&array, most).map_err(failed("clamp"))?);
             array = arrow_select::zip::zip(&above, most, &array).map_err(failed("clamp"))?;
         }
         Ok(array)
     }))
+}
+
+/// The rows of `mask` that hold numbers: what is none is beyond no bound, though it has a place in the order of floats.
+fn numbers_of(array: &ArrayRef, mask: &BooleanArray) -> BooleanArray {
+    let is_nan = |row| match array.data_type() {
+        DataType::Float32 => array.as_primitive::<Float32Type>().value(row).is_nan(),
+        DataType::Float64 => array.as_primitive::<Float64Type>().value(row).is_nan(),
+        _ => false,
+    };
+    mask.iter().enumerate().map(|(row, is_beyond)| is_beyond.map(|is_beyond| is_beyond && !is_nan(row))).collect()
 }
 
 /// A double that is one.

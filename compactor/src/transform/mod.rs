@@ -180,8 +180,8 @@ impl Transformer {
     }
 
     /// Begins with a batch, of which [`Self::next`] makes parts: several where a step makes many bytes of few, so that no part
-    /// takes much more than `bytes_max`. No filter takes out a row of which `spared` says so: a delete has to reach the table whatever the row
-    /// had looked like.
+    /// takes much more than `bytes_max`. No filter takes out a row of which `spared` says so: a delete has to reach the table
+    /// whatever the row had looked like.
     ///
     /// # Errors
     /// As [`Self::apply`].

@@ -245,7 +245,14 @@ fn remove_accents(_: &Call<'_>) -> Result<Work, Misfit> {
 /// Marks over and under letters of any script. Vowels of Devanagari, Thai or Arabic and the voicing of Kana are marks too, but
 /// no accents: without them it is another word.
 fn is_accent(c: char) -> bool {
-    matches!(c, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
+    matches!(
+        c,
+        '\u{300}'..='\u{36f}'
+            | '\u{1ab0}'..='\u{1aff}'
+            | '\u{1dc0}'..='\u{1dff}'
+            | '\u{20d0}'..='\u{20ff}'
+            | '\u{fe20}'..='\u{fe2f}'
+    )
 }
 
 fn substring(call: &Call<'_>) -> Result<Work, Misfit> {

@@ -280,7 +280,10 @@ fn a_column_of_another_type_is_refused_when_a_step_is_planned() {
         ('P', "list<list<string>>", "list<string>"),
     ] {
         let error = told(name, of).unwrap_err();
-        assert!(error.contains(&format!("column `v` is {of}; bad.{name} takes {takes}; the columns here are")), "{error}");
+        assert!(
+            error.contains(&format!("column `v` is {of}; bad.{name} takes {takes}; the columns here are")),
+            "{error}"
+        );
     }
     // What is narrower is widened.
     for (name, of, gives) in [

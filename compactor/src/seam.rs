@@ -21,9 +21,17 @@ const UNIT: u64 = 64 * 1024;
 /// The worker threads and the memory they may hold together.
 #[derive(Debug, Clone)]
 pub struct Cpu {
-    pool: Arc<rayon::ThreadPool>,
+    workers: Workers,
     memory: Arc<Semaphore>,
     bound: u64,
+}
+
+/// Who does the work.
+#[derive(Debug, Clone)]
+enum Workers {
+    Pool(Arc<rayon::ThreadPool>),
+    /// Whoever asks for it; must not be a tokio worker.
+    Caller,
 }
 
 /// A share of the memory bound; returned on drop.
@@ -52,14 +60,29 @@ impl Cpu {
             .thread_name(|i| format!("cpu-{i}"))
             .build()
             .map_err(|e| Error::unavailable(format!("cannot start {threads} worker threads")).with_source(e))?;
+        Ok(Self::of(Workers::Pool(Arc::new(pool)), memory))
+    }
+
+    /// No worker threads: work is done by the thread that waits for it, one piece after the other, with at most `memory`
+    /// bytes. For small work, whose way to another thread and back would take longer than itself; the thread must not be
+    /// a worker of a tokio runtime, but one that a runtime of several threads lets wait (`spawn_blocking`, `block_on`).
+    #[must_use]
+    pub fn on_the_spot(memory: u64) -> Self {
+        Self::of(Workers::Caller, memory)
+    }
+
+    fn of(workers: Workers, memory: u64) -> Self {
         let units = usize::try_from((memory / UNIT).max(1)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Ok(Self { pool: Arc::new(pool), memory: Arc::new(Semaphore::new(units)), bound: memory })
+        Self { workers, memory: Arc::new(Semaphore::new(units)), bound: memory }
     }
 
     /// Number of worker threads.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        match &self.workers {
+            Workers::Pool(pool) => pool.current_num_threads(),
+            Workers::Caller => 1,
+        }
     }
 
     /// The bound all permits share, bytes.
@@ -89,17 +112,18 @@ impl Cpu {
         F: FnOnce() -> T + Send + 'static,
     {
         debug_assert!(permit.bytes > 0, "work needs a permit");
-        let (result, answer) = oneshot::channel();
-        self.pool.spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(work));
-            // A receiver that is gone has been cancelled; nobody waits for the result any more.
-            let _ = result.send(outcome);
-        });
-        match answer.await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(panic)) => Err(Error::bug(format!("a worker thread panicked: {}", panic_text(&*panic)))),
-            Err(gone) => Err(Error::bug("a worker thread vanished").with_source(gone)),
-        }
+        let work = move || catch_unwind(AssertUnwindSafe(work));
+        let outcome = match &self.workers {
+            Workers::Pool(pool) => {
+                let (result, answer) = oneshot::channel();
+                // A receiver that is gone has been cancelled; nobody waits for the result any more.
+                pool.spawn(move || drop(result.send(work())));
+                answer.await.map_err(|gone| Error::bug("a worker thread vanished").with_source(gone))?
+            }
+            // Work may wait: for an upload, or for the key of a data subject.
+            Workers::Caller => tokio::task::block_in_place(work),
+        };
+        outcome.map_err(|panic| Error::bug(format!("a worker thread panicked: {}", panic_text(&*panic))))
     }
 }
 
@@ -171,7 +195,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_an_error_and_the_worker_lives_on() {
-        let cpu = Cpu::new(1, UNIT).unwrap();
+        survives(Cpu::new(1, UNIT).unwrap()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn work_on_the_spot_stays_on_its_thread_may_wait_and_survives_a_panic() {
+        let cpu = Cpu::on_the_spot(UNIT);
+        survives(cpu.clone()).await;
+        let (permit, runtime) = (cpu.permit(1).await.unwrap(), tokio::runtime::Handle::current());
+        let wait = move || (std::thread::current().id(), runtime.block_on(tokio::task::yield_now()));
+        let (thread, ()) = cpu.run(&permit, wait).await.unwrap();
+        assert_eq!((thread, cpu.threads()), (std::thread::current().id(), 1));
+    }
+
+    async fn survives(cpu: Cpu) {
         let permit = cpu.permit(1).await.unwrap();
         let error = cpu.run(&permit, || -> () { panic!("odd") }).await.unwrap_err();
         assert_eq!((error.kind(), error.to_string().contains("odd")), (ErrorKind::Bug, true));

@@ -11,7 +11,8 @@ use firn_shared::config::domain::{KeySource, KeySpec, Reuse, StoreUrl};
 use firn_shared::error::{Error, Result};
 use firn_shared::ids::KeyName;
 
-/// Makes a key ring in `folder` with version 1 (32 times the byte 1) and the secret of tokens (32 times 7) for each name.
+/// Makes a key ring in `folder` with version 1 (32 times the byte 1) and the secret of tokens (32 times 7) for each name;
+/// without a name there is none.
 ///
 /// # Errors
 /// `Unavailable` when it cannot be written.
@@ -28,6 +29,9 @@ pub fn keys(folder: &Path, names: impl IntoIterator<Item = KeyName>) -> Result<B
         if specs.insert(name.clone(), spec).is_none() {
             text.extend(["  ", name.as_str(), ": {versions: {1: '", &of(1), "'}, token: '", &of(7), "'}\n"]);
         }
+    }
+    if specs.is_empty() {
+        return Ok(specs);
     }
     let written = std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&ring))

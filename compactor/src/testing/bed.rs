@@ -1,19 +1,21 @@
-//! One case, run: a deployment in a temporary directory, and what its tables hold afterwards.
+//! One case, run: a deployment in memory, and what its tables hold afterwards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
+use chrono::{DateTime, Utc};
 use firn_shared::clock::ManualClock;
 use firn_shared::config::Config;
 use firn_shared::config::cases::{Case, TestFile, Tree};
-use firn_shared::config::domain::{Deployment, Pipeline, S3Options};
+use firn_shared::config::domain::{Deployment, Pipeline, S3Options, StoreUrl};
 use firn_shared::config::protected::protected;
-use firn_shared::crypto::Guard;
+use firn_shared::crypto::{Guard, Keys};
 use firn_shared::error::{Error, Result};
-use firn_shared::store::Stores;
+use firn_shared::store::{MemoryStore, Stores};
 use firn_shared::types::LogicalType;
 use futures::TryStreamExt;
 use iceberg::TableIdent;
@@ -21,10 +23,17 @@ use iceberg::TableIdent;
 use super::cell::cell;
 use super::land::Land;
 use super::records::records;
+use crate::protect::fixed;
 use crate::provenance;
 use crate::run::{Env, Options, Target, prove, run as run_table};
+use crate::seam::Cpu;
+use crate::table::catalog::memory::MemoryCatalog;
 use crate::table::offsets;
 use crate::table::read::{self, Origins, Rows};
+use crate::table::storage::file_io;
+
+/// Cases so far: each has a bucket of its own, whose name is never used again, because what is kept of files is kept by URL.
+static CASES: AtomicU64 = AtomicU64::new(1);
 
 /// What came out of a case.
 #[derive(Debug, Default)]
@@ -81,11 +90,10 @@ impl Record {
 pub async fn run(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> Result<Outcome> {
     let folder = tempfile::tempdir()
         .map_err(|e| Error::unavailable("cannot make a temporary directory for a test").with_source(e))?;
-    let config = Arc::new(deployment(folder.path(), pipeline)?);
-    let clock = Arc::new(ManualClock::new(tests.now));
-    // Flushing would take most of a case's time, and nothing of it is kept.
-    let stores = Stores::unflushed(S3Options::default());
-    let env = Env { bars: false, ..Env::on(stores, Arc::clone(&config), clock).await? };
+    // No bucket of S3 can have such a name.
+    let bucket = format!("_case-{}", CASES.fetch_add(1, Ordering::Relaxed));
+    let config = Arc::new(deployment(folder.path(), &bucket, pipeline)?);
+    let env = environment(&config, &bucket, tests.now);
     let guard = if pipeline.ingestion.protect_at_landing {
         Guard::new(&pipeline.outputs.iter().flat_map(protected).collect::<Vec<_>>(), &env.keys).await?
     } else {
@@ -115,20 +123,37 @@ pub async fn run(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> Res
     Ok(outcome)
 }
 
-/// The pipeline on local files. Provenance tells which record became which row.
-fn deployment(folder: &Path, pipeline: &Pipeline) -> Result<Config> {
+/// Raw zone, tables and catalog of a case are in memory, and its thread does all of the work. What look-ups read, and what
+/// upserts spill, are files as ever.
+fn environment(config: &Arc<Config>, bucket: &str, now: DateTime<Utc>) -> Env {
+    let stores = Stores::holding(S3Options::default(), Arc::new(MemoryStore::new(format!("s3://{bucket}"))));
+    let clock = Arc::new(ManualClock::new(now));
+    Env {
+        config: Arc::clone(config),
+        catalog: Arc::new(MemoryCatalog::new(file_io(&stores))),
+        keys: Keys::new(&config.deployment, stores.clone(), Arc::clone(&clock) as _),
+        clock,
+        cpu: Cpu::on_the_spot(config.deployment.compactor.memory),
+        bars: false,
+        stores,
+    }
+}
+
+/// The pipeline in a bucket. Provenance tells which record became which row.
+fn deployment(folder: &Path, bucket: &str, pipeline: &Pipeline) -> Result<Config> {
     let mut pipeline = pipeline.clone();
     for output in &mut pipeline.outputs {
         output.table.location = None;
         output.table.provenance = true;
     }
-    let mut deployment = Deployment::local(folder);
-    deployment.compactor.threads = 1;
+    let place = |prefix: &str| StoreUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+    let mut deployment = Deployment { raw: place("raw"), warehouse: place("tables"), ..Deployment::local(folder) };
     // A bound of what is held, not what is taken: records of a test are few, and a plug-in may be allowed much.
     deployment.compactor.memory = 8 << 30;
     let protections = pipeline.outputs.iter().flat_map(|output| &output.table.protections);
     let keys: Vec<_> = protections.filter_map(|protection| protection.key.clone()).collect();
-    deployment.keys = crate::protect::fixed::keys(folder, keys)?;
+    deployment.keys = fixed::keys(folder, keys)?;
+    deployment.keys.values_mut().for_each(|key| key.store = place("keys"));
     Ok(Config { deployment, pipelines: [(pipeline.name.clone(), pipeline)].into() })
 }
 

@@ -1,12 +1,13 @@
-//! Objects by key: S3 or local files, with the same semantics.
+//! Objects by key: S3, local files or memory, with the same semantics.
 //!
 //! A [`Store`] is one bucket, or one directory that behaves like one. Keys are relative to it (`raw/a/b.json`), ordered
 //! by their bytes. Writes are atomic: a reader sees all of an object or none. `PutMode::Create` has exactly one winner,
 //! which is what the batch manifests' exactly-once rests on.
 //!
-//! Reading order: [`Stores`] turns URLs into stores; [`S3Store`] and [`LocalStore`] are the two kinds; [`Prefixed`] shows
-//! one prefix of a store as a store of its own, [`Purging`] one that deletes older versions, too; [`read_chunks`] streams a large object through bounded memory;
-//! [`Faults`] break a store on purpose, for tests; `conformance` (a feature) is what every store promises, as tests.
+//! Reading order: [`Stores`] turns URLs into stores; [`S3Store`] and [`LocalStore`] are the two kinds, and [`MemoryStore`]
+//! the one for what is thrown away anyway; [`Prefixed`] shows one prefix of a store as a store of its own, [`Purging`] one that
+//! deletes older versions, too; [`read_chunks`] streams a large object through bounded memory; [`Faults`] break a store on
+//! purpose, for tests; `conformance` (a feature) is what every store promises, as tests.
 
 use std::ops::Range;
 
@@ -20,6 +21,7 @@ mod chunks;
 pub mod conformance;
 mod faulty;
 mod local;
+mod memory;
 mod open;
 mod prefixed;
 mod purging;
@@ -27,7 +29,8 @@ mod s3;
 
 pub use chunks::read_chunks;
 pub use faulty::{Fault, Faults, Faulty, LoggedOperation};
-pub use local::{Flush, LocalStore};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
 pub use open::{Stores, Wrap, open};
 pub use prefixed::Prefixed;
 pub use purging::Purging;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{Flush, LocalStore, Prefixed, S3Client, S3Limits, S3Store, Store};
+use super::{LocalStore, Prefixed, S3Client, S3Limits, S3Store, Store};
 use crate::config::domain::{S3Options, StoreUrl};
 use crate::error::{Error, Result};
 
@@ -24,8 +24,13 @@ struct Shared {
     /// Made when the first bucket is opened.
     client: OnceCell<S3Client>,
     wrap: Option<Box<Wrap>>,
-    flush: Flush,
     opened: Mutex<HashMap<String, Arc<dyn Store>>>,
+}
+
+impl Shared {
+    fn new(s3: S3Options, wrap: Option<Box<Wrap>>) -> Self {
+        Self { s3, client: OnceCell::new(), wrap, opened: Mutex::default() }
+    }
 }
 
 impl std::fmt::Debug for Stores {
@@ -38,29 +43,24 @@ impl Stores {
     /// Stores that reach S3 with these options.
     #[must_use]
     pub fn new(s3: S3Options) -> Self {
-        Self::build(s3, None, Flush::Always)
-    }
-
-    /// The same, where local files are not flushed to disk: for what is thrown away anyway.
-    #[must_use]
-    pub fn unflushed(s3: S3Options) -> Self {
-        Self::build(s3, None, Flush::Never)
+        Self::build(s3, None)
     }
 
     /// The same, with `wrap` around every store.
     #[must_use]
     pub fn wrapped(s3: S3Options, wrap: impl Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync + 'static) -> Self {
-        Self::build(s3, Some(Box::new(wrap)), Flush::Always)
+        Self::build(s3, Some(Box::new(wrap)))
     }
 
-    fn build(s3: S3Options, wrap: Option<Box<Wrap>>, flush: Flush) -> Self {
-        Self { shared: Arc::new(Shared { s3, client: OnceCell::new(), wrap, flush, opened: Mutex::default() }) }
-    }
-
-    /// Whether local files are flushed to disk.
+    /// The same, with `store` as the one that holds its URL: a bucket in memory, say.
     #[must_use]
-    pub fn flush(&self) -> Flush {
-        self.shared.flush
+    pub fn holding(s3: S3Options, store: Arc<dyn Store>) -> Self {
+        let stores = Shared { opened: Mutex::new([(store.url().to_owned(), store)].into()), ..Shared::new(s3, None) };
+        Self { shared: Arc::new(stores) }
+    }
+
+    fn build(s3: S3Options, wrap: Option<Box<Wrap>>) -> Self {
+        Self { shared: Arc::new(Shared::new(s3, wrap)) }
     }
 
     /// The store that holds a full URL (`s3://bucket/key`, `s3a://bucket/key`, `file:///dir/file`), and the key in it.
@@ -106,7 +106,7 @@ impl Stores {
                 let client = self.shared.client.get_or_try_init(|| S3Client::connect(&self.shared.s3)).await?;
                 Arc::new(S3Store::new(client.clone(), bucket))
             }
-            StoreUrl::File(path) => Arc::new(LocalStore::flushing(path, self.shared.flush)?),
+            StoreUrl::File(path) => Arc::new(LocalStore::new(path)?),
         };
         if let Some(wrap) = &self.shared.wrap {
             store = wrap(store);
@@ -161,7 +161,21 @@ fn split(url: &str) -> Result<(StoreUrl, String)> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::store::{MemoryStore, PutMode};
+
+    #[tokio::test]
+    async fn a_bucket_that_is_held_is_asked_for_what_lies_in_it() {
+        let bucket = Arc::new(MemoryStore::new("s3://held"));
+        let stores = Stores::holding(S3Options::default(), bucket.clone());
+        let (store, key) = stores.resolve("s3a://held/a/b").await.unwrap();
+        let _ = store.put(&key, Bytes::from_static(b"1"), PutMode::Create).await.unwrap();
+        assert_eq!(bucket.get("a/b").await.unwrap(), "1");
+        let below = stores.open(&StoreUrl::S3 { bucket: "held".to_owned(), prefix: "a".to_owned() }).await.unwrap();
+        assert_eq!((below.url(), below.get("b").await.unwrap()), ("s3://held/a", Bytes::from_static(b"1")));
+    }
 
     #[test]
     fn urls_split_into_root_and_key() {

@@ -1,13 +1,15 @@
-//! One suite for every catalog: SQLite, Glue (ministack, which enforces table versions) and REST (SeaweedFS).
+//! One suite for every catalog: SQLite, memory, Glue (ministack, which enforces table versions) and REST (SeaweedFS).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use firn_compactor::provenance::{self, Origin};
+use firn_compactor::table::catalog::memory::MemoryCatalog;
 use firn_compactor::table::catalog::{Created, open};
 use firn_compactor::table::create::Definition;
 use firn_compactor::table::read::{self, Rows};
 use firn_compactor::table::schema::TableColumn;
+use firn_compactor::table::storage::file_io;
 use firn_compactor::table::{Catalog, Change, CommitOutcome, Committer, NewFile, snapshot};
 use firn_compactor::write::{DataWriter, OPEN_FILES_MAX, WriteSpec};
 use firn_e2e::rig::procs::run_dir;
@@ -35,6 +37,10 @@ impl Subject {
     async fn open(catalog: domain::Catalog, s3: S3Options, warehouse: String, access: Option<S3Access>) -> Self {
         let stores = Stores::new(s3);
         let catalog = open(&catalog, &stores).await.unwrap();
+        Self::of(catalog, stores, warehouse, access)
+    }
+
+    fn of(catalog: Arc<dyn Catalog>, stores: Stores, warehouse: String, access: Option<S3Access>) -> Self {
         let database = format!("db_{}", uuid::Uuid::new_v4().simple());
         Self { catalog, stores, warehouse, s3: access, database }
     }
@@ -222,6 +228,15 @@ async fn the_sqlite_catalog_conforms() {
     let catalog = domain::Catalog::Sqlite { path: dir.join("catalog.db"), name: "default".to_owned() };
     let warehouse = format!("file://{}/lake", dir.display());
     conforms(Subject::open(catalog, S3Options::default(), warehouse, None).await, Decides::AtCreation).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_catalog_in_memory_conforms() {
+    let dir = run_dir().join(format!("memory-{}", uuid::Uuid::new_v4()));
+    let stores = Stores::new(S3Options::default());
+    let catalog = Arc::new(MemoryCatalog::new(file_io(&stores)));
+    let warehouse = format!("file://{}/lake", dir.display());
+    conforms(Subject::of(catalog, stores, warehouse, None), Decides::AtCreation).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

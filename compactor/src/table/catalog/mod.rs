@@ -1,10 +1,12 @@
 //! Catalogs: where the pointer to a table's current metadata lives, and the one atomic step that moves it.
 //!
-//! [`sqlite`] and [`glue`] keep a pointer: we write the metadata file and compare-and-swap ([`pointer`]). [`rest`]
-//! takes the change and writes the metadata itself. All three say how a commit went in the same words.
+//! [`sqlite`] and [`glue`] keep a pointer: we write the metadata file and compare-and-swap ([`pointer`]); so does [`memory`],
+//! for what is thrown away anyway. [`rest`] takes the change and writes the metadata itself. All of them say how a commit
+//! went in the same words.
 
 pub mod glue;
 mod glue_list;
+pub mod memory;
 mod pointer;
 pub mod rest;
 pub mod sqlite;
@@ -100,7 +102,7 @@ pub async fn open(catalog: &domain::Catalog, stores: &Stores) -> Result<Arc<dyn 
     let file_io = super::storage::file_io(stores);
     Ok(match catalog {
         domain::Catalog::Sqlite { path, name } => {
-            Arc::new(sqlite::SqliteCatalog::open(path.clone(), name.clone(), file_io, stores.flush()).await?)
+            Arc::new(sqlite::SqliteCatalog::open(path.clone(), name.clone(), file_io).await?)
         }
         domain::Catalog::Glue { endpoint, region, catalog_id, credentials } => {
             let connection = Connection {

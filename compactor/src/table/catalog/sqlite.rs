@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use firn_shared::error::{Error, Result};
-use firn_shared::store::Flush;
 use iceberg::io::FileIO;
 use iceberg::table::Table;
 use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
@@ -43,7 +42,6 @@ pub struct SqliteCatalog {
     path: PathBuf,
     name: String,
     file_io: FileIO,
-    flush: Flush,
 }
 
 impl SqliteCatalog {
@@ -51,13 +49,13 @@ impl SqliteCatalog {
     ///
     /// # Errors
     /// `Config` when the file cannot be made, `Unavailable` when it stays locked.
-    pub async fn open(path: PathBuf, name: String, file_io: FileIO, flush: Flush) -> Result<Self> {
+    pub async fn open(path: PathBuf, name: String, file_io: FileIO) -> Result<Self> {
         if let Some(parent) = path.parent() {
             tokio::fs::create_dir_all(parent)
                 .await
                 .map_err(|e| Error::config(format!("cannot make {}", parent.display())).with_source(e))?;
         }
-        let catalog = Self { path, name, file_io, flush };
+        let catalog = Self { path, name, file_io };
         catalog.run(|connection| connection.execute_batch(TABLES)).await?;
         Ok(catalog)
     }
@@ -77,13 +75,10 @@ impl SqliteCatalog {
         T: Send + 'static,
         F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (path, flush) = (self.path.clone(), self.flush);
+        let path = self.path.clone();
         let job = move || {
             let mut connection = Connection::open(&path)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            if flush == Flush::Never {
-                connection.pragma_update(None, "synchronous", "OFF")?;
-            }
             work(&mut connection)
         };
         tokio::task::spawn_blocking(job).await.map_err(|e| Error::bug("a thread of the catalog died").with_source(e))

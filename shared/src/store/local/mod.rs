@@ -43,17 +43,6 @@ fn is_temp_name(name: &str) -> bool {
 pub struct LocalStore {
     root: PathBuf,
     url: String,
-    flush: Flush,
-}
-
-/// Whether what was written must survive a power cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Flush {
-    /// Files and directories are flushed to disk.
-    #[default]
-    Always,
-    /// Nothing is: for what is thrown away anyway.
-    Never,
 }
 
 impl LocalStore {
@@ -62,14 +51,6 @@ impl LocalStore {
     /// # Errors
     /// `Config` when the path is relative or not UTF-8.
     pub fn new(root: impl AsRef<Path>) -> Result<Self> {
-        Self::flushing(root, Flush::Always)
-    }
-
-    /// As [`Self::new`], flushing so.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn flushing(root: impl AsRef<Path>, flush: Flush) -> Result<Self> {
         let root = root.as_ref();
         let text =
             root.to_str().ok_or_else(|| Error::config(format!("directory `{}` is not UTF-8", root.display())))?;
@@ -77,8 +58,7 @@ impl LocalStore {
             return Err(Error::config(format!("directory `{text}` must be an absolute path")));
         }
         let text = text.trim_end_matches('/');
-        let url = format!("file://{text}");
-        Ok(Self { root: PathBuf::from(if text.is_empty() { "/" } else { text }), url, flush })
+        Ok(Self { root: PathBuf::from(if text.is_empty() { "/" } else { text }), url: format!("file://{text}") })
     }
 
     /// The file of a key.
@@ -189,13 +169,12 @@ impl Store for LocalStore {
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<PutOutcome> {
-        let flush = self.flush;
-        self.blocking("write", key, move |path| write::put(path, &body, mode, flush)).await
+        self.blocking("write", key, move |path| write::put(path, &body, mode)).await
     }
 
     async fn writer(&self, key: &str) -> Result<Box<dyn ObjectWriter>> {
-        let (url, flush) = (format!("{}/{key}", self.url), self.flush);
-        let writer = self.blocking("write", key, move |path| LocalWriter::create(path.to_owned(), url, flush)).await?;
+        let url = format!("{}/{key}", self.url);
+        let writer = self.blocking("write", key, move |path| LocalWriter::create(path.to_owned(), url)).await?;
         Ok(Box::new(writer))
     }
 
@@ -214,8 +193,7 @@ impl Store for LocalStore {
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        let flush = self.flush;
-        self.blocking("delete", key, move |path| write::delete(path, flush)).await
+        self.blocking("delete", key, write::delete).await
     }
 
     async fn keeps_versions(&self) -> Result<bool> {

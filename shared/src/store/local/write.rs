@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
-use super::{Flush, TEMP_PREFIX, TEMP_SUFFIX, failure};
+use super::{TEMP_PREFIX, TEMP_SUFFIX, failure};
 use crate::error::Result;
 use crate::store::{ObjectWriter, PutMode, PutOutcome};
 
@@ -18,26 +18,23 @@ use crate::store::{ObjectWriter, PutMode, PutOutcome};
 struct Temp {
     path: PathBuf,
     file: File,
-    flush: Flush,
 }
 
 impl Temp {
     /// A new locked file in the directory of `target`, which is made if need be.
-    fn beside(target: &Path, flush: Flush) -> io::Result<Self> {
+    fn beside(target: &Path) -> io::Result<Self> {
         let dir = parent(target)?;
-        make_dirs(dir, flush)?;
+        make_dirs(dir)?;
         let path = dir.join(format!("{TEMP_PREFIX}{}{TEMP_SUFFIX}", uuid::Uuid::new_v4().simple()));
         let file = File::options().write(true).create_new(true).open(&path)?;
-        let temp = Self { path, file, flush };
+        let temp = Self { path, file };
         temp.file.lock()?;
         Ok(temp)
     }
 
-    /// Flushes the file and gives it its name.
+    /// Gives the flushed file its name.
     fn publish(self, target: &Path, mode: PutMode) -> io::Result<PutOutcome> {
-        if self.flush == Flush::Always {
-            self.file.sync_all()?;
-        }
+        self.file.sync_all()?;
         let outcome = match mode {
             PutMode::Overwrite => fs::rename(&self.path, target).map(|()| PutOutcome::Written)?,
             PutMode::Create => match fs::hard_link(&self.path, target) {
@@ -48,7 +45,7 @@ impl Temp {
             },
         };
         if outcome == PutOutcome::Written {
-            sync_dir(parent(target)?, self.flush)?;
+            sync_dir(parent(target)?)?;
         }
         Ok(outcome)
     }
@@ -65,22 +62,19 @@ fn parent(path: &Path) -> io::Result<&Path> {
     path.parent().ok_or_else(|| IoKind::InvalidInput.into())
 }
 
-fn sync_dir(dir: &Path, flush: Flush) -> io::Result<()> {
-    match flush {
-        Flush::Always => File::open(dir)?.sync_all(),
-        Flush::Never => Ok(()),
-    }
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// Makes a directory and its parents, each flushed into its own parent.
-fn make_dirs(dir: &Path, flush: Flush) -> io::Result<()> {
+fn make_dirs(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
     if let Some(above) = dir.parent() {
-        make_dirs(above, flush)?;
+        make_dirs(above)?;
         match fs::create_dir(dir) {
-            Ok(()) => sync_dir(above, flush)?,
+            Ok(()) => sync_dir(above)?,
             Err(e) if e.kind() == IoKind::AlreadyExists && dir.is_dir() => {}
             Err(e) if e.kind() == IoKind::AlreadyExists => return Err(IoKind::NotADirectory.into()),
             Err(e) => return Err(e),
@@ -90,19 +84,19 @@ fn make_dirs(dir: &Path, flush: Flush) -> io::Result<()> {
 }
 
 /// Writes a whole object.
-pub(super) fn put(target: &Path, body: &[u8], mode: PutMode, flush: Flush) -> io::Result<PutOutcome> {
+pub(super) fn put(target: &Path, body: &[u8], mode: PutMode) -> io::Result<PutOutcome> {
     if mode == PutMode::Create && target.is_file() {
         return Ok(PutOutcome::AlreadyExists);
     }
-    let mut temp = Temp::beside(target, flush)?;
+    let mut temp = Temp::beside(target)?;
     temp.file.write_all(body)?;
     temp.publish(target, mode)
 }
 
 /// Removes an object.
-pub(super) fn delete(target: &Path, flush: Flush) -> io::Result<()> {
+pub(super) fn delete(target: &Path) -> io::Result<()> {
     match fs::remove_file(target) {
-        Ok(()) => sync_dir(parent(target)?, flush),
+        Ok(()) => sync_dir(parent(target)?),
         Err(e) if matches!(e.kind(), IoKind::NotFound | IoKind::NotADirectory) => Ok(()),
         // A directory is not an object: Linux says EISDIR, others EPERM.
         Err(_) if target.is_dir() => Ok(()),
@@ -120,8 +114,8 @@ pub(super) struct LocalWriter {
 }
 
 impl LocalWriter {
-    pub(super) fn create(target: PathBuf, url: String, flush: Flush) -> io::Result<Self> {
-        Ok(Self { temp: Arc::new(Temp::beside(&target, flush)?), target, url, size: 0 })
+    pub(super) fn create(target: PathBuf, url: String) -> io::Result<Self> {
+        Ok(Self { temp: Arc::new(Temp::beside(&target)?), target, url, size: 0 })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Tests of pipelines: `*.test.yaml` beside them, run through the real path without servers.
 //!
 //! ```text
-//! find ─→ records ─→ land (landing's own admission, a raw zone in a temporary directory)
-//!                      └─→ bed: run, as ever (decode → transform → write → commit; SQLite, local files) ─→ rows, quarantine
+//! find ─→ records ─→ land (landing's own admission, a raw zone in memory)
+//!                      └─→ bed: run, as ever (decode → transform → write → commit, all of it in memory) ─→ rows, quarantine
 //!                                                            compare ←─ matching, cell ──┘
 //!                                  report (text, JSON, JUnit) ←─┘└─→ update (rewrites what is expected)
 //! ```
@@ -69,13 +69,13 @@ pub struct Options {
 /// # Errors
 /// `Config` when there is no test, or none that the filter leaves. What is wrong with a file is in its report.
 pub async fn run(options: &Options) -> Result<Report> {
-    let files = find::find(&options.paths)?;
+    let found = find::find(&options.paths)?;
     let at_once = match options.at_once {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         given => given,
     };
     let mut report = Report::default();
-    for path in files {
+    for path in found.files {
         report.files.push(run_file(&path, options, at_once).await?);
     }
     if report.cases() == 0 && report.files.iter().all(|file| file.problems.is_empty()) {
@@ -116,8 +116,9 @@ async fn run_file(path: &Path, options: &Options, at_once: usize) -> Result<File
 fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(TestFile, Pipeline), Vec<String>> {
     let told = |problems: firn_shared::config::Problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let tests = load_tests(&report.file).map_err(told)?;
-    let firn = options.firn.clone().or_else(|| firn_of(&tests.pipeline));
-    report.watch([tests.pipeline.clone()].into_iter().chain(firn.clone()));
+    let places = options.firn.clone().map_or_else(|| firn_of(&tests.pipeline), |given| vec![given]);
+    report.watch([tests.pipeline.clone()].into_iter().chain(places.clone()));
+    let firn = options.firn.clone().or_else(|| places.into_iter().find(|path| path.is_file()));
     report.watch(firn.iter().flat_map(|firn| plugin_files(firn)));
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watch(samples.map(|sample| sample.path.clone()));
@@ -131,10 +132,10 @@ fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(Test
     Ok((tests, pipeline))
 }
 
-/// The `firn.yaml` that belongs to a pipeline: beside it, or beside its folder.
-fn firn_of(pipeline: &Path) -> Option<PathBuf> {
+/// Where the `firn.yaml` that belongs to a pipeline may be: beside it, or beside its folder.
+fn firn_of(pipeline: &Path) -> Vec<PathBuf> {
     let folder = pipeline.parent().unwrap_or(Path::new(""));
-    [folder.join("firn.yaml"), folder.join("../firn.yaml")].into_iter().find(|path| path.is_file())
+    vec![folder.join("firn.yaml"), folder.join("../firn.yaml")]
 }
 
 async fn run_case(tests: &TestFile, case: &Case, pipeline: &Arc<Pipeline>) -> (CaseReport, Option<Outcome>) {

@@ -16,6 +16,7 @@ pub struct Report {
 
 /// One file.
 #[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FileReport {
     /// The file.
     pub file: PathBuf,
@@ -30,7 +31,7 @@ pub struct FileReport {
     /// Cases that were rewritten.
     #[serde(skip)]
     pub updated: Vec<String>,
-    /// What it hangs on, itself and its folder among it, as it was before its cases ran.
+    /// What it hangs on, itself first, as it was before its cases ran.
     #[serde(skip)]
     pub watched: Vec<(PathBuf, Stamp)>,
 }
@@ -69,10 +70,20 @@ pub enum Verdict {
 impl FileReport {
     pub(super) fn of(path: &Path) -> Self {
         let mut report = Self { file: path.to_owned(), ..Self::default() };
-        // New files of tests are found, too.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        report.watch([path.to_owned(), folder.to_owned()]);
+        report.watch([path.to_owned()]);
         report
+    }
+
+    /// Whether the file of tests is no longer what was read.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.watched.first().is_some_and(|(file, before)| stamp(file) != *before)
+    }
+
+    /// The file of tests was rewritten here, which is no change to run it again for.
+    pub(super) fn rewritten(&mut self) {
+        if let Some((file, before)) = self.watched.first_mut() {
+            *before = stamp(file);
+        }
     }
 
     /// Hangs on these files, too.

@@ -38,6 +38,11 @@ pub fn update(tests: &TestFile, done: &[(CaseReport, Option<Outcome>)], report: 
     let cannot = |what: &str, e: std::io::Error| {
         Error::unavailable(format!("cannot {what} {}", tests.path.display())).with_source(e)
     };
+    if report.is_outdated() {
+        // Places in what was read are not places in what is there.
+        report.not_updated.push(format!("{}: was changed while its cases ran; run it again", tests.path.display()));
+        return Ok(());
+    }
     let before = std::fs::read_to_string(&tests.path).map_err(|e| cannot("read", e))?;
     let mut lines: Vec<String> = before.lines().map(str::to_owned).collect();
     let mut rewritten = Vec::new();
@@ -55,6 +60,7 @@ pub fn update(tests: &TestFile, done: &[(CaseReport, Option<Outcome>)], report: 
         return Ok(());
     }
     replace(&tests.path, after.as_bytes()).map_err(|e| cannot("write", e))?;
+    report.rewritten();
     report.updated = rewritten.into_iter().map(|(name, _)| name).collect();
     Ok(())
 }
@@ -301,5 +307,32 @@ fn literal(tree: &Tree) -> Tree {
         }
         Tree::Map(entries) => Tree::Map(entries.iter().map(|(key, value)| (key.clone(), literal(value))).collect()),
         scalar => scalar.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_changed_meanwhile_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.test.yaml");
+        let text = "cases:\n  - name: a\n    events: []\n";
+        std::fs::write(&path, text).unwrap();
+        let mut report = FileReport::of(&path);
+        let tests = read_tests(&path, text).unwrap();
+        let (name, at) = ("a".to_owned(), String::new());
+        let failed = CaseReport { name, at, seconds: 0.0, verdict: Verdict::Failed, differences: Vec::new() };
+        let done = [(failed, Some(Outcome::default()))];
+        let saved = format!("# a line more\n{text}");
+        std::fs::write(&path, &saved).unwrap();
+        update(&tests, &done, &mut report).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), saved);
+        assert!(report.not_updated[0].contains("was changed while its cases ran"), "{:?}", report.not_updated);
+        let mut report = FileReport::of(&path);
+        let tests = read_tests(&path, &saved).unwrap();
+        update(&tests, &done, &mut report).unwrap();
+        assert_eq!((report.not_updated.len(), report.updated.as_slice()), (0, &["a".to_owned()][..]));
     }
 }

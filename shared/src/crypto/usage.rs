@@ -186,14 +186,14 @@ fn block_key(prefix: &str, from: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Flush, LocalStore};
+    use crate::store::LocalStore;
 
     async fn grant(usage: &Usage, share: Share, values: u64) -> Option<Share> {
         usage.grant(3, share, values, DateTime::UNIX_EPOCH).await.unwrap()
     }
 
     fn usage(folder: &std::path::Path) -> Usage {
-        Usage::new(Arc::new(LocalStore::flushing(folder, Flush::Never).unwrap()), "people".parse().unwrap())
+        Usage::new(Arc::new(LocalStore::new(folder).unwrap()), "people".parse().unwrap())
     }
 
     #[tokio::test]

@@ -108,6 +108,14 @@ impl Store for MemoryStore {
         self.objects().remove(key);
         Ok(())
     }
+
+    async fn keeps_versions(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    async fn purge(&self, key: &str) -> Result<u64> {
+        self.delete(key).await.map(|()| 0)
+    }
 }
 
 /// One page of the keys that begin with `prefix`.

@@ -123,6 +123,12 @@ fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(Test
     let samples = tests.cases.iter().flat_map(|case| &case.runs).filter_map(|run| run.file.as_ref());
     report.watch(samples.map(|sample| sample.path.clone()));
     report.watch(tests.lookups.iter().map(|lookup| lookup.path.clone()));
+    if !tests.pipeline.is_file() {
+        let (file, pipeline) = (tests.path.display(), tests.pipeline.display());
+        return Err(vec![format!(
+            "{file}: there is no pipeline {pipeline}; name the one that is tested under `pipeline`"
+        )]);
+    }
     let functions = match &firn {
         Some(firn) => with_plugins(firn, &options.functions).map_err(told)?,
         None => options.functions.clone(),

@@ -279,6 +279,8 @@ fn read_text<T: DeserializeOwned>(
 ) -> (File, Option<T>) {
     let start = Position { line: 1, column: 1 };
     let mut mistakes = Vec::new();
+    // Some editors put a byte order mark first.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut node = match yaml::read(text, &mut mistakes) {
         Ok(node) => node,
         Err((at, message)) => {

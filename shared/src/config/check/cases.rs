@@ -36,6 +36,9 @@ pub(in crate::config) fn tests(file: &File, yaml: &TestFileYaml) -> Option<TestF
         let case = yaml.as_ref().and_then(|yaml| case(file, &path, yaml, timestamp?.timestamp_millis()));
         whole &= case.is_some();
         let Some(case) = case else { continue };
+        if case.name.trim().is_empty() {
+            file.report(&format!("{path}.name"), "must not be empty");
+        }
         if let Some(twin) = cases.iter().find(|other| other.name == case.name) {
             file.report(
                 &format!("{path}.name"),

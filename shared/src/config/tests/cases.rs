@@ -40,13 +40,24 @@ fn mistakes_in_tests_have_their_places() {
         ("rows: [{id", "quarantine: [{reasn: x}]\n        rows: [{id"),
         ("rows: [{id", "rowCount: -1\n        rows: [{id"),
         ("  - name: a\n", "  - {name: a, events: []}\n  - name: a\n"),
+        ("name: a", "name: ' '"),
         ("pipeline: p.yaml\n", ""),
+        ("pipeline: p.yaml\n", "\u{feff}pipeline: p.yaml\n"),
         ("{id: 1, x", "{id: '${HOME}', x"),
     ];
     let mut out = String::new();
     for (old, new) in cases {
         assert!(TESTS.contains(old), "{old}");
-        out.push_str(&["# ", &new.replace('\n', "⏎"), "\n", &check_tests(&TESTS.replacen(old, new, 1)), "\n"].concat());
+        out.push_str(
+            &[
+                "# ",
+                &new.replace('\n', "⏎").replace('\u{feff}', "BOM "),
+                "\n",
+                &check_tests(&TESTS.replacen(old, new, 1)),
+                "\n",
+            ]
+            .concat(),
+        );
     }
     insta::assert_snapshot!(out, @r#"
     # pipelin: p.yaml
@@ -87,7 +98,11 @@ fn mistakes_in_tests_have_their_places() {
     a.test.yaml:8:19: cases[0].expect.table.rowCount: must be between 0 and 4294967295, found -1
     #   - {name: a, events: []}⏎  - name: a⏎
     a.test.yaml:4:11: cases[1].name: case `a` is there already, at line 3
+    # name: ' '
+    a.test.yaml:3:11: cases[0].name: must not be empty
     # 
+    passes
+    # BOM pipeline: p.yaml⏎
     passes
     # {id: '${HOME}', x
     passes

@@ -7,13 +7,17 @@ use firn_shared::types::LogicalType;
 use serde::Serialize;
 
 use super::bed::{Outcome, Record, TableOutcome};
-use super::matching::{fits, pair};
+use super::matching::{apart, fits, pair};
 use crate::provenance;
 
 /// Beyond so many comparisons rows are paired first come, first served; only overlapping matchers can tell.
 const PAIRS_MAX: usize = 4_000_000;
 /// Shown of each kind; the rest is counted.
 const SHOWN_MAX: usize = 20;
+/// A value that differs in more places is shown as a whole.
+const PLACES_MAX: usize = 8;
+/// Longer texts are cut where whole rows are told, characters.
+const TEXT_MAX: usize = 120;
 
 /// Something that is not as expected.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -222,7 +226,7 @@ fn records(
     if subject.name == "rows" && !names_are_known(subject, expected, columns) {
         return;
     }
-    let fits = |i: usize, j: usize| row_differences(&expected[i], &found[j], columns).is_empty();
+    let fits = |i: usize, j: usize| distance(&expected[i], &found[j], columns) == 0;
     let pairs = if ordered {
         (0..expected.len().min(found.len())).filter(|i| fits(*i, *i)).map(|i| (i, i)).collect()
     } else if expected.len().saturating_mul(found.len()) > PAIRS_MAX {
@@ -256,7 +260,8 @@ fn records(
     }
     for j in left.iter().take(SHOWN_MAX) {
         let cells: Vec<_> = found[*j].cells.iter().filter(|(name, _)| name != provenance::COLUMN).cloned().collect();
-        subject.tell(at, format!("unexpected {what}{}: {}", of_event(&found[*j]), Tree::Map(cells)), Vec::new());
+        let row = brief(&Tree::Map(cells));
+        subject.tell(at, format!("unexpected {what}{}: {row}", of_event(&found[*j])), Vec::new());
     }
     if left.len() > SHOWN_MAX {
         subject.tell(at, format!("and {} more unexpected", left.len() - SHOWN_MAX), Vec::new());
@@ -268,7 +273,20 @@ fn of_event(record: &Record) -> String {
 }
 
 fn shown(expected: &Expected) -> Tree {
-    Tree::Map(expected.values.iter().map(|(name, pattern)| (name.clone(), pattern.to_tree())).collect())
+    brief(&Tree::Map(expected.values.iter().map(|(name, pattern)| (name.clone(), pattern.to_tree())).collect()))
+}
+
+/// The same with long texts cut.
+fn brief(tree: &Tree) -> Tree {
+    match tree {
+        Tree::Text(text) => match text.char_indices().nth(TEXT_MAX) {
+            Some((end, _)) => Tree::Text(format!("{}… ({} characters)", &text[..end], text.chars().count())),
+            None => tree.clone(),
+        },
+        Tree::List(items) => Tree::List(items.iter().map(brief).collect()),
+        Tree::Map(entries) => Tree::Map(entries.iter().map(|(key, value)| (key.clone(), brief(value))).collect()),
+        scalar => scalar.clone(),
+    }
 }
 
 /// Reports names that no column has; a typing error there would make every row differ.
@@ -290,24 +308,41 @@ fn names_are_known(subject: &mut Subject<'_>, expected: &[Expected], columns: &C
     told.is_empty()
 }
 
-/// Values that do not fit, by column.
+/// Values that do not fit, by column; of structures the places in them.
 fn row_differences(expected: &Expected, found: &Record, columns: &Columns) -> Vec<CellDifference> {
     let mut cells = Vec::new();
     for (name, pattern) in &expected.values {
-        let logical =
-            columns.iter().find(|(column, _)| column == name).map_or(&LogicalType::String, |(_, logical)| logical);
+        let logical = type_of(columns, name);
         let value = found.get(name).unwrap_or(&Tree::Null);
-        if !fits(pattern, value, logical) {
+        let places = apart(pattern, value, logical);
+        if places.len() > PLACES_MAX {
             let (expected, found) = (pattern.to_tree().to_json(), value.to_json());
             cells.push(CellDifference { column: name.clone(), expected, found });
+        } else {
+            cells.extend(places.into_iter().map(|(path, expected, found)| {
+                let side = |tree: Option<Tree>| tree.map_or_else(|| "nothing".to_owned(), |tree| tree.to_json());
+                CellDifference { column: format!("{name}{path}"), expected: side(expected), found: side(found) }
+            }));
         }
     }
     cells
 }
 
+/// How many of the expected values do not fit.
+fn distance(expected: &Expected, found: &Record, columns: &Columns) -> usize {
+    let fits = |(name, pattern): &&(String, Pattern)| {
+        fits(pattern, found.get(name).unwrap_or(&Tree::Null), type_of(columns, name))
+    };
+    expected.values.iter().filter(|value| !fits(value)).count()
+}
+
+fn type_of<'a>(columns: &'a Columns, name: &str) -> &'a LogicalType {
+    columns.iter().find(|(column, _)| column == name).map_or(&LogicalType::String, |(_, logical)| logical)
+}
+
 /// The record that has most of the expected values, at least half of them.
 fn nearest(expected: &Expected, found: &[Record], left: &[usize], columns: &Columns) -> Option<usize> {
-    let distance = |j: &usize| row_differences(expected, &found[*j], columns).len();
+    let distance = |j: &usize| distance(expected, &found[*j], columns);
     let best = left.iter().copied().min_by_key(distance)?;
     (distance(&best) * 2 <= expected.values.len()).then_some(best)
 }

@@ -51,18 +51,21 @@ fn element_type(logical: &LogicalType) -> &LogicalType {
     }
 }
 
+fn entry_type<'a>(logical: &'a LogicalType, name: &str) -> Option<&'a LogicalType> {
+    match logical {
+        LogicalType::Struct(fields) => fields.iter().find(|field| field.name == name).map(|field| &field.r#type),
+        LogicalType::Map(value) => Some(value),
+        _ => None,
+    }
+}
+
 /// Of a struct the fields that are named; of a map all entries.
 fn map_fits(entries: &[(String, Pattern)], found: &Tree, logical: &LogicalType) -> bool {
     let Tree::Map(found) = found else { return false };
-    let inner = |name: &str| match logical {
-        LogicalType::Struct(fields) => fields.iter().find(|field| field.name == name).map(|field| &field.r#type),
-        LogicalType::Map(value) => Some(&**value),
-        _ => None,
-    };
     let all = matches!(logical, LogicalType::Struct(_)) || entries.len() == found.len();
     let fits = |(name, pattern): &(String, Pattern)| {
         let value = found.iter().find(|(other, _)| other == name).map(|(_, value)| value);
-        value.zip(inner(name)).is_some_and(|(value, logical)| fits(pattern, value, logical))
+        value.zip(entry_type(logical, name)).is_some_and(|(value, logical)| fits(pattern, value, logical))
     };
     all && entries.iter().all(fits)
 }
@@ -91,6 +94,65 @@ fn json_fits(pattern: &Pattern, found: &Tree) -> bool {
             _ => false,
         },
         scalar => fits(scalar, found, &LogicalType::Long),
+    }
+}
+
+/// A place at which a value is not as expected: its path below the value, and both sides; `None` is nothing.
+pub type Apart = (String, Option<Tree>, Option<Tree>);
+
+/// Where `found` does not fit: inside structures the places that differ, else the value itself.
+pub fn apart(pattern: &Pattern, found: &Tree, logical: &LogicalType) -> Vec<Apart> {
+    let mut out = Vec::new();
+    part(String::new(), pattern, found, Some(logical), &mut out);
+    out
+}
+
+/// `logical` is `None` inside a JSON value.
+fn part(path: String, pattern: &Pattern, found: &Tree, logical: Option<&LogicalType>, out: &mut Vec<Apart>) {
+    if logical.map_or_else(|| json_fits(pattern, found), |logical| fits(pattern, found, logical)) {
+        return;
+    }
+    let read = match (pattern, found, logical) {
+        (Pattern::Map(_) | Pattern::List(_), Tree::Text(text), Some(LogicalType::Json | LogicalType::String)) => {
+            Tree::from_json(text)
+        }
+        _ => None,
+    };
+    match (pattern, read.as_ref().unwrap_or(found)) {
+        (Pattern::Map(expected), Tree::Map(found)) => {
+            entries(&path, expected, found, logical.filter(|_| read.is_none()), out);
+        }
+        (Pattern::List(expected), Tree::List(found)) if expected.len() == found.len() => {
+            let inner = logical.filter(|_| read.is_none()).map(element_type);
+            for (i, (expected, found)) in expected.iter().zip(found).enumerate() {
+                part(format!("{path}[{i}]"), expected, found, inner, out);
+            }
+        }
+        (_, found) => out.push((path, Some(pattern.to_tree()), Some(found.clone()))),
+    }
+}
+
+type Entries<'a> = &'a [(String, Tree)];
+
+fn entries(
+    path: &str,
+    expected: &[(String, Pattern)],
+    found: Entries<'_>,
+    logical: Option<&LogicalType>,
+    out: &mut Vec<Apart>,
+) {
+    for (name, pattern) in expected {
+        let below = format!("{path}.{name}");
+        let value = found.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+        match (value, logical.map(|logical| entry_type(logical, name))) {
+            (Some(value), None) => part(below, pattern, value, None, out),
+            (Some(value), Some(Some(inner))) => part(below, pattern, value, Some(inner), out),
+            _ => out.push((below, Some(pattern.to_tree()), None)),
+        }
+    }
+    if !matches!(logical, Some(LogicalType::Struct(_))) {
+        let more = found.iter().filter(|(name, _)| !expected.iter().any(|(other, _)| other == name));
+        out.extend(more.map(|(name, value)| (format!("{path}.{name}"), None, Some(value.clone()))));
     }
 }
 

@@ -160,6 +160,15 @@ async fn every_difference_is_told_with_its_place() {
                 [..],
         ),
         (
+            "body: {a: [1], size: 2}, tags",
+            "body: {a: [3], b: x}, tags",
+            &[
+                "body.a[0]  - 3\n                 + 1",
+                "body.b     - \"x\"\n                 + nothing",
+                "body.size  - nothing",
+            ],
+        ),
+        (
             "- {id: 1, at: \"2026-03-01T11",
             "- {id: 9, prize: 1, at: \"2026-03-01T11",
             &["no column `prize`; did you mean `price`?"],
@@ -212,6 +221,10 @@ async fn what_cannot_run_is_told_and_is_no_failure_of_the_others() {
         "{pipeline}"
     );
     assert!(place.run(Options::default()).await.is_broken());
+    std::fs::remove_file(place.folder.path().join("orders.yaml")).unwrap();
+    let alone = place.told().await;
+    assert!(alone.contains("problem orders.test.yaml: there is no pipeline orders.yaml; name"), "{alone}");
+    assert!(alone.ends_with("0 passed, 1 file with problems"), "{alone}");
     let none = Options { filter: Some(Regex::new("nothing").unwrap()), ..Options::default() };
     let place = Place::new(PIPELINE, CASES);
     let error = testing::run(&Options { paths: vec![place.file()], ..none }).await.unwrap_err();
@@ -265,7 +278,37 @@ async fn an_update_writes_what_came_out_and_keeps_everything_around_it() {
     let place = Place::new(PIPELINE, "cases: [{name: x, events: []}]\n");
     let report = place.run(update()).await;
     assert!(report.is_broken() && place.text(&report).contains("written in braces"), "{}", place.text(&report));
+    let json = serde_json::to_value(&report).unwrap();
+    assert!(json["files"][0]["notUpdated"][0].as_str().is_some_and(|why| why.contains("written in braces")), "{json}");
     assert_eq!(place.read(), "cases: [{name: x, events: []}]\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_no_reason_to_run_again() {
+    let place = spoilt("price: 9.5, body", "price: 1, body");
+    let mut watch = Watch::default();
+    watch.look_at(&[place.folder.path().to_owned()]);
+    let report = place.run(Options { update: true, ..Options::default() }).await;
+    assert_eq!(report.count(|verdict| *verdict == Verdict::Updated), 1, "{}", place.text(&report));
+    watch.hang_on(&report);
+    // A value that is another one each time would be written, and run, for ever.
+    assert!(!watch.has_changed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_values_are_cut_where_people_read_them_and_whole_in_json() {
+    let long = |end: &str| format!("{}{end}", "long ".repeat(100));
+    let old = "body: {size: 2, a: [1]}, tags: [x, y]";
+    let place = spoilt(old, &old.replace("[x, y]", &format!("[x, \"{}\"]", long("a"))));
+    place.write(&place.read().replace("{$unordered: [y, x]}", &format!("[x, \"{}\"]", long("b"))));
+    let report = place.run(Options::default()).await;
+    let text = place.text(&report);
+    assert!(text.contains("tags[1]  - …(471)…") && text.contains("long a\""), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() < 250), "{text}");
+    assert!(serde_json::to_string(&report).unwrap().contains(&long("b")));
+    place.write(&place.read().replace("price: 9.5,", "price: 1,").replace("- {id: 1, at", "- {id: 2, at"));
+    let text = place.told().await;
+    assert!(text.contains("unexpected row of event 1") && text.contains("… (501 characters)"), "{text}");
 }
 
 const UPSERT: &str = "

@@ -60,6 +60,14 @@ impl Env {
     /// `Config` and `Unavailable` as the catalog says.
     pub async fn open(config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Self> {
         let stores = Stores::new(config.deployment.s3.clone());
+        Self::on(stores, config, clock).await
+    }
+
+    /// The environment that `config` describes, on these stores.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn on(stores: Stores, config: Arc<Config>, clock: Arc<dyn Clock>) -> Result<Self> {
         let catalog = crate::table::catalog::open(&config.deployment.catalog, &stores).await?;
         let options = &config.deployment.compactor;
         let cpu = Cpu::new(options.threads, options.memory.saturating_sub(PROGRAM))?;

@@ -1,6 +1,6 @@
 //! A catalog that lives as long as the program: for tables of which nothing is kept.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ impl MemoryCatalog {
         Self { file_io, tables: Mutex::default() }
     }
 
-    fn tables(&self) -> MutexGuard<'_, HashMap<TableIdent, Table>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<TableIdent, Table>> {
         // Every change is one insertion.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -34,7 +34,7 @@ impl MemoryCatalog {
     /// Moves the pointer of `ident` to the staged metadata file, unless somebody else has moved it.
     async fn swap(&self, ident: &TableIdent, staged: &StagedMetadata) -> Result<bool> {
         let table = pointer::read(ident, &staged.new, &self.file_io).await?;
-        let mut tables = self.tables();
+        let mut tables = self.held();
         let unmoved = tables.get(ident).and_then(Table::metadata_location) == staged.old.as_deref();
         if unmoved {
             tables.insert(ident.clone(), table);
@@ -50,7 +50,16 @@ impl Catalog for MemoryCatalog {
     }
 
     async fn load(&self, ident: &TableIdent) -> Result<Option<Table>> {
-        Ok(self.tables().get(ident).cloned())
+        Ok(self.held().get(ident).cloned())
+    }
+
+    async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
+        let found: HashSet<NamespaceIdent> = self.held().keys().map(|ident| ident.namespace().clone()).collect();
+        Ok(found.into_iter().collect())
+    }
+
+    async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        Ok(self.held().keys().filter(|ident| ident.namespace() == database).cloned().collect())
     }
 
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {

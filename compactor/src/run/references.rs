@@ -226,7 +226,7 @@ mod tests {
         let writers = writers.collect::<Result<Vec<_>>>()?;
         let cell = |writer: &Writer<'_>, row| {
             let mut text = String::new();
-            writer.write(row, &mut text);
+            writer.write(row, &mut text).unwrap();
             text
         };
         Ok((0..batch.num_rows())

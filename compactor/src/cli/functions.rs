@@ -122,6 +122,7 @@ mod tests {
 
         Gives string.
         Nulls: null where a column is null, or, with `skipNulls`, where all are.
+        Rejects the record of: a result that is longer than memory allows.
         "#);
         let json = serde_json::to_string_pretty(&Description::from(with_own().named("acme.iban").unwrap())).unwrap();
         insta::assert_snapshot!(json, @r#"

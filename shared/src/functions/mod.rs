@@ -127,7 +127,9 @@ pub enum Nulls {
 }
 
 /// What functions reject that make text of many times the bytes of what they read.
-pub(crate) const LONG: &str = "a result that is longer than memory allows";
+pub const LONG: &str = "a result that is longer than memory allows";
+/// What functions of numbers may refuse; JSON has no such number, so it comes of a step before.
+pub const NAN: &str = "NaN, which has no sign";
 
 impl Function {
     /// A function that reads one column and writes one.

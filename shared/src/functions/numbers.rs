@@ -1,7 +1,7 @@
 //! Numbers.
 
 use super::takes::Misfit;
-use super::{Arg, Args, Family, Function, Gives, Kind, Nulls, Shape, Takes};
+use super::{Arg, Args, Family, Function, Gives, Kind, NAN, Nulls, Shape, Takes};
 use crate::types::LogicalType;
 
 /// This family.
@@ -26,7 +26,7 @@ pub const NEGATE: Function = number("negate", "The value with the other sign.", 
 
 /// `sign`
 pub const SIGN: Function = number("sign", "-1, 0 or 1, as the value is below, at or above zero.", Gives::Int)
-    .rejects("NaN, which has no sign")
+    .rejects(NAN)
     .example("sign: {column: change, as: direction}");
 
 /// `round`

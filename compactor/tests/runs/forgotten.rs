@@ -99,9 +99,10 @@ async fn what_a_forgotten_table_protected_is_erased_from_the_records_of_its_topi
     bed.run(&Faults::none()).await.unwrap();
     let mut less = with_subjects(false).replace("tableName: t", "tableName: u");
     for line in [
-        "        - {name: 'phones[]', protect: encrypt, subject: who}\n",
+        "        - {name: 'phones[]', protect: encrypt, subject: who, encoding: binary}\n",
         "        - {name: phones, type: 'list<string>'}\n",
     ] {
+        assert!(less.contains(line), "{line}");
         less = less.replace(line, "");
     }
     bed.reconfigure(&less);

@@ -77,7 +77,8 @@ impl Matching {
     pub fn new(
         values: &BTreeSet<Erasable>,
         subject: &Subject,
-        (naming, stays): (&dyn Fn(&str) -> Option<Naming>, &dyn Fn(&[PathStep]) -> bool),
+        naming: impl Fn(&str) -> Option<Naming>,
+        stays: impl Fn(&[PathStep]) -> bool,
     ) -> Self {
         // Sealed or not: the column, and the token beside it, as far as the table has them.
         let names = values.iter().flat_map(|of| [of.subject.to_string(), format!("{}_token", of.subject)]);

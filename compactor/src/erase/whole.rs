@@ -188,7 +188,7 @@ impl<'a> Whole<'a> {
         }
         for of in &self.held {
             let stays = |path: &[_]| self.leave.has(&of.ident, path);
-            let matching = rows::Matching::new(&of.erasable, &self.subject, (&|name| of.naming(name), &stays));
+            let matching = rows::Matching::new(&of.erasable, &self.subject, |name| of.naming(name), stays);
             let erase: Arc<dyn rows::Erase> = Arc::new(matching);
             out.push((
                 tables::Work { env, run, ident: of.ident.clone(), erase },

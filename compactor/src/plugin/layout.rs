@@ -83,7 +83,7 @@ pub fn lift(column: Column, of: DataType, rows: usize) -> Result<ArrayRef, NoCol
     if said != of {
         return Err(NoColumn::Shape(format!("a column of {}, it said {}", shown(said), shown(of))));
     }
-    let values = Values { of: of.values(), validity, offsets, values };
+    let values = Values { of: of.values(), validity, offsets, bytes: values };
     match (of, lists) {
         (DataType::Flat(_), None) => values.lift(rows, "rows"),
         (DataType::List(_), Some(lists)) => lift_lists(lists, values, of, rows),
@@ -119,12 +119,12 @@ struct Values {
     of: Flat,
     validity: Option<Vec<u8>>,
     offsets: Vec<i32>,
-    values: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 impl Values {
     fn lift(self, count: usize, unit: &str) -> Result<ArrayRef, NoColumn> {
-        let Self { of, validity, offsets, values } = self;
+        let Self { of, validity, offsets, bytes: values } = self;
         let mut data = ArrayData::builder(of.arrow()).len(count).nulls(nulls(validity, count, unit)?);
         data = match of.arrow() {
             Arrow::Utf8 | Arrow::Binary => {

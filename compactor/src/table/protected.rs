@@ -150,7 +150,9 @@ pub fn next(known: &[Since], made: &[Made], before: &Before, replaced: Option<Re
     let of = |made: &Made| known.iter().find(|since| since.is_of(made)).cloned();
     let mut all: Vec<Since> = made.iter().map(|made| of(made).unwrap_or_else(|| begun(known, made, before))).collect();
     if let Some(replaced) = replaced {
-        all.iter_mut().for_each(|since| since.replace(replaced, before.last));
+        for since in &mut all {
+            since.replace(replaced, before.last);
+        }
     }
     all
 }
@@ -255,7 +257,7 @@ pub enum Old {
 /// Everything that is left from before: rows that look alike together.
 #[must_use]
 pub fn old(all: &[Since], metadata: &TableMetadata) -> Vec<Old> {
-    let mut rows: BTreeMap<(&Vec<Hours>, Option<&str>, Option<DateTime<Utc>>), Vec<String>> = BTreeMap::new();
+    let mut rows: BTreeMap<_, Vec<String>> = BTreeMap::new();
     let mut snapshots = Vec::new();
     for since in all {
         let Since { path, how, .. } = since;

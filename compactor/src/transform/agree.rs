@@ -41,7 +41,7 @@ fn same(expected: &Json, found: &str, floats: bool) -> bool {
         Json::Null => found == "null",
         Json::Bool(bool) => found == if *bool { "true" } else { "false" },
         Json::Number(number) => Digits::of(&number.to_string()).is_some_and(|expected| {
-            let kept = floats || !number.is_f64() || expected.digits.len() <= DOUBLE_DIGITS;
+            let kept = floats || !number.is_f64() || expected.significant.len() <= DOUBLE_DIGITS;
             kept && Digits::of(found) == Some(expected)
         }),
         Json::String(text) => match serde_json::from_str::<String>(found) {
@@ -61,7 +61,7 @@ fn same(expected: &Json, found: &str, floats: bool) -> bool {
 
 /// Whether a text is a number that can only be written in quotes: `'12'` stays a text that no number is.
 fn is_long(text: &str) -> bool {
-    text.parse::<i64>().is_err() && Digits::of(text).is_some_and(|number| number.digits.len() > DOUBLE_DIGITS)
+    text.parse::<i64>().is_err() && Digits::of(text).is_some_and(|number| number.significant.len() > DOUBLE_DIGITS)
 }
 
 /// A decimal number as it is written, whatever its zeros at the ends and its exponent: `1.50` is `15e-1`.
@@ -69,7 +69,7 @@ fn is_long(text: &str) -> bool {
 struct Digits {
     negative: bool,
     /// None at all for zero.
-    digits: String,
+    significant: String,
     exponent: i64,
 }
 
@@ -85,7 +85,7 @@ impl Digits {
         let short = all.trim_end_matches('0');
         let digits = short.trim_start_matches('0').to_owned();
         let exponent = exponent.parse::<i64>().ok()? - fraction.len() as i64 + (all.len() - short.len()) as i64;
-        Some(Self { negative, exponent: if digits.is_empty() { 0 } else { exponent }, digits })
+        Some(Self { negative, exponent: if digits.is_empty() { 0 } else { exponent }, significant: digits })
     }
 }
 

@@ -295,7 +295,9 @@ impl Built {
             Made { columns, rejects } = made;
         } else if worked < part.frame.rows() {
             later.extend(part.split_off_some(at));
-            columns.iter_mut().for_each(|column| *column = column.slice(0, at));
+            for column in &mut columns {
+                *column = column.slice(0, at);
+            }
             rejects.retain(|(row, _)| *row < at);
         }
         part.frame.arrange(&self.plan, &columns)?;

@@ -315,7 +315,9 @@ fn a_row_that_an_earlier_batch_of_the_run_had_is_a_duplicate() {
     let transformer = Transformer::new(&steps(&list), &columns(), &References::default()).unwrap();
     let apply = |lines: &[&str]| {
         let mut decoder = Decoder::new(&columns()).unwrap();
-        lines.iter().for_each(|line| decoder.push(line.as_bytes()).unwrap());
+        for line in lines {
+            decoder.push(line.as_bytes()).unwrap();
+        }
         transformer.apply(decoder.finish().unwrap())
     };
     let first = apply(&[r#"{"id":1,"n":"a"}"#, r#"{"id":1,"n":"b"}"#]).unwrap();

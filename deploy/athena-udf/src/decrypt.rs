@@ -126,8 +126,8 @@ impl<'a> Arguments<'a> {
         let columns = batch.columns();
         let types: Vec<&DataType> = columns.iter().map(|column| column.data_type()).collect();
         match types[..] {
-            [DataType::Utf8 | DataType::Binary, DataType::Utf8] => {}
-            [DataType::Utf8 | DataType::Binary, DataType::Utf8, DataType::Utf8] => {}
+            [DataType::Utf8 | DataType::Binary, DataType::Utf8]
+            | [DataType::Utf8 | DataType::Binary, DataType::Utf8, DataType::Utf8] => {}
             _ => {
                 let usage = "(value VARCHAR, key VARCHAR) or (value VARCHAR, key VARCHAR, aad VARCHAR)";
                 let binary = "with value VARBINARY for a column with `encoding: binary`";

@@ -192,7 +192,7 @@ async fn processes_count_what_a_version_seals_together_and_never_too_little() {
     third.current(1).await.unwrap();
     assert_eq!(blocks(folder.path())[3], (3 * block, block));
     let used = Used { key: name(), version: 1, values: 4 * block, by_hand: true };
-    assert_eq!(keys.used(), [used.clone()]);
+    assert_eq!(keys.used(), std::slice::from_ref(&used));
     assert_eq!(used.warning(), None);
 }
 

@@ -163,7 +163,7 @@ async fn conforms(subject: Subject, decides: Decides) {
         }
     }
     assert!(winners == 1 || decides == Decides::AtCommit, "{winners} creators won on {}", catalog.describe());
-    assert_eq!(catalog.tables(ident.namespace()).await.unwrap(), [ident.clone()]);
+    assert_eq!(catalog.tables(ident.namespace()).await.unwrap(), std::slice::from_ref(&ident));
     // Whoever comes later is told of the table that is there.
     let late = definition.ensure(catalog.as_ref()).await.unwrap();
     assert!(matches!(&late, Created::Existing(table) if table.metadata().uuid() == kept));

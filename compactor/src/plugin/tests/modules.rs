@@ -254,5 +254,5 @@ pub fn relabelling(functions: &[(DataType, DataType)]) -> String {
 
 /// Numbers as the text of WebAssembly writes bytes.
 fn bytes(words: &[u32]) -> String {
-    words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| format!("\\{byte:02x}")).collect()
+    words.iter().flat_map(|word| word.to_le_bytes()).fold(String::new(), |text, byte| format!("{text}\\{byte:02x}"))
 }

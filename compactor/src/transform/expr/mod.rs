@@ -128,7 +128,9 @@ impl Expression {
                 let value = Series::full_null("value".into(), 1, &self.r#type);
                 return Ok((value, vec![(0, Why::large(growth.value_max()))]));
             }
-            columns.iter_mut().for_each(|column| *column = column.slice(0, rows));
+            for column in &mut columns {
+                *column = column.slice(0, rows);
+            }
         }
         self.of_rows(rows, &columns)
     }
@@ -453,7 +455,7 @@ mod tests {
         ];
         let schema: Vec<Typed> = typed.iter().map(|(name, of, _)| ((*name).to_owned(), of.clone())).collect();
         let columns: Vec<kernel::Column<'_>> =
-            typed.iter().map(|(name, r#type, array)| kernel::Column { name: *name, r#type, array }).collect();
+            typed.iter().map(|(name, r#type, array)| kernel::Column { name, r#type, array }).collect();
         let mut expression = Expression::new(text, &schema).unwrap();
         if rows.len() == 1 {
             // Nothing but what Polars says of it.

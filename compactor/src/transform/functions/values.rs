@@ -186,7 +186,9 @@ fn lookup(call: &Call<'_>) -> Result<Work, Misfit> {
     let columns = take.map(|(name, r#type)| reference.column(name, r#type)).collect::<Result<_, String>>();
     let columns: Vec<ArrayRef> = columns.map_err(|message| ("take", message))?;
     let mut widths = vec![0; columns.first().map_or(0, |column| column.len())];
-    columns.iter().for_each(|column| add_bytes(column, &mut widths));
+    for column in &columns {
+        add_bytes(column, &mut widths);
+    }
     if let Some(row) = widths.iter().position(|width| *width > FOUND_MAX) {
         let (row, width) = (row + 1, widths[row]);
         return Err(("take", format!("row {row} of the file takes {width} bytes; a look-up adds up to {FOUND_MAX}")));

@@ -17,13 +17,14 @@ use super::{Catalog, CommitOutcome, Created, pointer};
 pub struct MemoryCatalog {
     file_io: FileIO,
     tables: Mutex<HashMap<TableIdent, Table>>,
+    databases: Mutex<HashSet<NamespaceIdent>>,
 }
 
 impl MemoryCatalog {
     /// A catalog without tables.
     #[must_use]
     pub fn new(file_io: FileIO) -> Self {
-        Self { file_io, tables: Mutex::default() }
+        Self { file_io, tables: Mutex::default(), databases: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<TableIdent, Table>> {
@@ -54,8 +55,7 @@ impl Catalog for MemoryCatalog {
     }
 
     async fn databases(&self) -> Result<Vec<NamespaceIdent>> {
-        let found: HashSet<NamespaceIdent> = self.held().keys().map(|ident| ident.namespace().clone()).collect();
-        Ok(found.into_iter().collect())
+        Ok(self.databases.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect())
     }
 
     async fn tables(&self, database: &NamespaceIdent) -> Result<Vec<TableIdent>> {
@@ -63,7 +63,9 @@ impl Catalog for MemoryCatalog {
     }
 
     async fn ensure_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
-        pointer::database(namespace).map(|_| ())
+        pointer::database(namespace)?;
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.clone());
+        Ok(())
     }
 
     async fn create(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Created> {

@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use firn_shared::config::cases::{Case, TestFile};
 use firn_shared::config::domain::Pipeline;
-use firn_shared::config::{load_pipeline, load_tests, plugin_files, with_plugins};
+use firn_shared::config::{key_names, load_pipeline, load_tests, plugin_files, with_plugins};
 use firn_shared::error::{Error, Result};
 use firn_shared::functions::Functions;
 use futures::{StreamExt, stream};
@@ -133,7 +133,9 @@ fn load(report: &mut FileReport, options: &Options) -> std::result::Result<(Test
         Some(firn) => with_plugins(firn, &options.functions).map_err(told)?,
         None => options.functions.clone(),
     };
-    let mut pipeline = load_pipeline(&tests.pipeline, &functions).map_err(told)?;
+    // So that columns are called as in the table: `_key_people`.
+    let keys = firn.as_deref().and_then(key_names);
+    let mut pipeline = load_pipeline(&tests.pipeline, &functions, keys.as_deref()).map_err(told)?;
     lookups::replace(&tests, &mut pipeline)?;
     Ok((tests, pipeline))
 }

@@ -90,16 +90,20 @@ pub fn load_with(firn: &Path, pipelines: &[PathBuf], functions: &Functions) -> s
     check_texts(firn.as_ref(), &texts, (&env::variable, functions), problems)
 }
 
-/// Reads and checks one pipeline without a deployment: the names of clusters and keys are taken as they are. Steps
-/// may call these functions.
+/// Reads and checks one pipeline without a deployment: the names of clusters are taken as they are, and those of keys, too,
+/// unless it is known which there are. Steps may call these functions.
 ///
 /// # Errors
 /// Every problem of the file.
-pub fn load_pipeline(path: &Path, functions: &Functions) -> std::result::Result<Pipeline, Problems> {
+pub fn load_pipeline(
+    path: &Path,
+    functions: &Functions,
+    keys: Option<&[String]>,
+) -> std::result::Result<Pipeline, Problems> {
     let mut problems = Problems::default();
     let Some((path, text)) = read(path.to_owned(), &mut problems) else { return Err(problems) };
     let (file, yaml) = read_file::<PipelineYaml>(&path, &text, &schema::pipeline(functions), &env::variable);
-    let known = check::Known { clusters: None, keys: None, functions };
+    let known = check::Known { clusters: None, keys, functions };
     let pipeline = check::pipeline(&file, &yaml.unwrap_or_default(), known);
     whole(file, pipeline, problems)
 }
@@ -121,6 +125,15 @@ pub fn with_plugins(firn: &Path, functions: &Functions) -> std::result::Result<F
         Some(functions) if problems.is_empty() => Ok(functions),
         _ => Err(problems.finish()),
     }
+}
+
+/// The names of a deployment's keys; `None` where it has none, or is not to be read.
+#[must_use]
+pub fn key_names(firn: &Path) -> Option<Vec<String>> {
+    let (path, text) = read(firn.to_owned(), &mut Problems::default())?;
+    let (_, yaml) = read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable);
+    let names: Vec<String> = yaml?.keys?.into_keys().collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// The files on this machine that a deployment takes plug-ins from; none where what it says of them is wrong.

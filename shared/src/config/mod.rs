@@ -35,8 +35,8 @@ pub use check::{
 };
 pub use domain::Config;
 pub use load::{
-    Files, TEST_SUFFIXES, find, load, load_pipeline, load_tests, load_with, plugin_files, read_tests, with_plugins,
-    yaml_as_json,
+    Files, TEST_SUFFIXES, find, key_names, load, load_pipeline, load_tests, load_with, plugin_files, read_tests,
+    with_plugins, yaml_as_json,
 };
 pub use problems::{Problem, Problems};
 pub use ring::{Ring, RingKey, RingStamp, read_ring, ring_stamp};

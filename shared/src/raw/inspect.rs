@@ -499,6 +499,9 @@ mod tests {
             }
             let found = inspector("type", "at.ms").inspect(&payload).map_err(|(reason, _)| reason);
             let text = String::from_utf8_lossy(&payload).into_owned();
+            // A number of any size is JSON; serde_json wants one that a double holds.
+            let beyond = |e: serde_json::Error| e.to_string().starts_with("number out of range");
+            prop_assume!(!serde_json::from_slice::<Value>(&payload).is_err_and(beyond));
             match (found, model(&payload)) {
                 (Ok(found), Ok((name, time))) => {
                     // Through a float, the model is exact to a microsecond only.

@@ -113,7 +113,8 @@ fn is_plain(value: &str) -> bool {
     let bytes = value.as_bytes();
     let starts = bytes.first().is_some_and(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'$' | b'/'));
     let mut words = value.split(' ');
-    let words = words.all(|part| !part.is_empty() && part.chars().all(word));
+    // A word that begins with a dash may be taken for an element of a list.
+    let words = words.all(|part| !part.is_empty() && !part.starts_with('-') && part.chars().all(word));
     let date = value.len() >= 10
         && bytes
             .iter()

@@ -236,8 +236,8 @@ wire! {
         subject: Option<String>,
         /// Additional authenticated data of the ciphertext; readers must give the same text.
         aad: Option<String>,
-        /// How the column holds ciphertext: `base64` (default, a string column) or `binary`, which costs half the time to write
-        /// and as little space.
+        /// How the column holds ciphertext: `base64` (default, a string column) or `binary`, which is cheaper to write and takes
+        /// as little space.
         encoding: Option<EncodingYaml>,
     }
     /// What happens when data and table differ.

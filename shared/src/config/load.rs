@@ -108,14 +108,19 @@ pub fn load_pipeline(
     whole(file, pipeline, problems)
 }
 
+/// A deployment's file as it is written; nothing but its form has been checked.
+fn firn_yaml(firn: &Path, problems: &mut Problems) -> Option<(File, Option<FirnYaml>)> {
+    let (path, text) = read(firn.to_owned(), problems)?;
+    Some(read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable))
+}
+
 /// `functions` with those of the plug-ins that a deployment names; of `firn.yaml` nothing else needs to be right.
 ///
 /// # Errors
 /// Every problem of the plug-ins, or of the file as YAML.
 pub fn with_plugins(firn: &Path, functions: &Functions) -> std::result::Result<Functions, Problems> {
     let mut problems = Problems::default();
-    let Some((path, text)) = read(firn.to_owned(), &mut problems) else { return Err(problems) };
-    let (file, yaml) = read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable);
+    let Some((file, yaml)) = firn_yaml(firn, &mut problems) else { return Err(problems) };
     let functions = yaml.map(|yaml| check::deployment(&file, &yaml, functions.clone()).2);
     let matters = |problem: &Problem| functions.is_none() || problem.path.starts_with("plugins");
     for problem in file.into_problems().into_iter().filter(matters) {
@@ -130,8 +135,7 @@ pub fn with_plugins(firn: &Path, functions: &Functions) -> std::result::Result<F
 /// The names of a deployment's keys; `None` where it has none, or is not to be read.
 #[must_use]
 pub fn key_names(firn: &Path) -> Option<Vec<String>> {
-    let (path, text) = read(firn.to_owned(), &mut Problems::default())?;
-    let (_, yaml) = read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable);
+    let (_, yaml) = firn_yaml(firn, &mut Problems::default())?;
     let names: Vec<String> = yaml?.keys?.into_keys().collect();
     (!names.is_empty()).then_some(names)
 }
@@ -139,8 +143,7 @@ pub fn key_names(firn: &Path) -> Option<Vec<String>> {
 /// The files on this machine that a deployment takes plug-ins from; none where what it says of them is wrong.
 #[must_use]
 pub fn plugin_files(firn: &Path) -> Vec<PathBuf> {
-    let Some((path, text)) = read(firn.to_owned(), &mut Problems::default()) else { return Vec::new() };
-    let (file, yaml) = read_file::<FirnYaml>(&path, &text, &schema::firn(), &env::variable);
+    let Some((file, yaml)) = firn_yaml(firn, &mut Problems::default()) else { return Vec::new() };
     let plugins = yaml.and_then(|yaml| check::plugins(&file, &yaml)).unwrap_or_default();
     let local = plugins.into_iter().filter_map(|plugin| match plugin.file {
         StoreUrl::File(path) => Some(path),
